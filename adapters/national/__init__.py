@@ -1,0 +1,1 @@
+"""Ready-made sources for national databases: mappings over kinds. They import kinds, never agency fronts."""

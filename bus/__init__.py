@@ -1,0 +1,1 @@
+"""Bus: the exchange itself. Sealing, the numbered procedures of both sides, transport, the gateway and its fronts."""

@@ -1,0 +1,489 @@
+"""The asking side of a query: one call of a client system becomes a proven exchange.
+
+The procedure (architecture.md, The way of one query): 1 the front has authenticated the client system; 2 resolve the
+service; 3 validate; 4 seal; 5 log; 6 send. Then 1-3 and 6 of the answering side on the answer, match it to the request in
+every field, log it, and only then answer. Every request ends in exactly one closing record of this node's log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Protocol
+
+import msgspec
+import structlog
+from cryptography.exceptions import InvalidTag
+
+from bus import envelope as wire
+from bus import errors
+from bus.exchange.composing import Composer, Draft
+from bus.exchange.contracts import Contracts
+from bus.exchange.keeping import Keeper, Row
+from bus.exchange.limits import InFlight
+from bus.exchange.problems import refusal_from_body
+from bus.exchange.validation import check_request
+from bus.exchange.verification import RecordVerifier, VerifiedRecord
+from bus.ports import Clock, ExchangeObserver
+from bus.sealing.contents import SALT_BYTES, ContentsMalformed, Particulars, decode_particulars, salted_hex, unpack
+from bus.sealing.epoch import Opener, SealBroken, message_aad
+from bus.sealing.keys import SealingKeyPair
+from bus.transport import subjects
+from evidence import header
+from evidence.errors import LogUnwritable
+from evidence.header import Header, OutcomeClass
+from evidence.log import ExchangeLog, Logged
+from registry.contract import CompiledContract
+from registry.decision import authorise
+from registry.errors import RegistryError
+from registry.view import DirectoryView, ServiceEntry
+
+_log = structlog.get_logger("lienthong.asking")
+_ANSWER_TYPES = frozenset({"answer", "refusal"})
+_GRACE_S = 0.25
+_read_hint = msgspec.msgpack.Decoder(tuple[int, str]).decode
+
+
+class Broker(Protocol):
+    """What asking needs of the transport."""
+
+    @property
+    def connected(self) -> bool:
+        """Whether messages can be sent now."""
+
+    async def exchange(self, subject: str, payload: bytes, deadline_s: float) -> Reply:
+        """One request, one message back."""
+
+
+class Reply(Protocol):
+    """A message that came back."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ClientCall:
+    """One call of an authenticated client system.
+
+    Attributes:
+        client: subsystem that speaks.
+        service: service identifier in slash form.
+        method: HTTP method.
+        path: raw path after the service, begins with `/` or is empty.
+        query: raw query.
+        headers: the user's headers that travel.
+        content_type: of the body.
+        body: raw bytes.
+        official: acting official, and so on: inside the seal.
+    """
+
+    client: str
+    service: str
+    method: str
+    path: str
+    query: str
+    headers: tuple[tuple[str, str], ...]
+    content_type: str
+    body: bytes
+    official: str = ""
+    issue: str = ""
+    represented_party: str = ""
+    purpose: str = ""
+    legal_basis: str = ""
+    trace: str = ""
+    request_hash: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ClientAnswer:
+    """A proven, validated answer of the provider's back end.
+
+    Attributes:
+        record_id: of the request.
+        status: exact HTTP status.
+        content_type: of the body.
+        headers: the back end's headers that may pass.
+        body: raw bytes.
+    """
+
+    record_id: str
+    status: int
+    content_type: str
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class AskingLimits:
+    """Deadline of a query when the service names none or a longer one, seconds."""
+
+    deadline_s: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """A request that is logged: what the answer must match."""
+
+    header: Header
+    index: int
+    leaf_hash_hex: str
+
+
+class Asker:
+    """The asking side of one node. All collaborators are given; see the composition root."""
+
+    def __init__(
+        self,
+        *,
+        genesis: str,
+        node: str,
+        member: str,
+        clock: Clock,
+        observer: ExchangeObserver,
+        log: ExchangeLog,
+        broker: Broker,
+        directory: Callable[[], DirectoryView],
+        contracts: Contracts,
+        composer: Composer,
+        keeper: Keeper,
+        verifier: RecordVerifier,
+        opener: Opener,
+        answer_keys: Mapping[str, SealingKeyPair],
+        per_client: InFlight,
+        per_service: InFlight,
+        limits: AskingLimits,
+    ) -> None:
+        self._genesis = genesis
+        self._node = node
+        self._member = member
+        self._clock = clock
+        self._observer = observer
+        self._log = log
+        self._broker = broker
+        self._directory = directory
+        self._contracts = contracts
+        self._composer = composer
+        self._keeper = keeper
+        self._verifier = verifier
+        self._opener = opener
+        self._answer_keys = answer_keys
+        self._per_client = per_client
+        self._per_service = per_service
+        self.limits = limits
+        self._unclosed: list[_Sent] = []
+        self.under_way = 0
+
+    async def ask(self, call: ClientCall) -> ClientAnswer:
+        """Carries out one call.
+
+        Raises:
+            BusError: every failure, with its code; `record_id` is set once the request is logged.
+        """
+        self._per_client.enter(call.client)
+        try:
+            self._per_service.enter(call.service)
+            try:
+                self.under_way += 1
+                self._observer.in_flight("client", 1)
+                try:
+                    return await self._ask(call)
+                finally:
+                    self.under_way -= 1
+                    self._observer.in_flight("client", -1)
+            finally:
+                self._per_service.leave(call.service)
+        except errors.BusError as error:
+            self._observer.refused("client", error.reason_code or error.code)
+            raise
+        finally:
+            self._per_client.leave(call.client)
+
+    async def _ask(self, call: ClientCall) -> ClientAnswer:
+        started = self._clock.monotonic()
+        now = self._clock.now()
+        view = self._directory()
+        service = resolve(view, call.client, call.service)  # 2
+        full = self._contracts.ready(service, None) or await self._contracts.load(service, None)
+        match, _ = check_request(
+            full, call.method, call.path, call.query, call.headers, call.content_type, call.body
+        )  # 3
+        deadline_s = min(self.limits.deadline_s, service.limits.deadline_s)
+        if not self._broker.connected:
+            raise errors.BrokerUnavailable("nothing was logged or sent; the gateway reconnects by itself")
+        draft = self._seal(call, service, match.operation.id, view, now, deadline_s)  # 4
+        sent, logged = await self._log_request(draft, now)  # 5
+        try:
+            reply = await self._send(service, draft, logged, deadline_s, started)  # 6
+            answer, particulars, body = self._verify_answer(reply.data, sent, view)
+        except errors.BusError as error:
+            error.record_id = sent.header.id
+            await self._close_without_answer(sent, error)
+            self._ended(call, service, _outcome_class(error), started, 0)
+            raise
+        await self._log_answer(sent, answer)
+        self._measure_clock(answer, now)
+        self._ended(call, service, answer.header.class_ or "ok", started, len(body))
+        return await self._deliver(call, service, match.operation.id, sent, particulars, body)
+
+    def _seal(
+        self,
+        call: ClientCall,
+        service: ServiceEntry,
+        operation: str,
+        view: DirectoryView,
+        now: datetime,
+        deadline_s: float,
+    ) -> Draft:
+        key = view.sealing_key(service.provider, "query", now)
+        if key is None:
+            raise errors.ProviderUnavailable(
+                f"{service.provider} has no sealing key in the directory that is in use now"
+            )
+        particulars = Particulars(
+            method=call.method,
+            path=call.path,
+            query=call.query,
+            content_type=call.content_type,
+            headers=call.headers,
+            official=call.official,
+            issue=call.issue,
+            represented_party=call.represented_party,
+            purpose=call.purpose,
+            legal_basis=call.legal_basis,
+            body_bytes=len(call.body),
+            trace=call.trace,
+            request_hash=call.request_hash,
+        )
+        return self._composer.sealed(
+            "query",
+            source=call.client,
+            to=service.id,
+            receiver=service.provider,
+            key=key,
+            use="query",
+            operation=operation,
+            particulars=particulars,
+            body=call.body,
+            now=now,
+            expires_at=now + timedelta(seconds=deadline_s),
+        )
+
+    async def _log_request(self, draft: Draft, now: datetime) -> tuple[_Sent, Logged]:
+        rows: list[Row] = [self._keeper.particulars(0, draft.kept, now), self._keeper.opened(0)]
+        try:
+            (logged,) = await self._log.append([draft.leaf], rows)
+        except LogUnwritable as error:
+            raise errors.LogUnwritable from error
+        return _Sent(draft.header, logged.index, logged.leaf_hash.hex()), logged
+
+    async def _send(
+        self, service: ServiceEntry, draft: Draft, logged: Logged, deadline_s: float, started: float
+    ) -> Reply:
+        payload = wire.encode(
+            wire.Envelope(
+                wire.VERSION,
+                draft.header_bytes,
+                logged.index,
+                logged.size,
+                logged.path,
+                logged.note,
+                draft.wrapped,
+                draft.nonce,
+                draft.ciphertext,
+            )
+        )
+        left_s = deadline_s - (self._clock.monotonic() - started)
+        subject = subjects.query(service.provider, self._member)
+        return await self._broker.exchange(subject, payload, max(left_s, 0.0) + _GRACE_S)
+
+    def _verify_answer(
+        self, data: bytes, sent: _Sent, view: DirectoryView
+    ) -> tuple[VerifiedRecord, Particulars, bytes]:
+        if len(data) < 128:
+            raise self._hint(data)
+        try:
+            envelope = wire.decode(data, max_bytes=len(data))
+            record = self._verifier.verify(envelope, view, self._clock.now(), _ANSWER_TYPES)
+        except errors.Dropped as drop:
+            self._observer.dropped(drop.code)
+            raise errors.AnswerUnverifiable(f"the answer was refused: {drop.code}") from drop
+        _match(record.header, sent)
+        return (record, *self._unseal(record))
+
+    def _unseal(self, record: VerifiedRecord) -> tuple[Particulars, bytes]:
+        pair = self._answer_keys.get(record.header.keyid or "")
+        if pair is None:
+            raise errors.AnswerUnverifiable("the answer is sealed for a key that this node does not have")
+        return unseal(self._opener, self._genesis, record, self._node, pair, "answer")
+
+    def _hint(self, data: bytes) -> errors.BusError:
+        try:
+            _, code = _read_hint(data)
+        except (msgspec.ValidationError, msgspec.DecodeError):
+            return errors.AnswerUnverifiable("the reply is not an answer")
+        code = code if code in errors.DROP_CODES else "unknown"
+        self._observer.hinted(code)
+        return errors.ProviderDropped(f"the provider's gateway hinted: {code} (a hint is not evidence)")
+
+    async def _close_without_answer(self, sent: _Sent, error: errors.BusError) -> None:
+        """Appends the `outcome`; if the log cannot be written it is done as soon as it can."""
+        leaf = self._composer.outcome(sent.header, sent.leaf_hash_hex, _outcome_class(error), self._clock.now())
+        try:
+            await self._log.append([leaf], [self._keeper.closed(sent.index)])
+        except LogUnwritable:
+            self._unclosed.append(sent)
+
+    async def close_open(self, sent: list[tuple[int, Header, str]]) -> None:
+        """Closes requests of an earlier run, or of a time without a writable log, with outcome `unknown`."""
+        now = self._clock.now()
+        waiting = [_Sent(header_, index, leaf_hash) for index, header_, leaf_hash in sent] + self._unclosed
+        self._unclosed = []
+        for at in range(0, len(waiting), 256):
+            part = waiting[at : at + 256]
+            leaves = [self._composer.outcome(one.header, one.leaf_hash_hex, "unknown", now) for one in part]
+            try:
+                await self._log.append(leaves, [self._keeper.closed(one.index) for one in part])
+            except LogUnwritable:
+                self._unclosed.extend(waiting[at:])
+                return
+
+    async def _log_answer(self, sent: _Sent, answer: VerifiedRecord) -> None:
+        rows = self._keeper.proof(0, answer)
+        rows.append(self._keeper.closed(sent.index))
+        try:
+            await self._log.append([answer.leaf], rows)
+        except LogUnwritable as error:
+            self._keeper.forget_notes()
+            self._unclosed.append(sent)
+            failure = errors.LogUnwritable(
+                "the answer came but could not be logged, so it is not delivered",
+                record_id=sent.header.id,
+                acted="unknown",
+            )
+            raise failure from error
+
+    async def _deliver(
+        self,
+        call: ClientCall,
+        service: ServiceEntry,
+        operation: str,
+        sent: _Sent,
+        particulars: Particulars,
+        body: bytes,
+    ) -> ClientAnswer:
+        """The back end's answer, valid against the contract as granted; or the provider's refusal as an error."""
+        if particulars.fault:
+            raise refusal_from_body(particulars, body, sent.header.id)
+        granted = self._granted(call, service, operation)
+        compiled = self._contracts.ready(service, granted) or await self._contracts.load(service, granted)
+        self._validate_answer(compiled, operation, particulars, body, sent)
+        return ClientAnswer(sent.header.id, particulars.status, particulars.content_type, particulars.headers, body)
+
+    def _granted(self, call: ClientCall, service: ServiceEntry, operation: str) -> frozenset[str] | None:
+        if not service.fields:
+            return None
+        return authorise(
+            self._directory(),
+            client=call.client,
+            service=service.id,
+            operation=operation,
+            purpose=call.purpose,
+            ground=call.legal_basis,
+            official=call.official,
+            at=self._clock.now(),
+        ).granted
+
+    def _validate_answer(
+        self, compiled: CompiledContract, operation: str, particulars: Particulars, body: bytes, sent: _Sent
+    ) -> None:
+        try:
+            compiled.validate_answer(operation, particulars.status, particulars.content_type, body)
+        except RegistryError as error:
+            raise errors.AnswerInvalid(
+                f"the provider's answer breaks the contract as granted ({error.code}); it is logged but not delivered",
+                record_id=sent.header.id,
+            ) from error
+
+    def _measure_clock(self, answer: VerifiedRecord, asked_at: datetime) -> None:
+        answered_at = header.decode_time(answer.header.time)
+        middle = asked_at + (self._clock.now() - asked_at) / 2
+        self._observer.clock_offset(answer.node.member, (answered_at - middle).total_seconds())
+
+    def _ended(self, call: ClientCall, service: ServiceEntry, outcome: str, started: float, received: int) -> None:
+        seconds = self._clock.monotonic() - started
+        self._observer.ended("client", service.id, service.provider, outcome, seconds, len(call.body), received)
+
+
+def resolve(view: DirectoryView, client: str, service_id: str) -> ServiceEntry:
+    """Step 2: the service, or the reason why there is none.
+
+    Raises:
+        ClientUnknown, InstanceUnknown, MemberUnknown, ServiceUnknown, ServiceDisabled: by name.
+    """
+    if view.subsystem(client) is None:
+        raise errors.ClientUnknown(f"{client} is not in the directory; register it with `lienthong subsystem add`")
+    service = view.service(service_id)
+    if service is not None:
+        if not service.enabled:
+            raise errors.ServiceDisabled(service.notice or f"{service_id} is disabled by its provider")
+        return service
+    instance, member_class, member, *_ = service_id.split("/")
+    if instance != view.instance:
+        raise errors.InstanceUnknown(f"this gateway belongs to {view.instance}; the call names {instance}")
+    if view.member(f"{instance}/{member_class}/{member}") is None:
+        raise errors.MemberUnknown(f"{instance}/{member_class}/{member} is not a member; see `lienthong catalogue`")
+    raise errors.ServiceUnknown(f"{service_id} is not registered; see `lienthong catalogue`")
+
+
+def unseal(
+    opener: Opener, genesis: str, record: VerifiedRecord, receiver: str, pair: SealingKeyPair, use: str
+) -> tuple[Particulars, bytes]:
+    """Step 6: opens the seal and checks the salted digests before anything is used.
+
+    Raises:
+        AnswerUnverifiable: broken seal or digests that differ; the caller decides what that means.
+    """
+    head, sealed = record.header, record.envelope
+    aad = message_aad(genesis, head.node, head.to, head.id, pair.keyid)
+    try:
+        plain = opener.open(
+            origin=record.node.origin,
+            receiver=receiver,
+            pair=pair,
+            use=use,
+            wrapped=sealed.wrapped,
+            nonce=sealed.nonce,
+            ciphertext=sealed.ciphertext,
+            aad=aad,
+        )
+        salts, encoded, body = unpack(plain)
+        if salted_hex(salts[:SALT_BYTES], encoded) != head.partdigest or salted_hex(salts[SALT_BYTES:], body) != (
+            head.bodydigest
+        ):
+            raise SealBroken("the salted digests differ from the header")
+        return decode_particulars(encoded), body
+    except (SealBroken, ContentsMalformed, InvalidTag) as error:
+        raise errors.AnswerUnverifiable(f"the sealed part cannot be used ({error})") from error
+
+
+def _match(answer: Header, sent: _Sent) -> None:
+    """The answer belongs to the request in every field."""
+    request = sent.header
+    same = (
+        answer.inreplyto == sent.leaf_hash_hex
+        and answer.source == request.to
+        and answer.to == request.source
+        and answer.operation == request.operation
+        and answer.class_ is not None
+    )
+    if not same:
+        raise errors.AnswerUnverifiable("the answer belongs to another request")
+
+
+def _outcome_class(error: errors.BusError) -> OutcomeClass:
+    if isinstance(error, (errors.ProviderUnavailable, errors.BrokerUnavailable)):
+        return "undelivered"
+    if isinstance(error, errors.Timeout):
+        return "timedout"
+    return "rejected"

@@ -1,0 +1,67 @@
+"""Refusals and failures as they travel inside the seal: RFC 9457 problems, without personal data."""
+
+from __future__ import annotations
+
+import msgspec
+
+from bus import errors
+from bus.sealing.contents import Particulars
+
+CONTENT_TYPE = "application/problem+json"
+
+
+class SealedProblem(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=False):
+    """Body of a refusal or a failed answer.
+
+    Attributes:
+        code: error code; the asking side finds the class by it.
+        detail: for a person.
+        reason: code of the access decision, when that refused.
+        rule: the access right that decided.
+        acted: no or unknown.
+        retry_after_s: when a retry may help.
+        violations: where, pointer, rule, message.
+    """
+
+    code: str
+    detail: str
+    reason: str = ""
+    rule: str = ""
+    acted: str = ""
+    retry_after_s: int | None = None
+    violations: list[dict[str, str]] = []
+
+
+_decode = msgspec.json.Decoder(SealedProblem).decode
+
+
+def seal_problem(error: errors.BusError) -> bytes:
+    """Body for `error`."""
+    return msgspec.json.encode(
+        SealedProblem(
+            code=error.code,
+            detail=error.detail,
+            reason=error.reason_code,
+            rule=error.rule,
+            acted=error.acted or "",
+            retry_after_s=error.retry_after_s,
+            violations=error.violations,
+        )
+    )
+
+
+def refusal_from_body(particulars: Particulars, body: bytes, record_id: str) -> errors.BusError:
+    """The error that the provider's gateway sent, as one of ours; an unknown code becomes `backend-failed`."""
+    try:
+        problem = _decode(body)
+    except (msgspec.ValidationError, msgspec.DecodeError):
+        return errors.AnswerInvalid("the provider's refusal cannot be read", record_id=record_id)
+    cls = errors.catalogue().get(problem.code, errors.BackendFailed)
+    error = cls(problem.detail, record_id=record_id)
+    error.rule = problem.rule
+    error.reason_code = problem.reason
+    error.violations = problem.violations
+    error.retry_after_s = problem.retry_after_s
+    if problem.acted in ("no", "unknown"):
+        error.acted = "no" if problem.acted == "no" else "unknown"
+    return error

@@ -1,0 +1,40 @@
+"""What an earlier run left: ids of queries that were consumed, requests without a closing record. Read-only."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from dataclasses import dataclass
+from pathlib import Path
+
+from evidence import header, leaf, merkle
+from evidence.header import Header
+
+
+@dataclass(frozen=True, slots=True)
+class LeftBehind:
+    """State of a log file at start.
+
+    Attributes:
+        seen: (id, until in seconds) of consumed queries.
+        open_requests: (index, header, leaf hash in hex) of requests without a closing record.
+    """
+
+    seen: list[tuple[str, int]]
+    open_requests: list[tuple[int, Header, str]]
+
+
+def left_behind(path: Path, now_s: int) -> LeftBehind:
+    """Reads the callers' tables of an exchange log.
+
+    Args:
+        path: of the SQLite file.
+        now_s: ids that expired before are left out.
+    """
+    with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
+        seen = db.execute("SELECT id, until_s FROM seen WHERE until_s >= ?", (now_s,)).fetchall()
+        rows = db.execute("SELECT idx, leaf.data FROM open_request JOIN leaf USING (idx) ORDER BY idx").fetchall()
+    requests = []
+    for index, data in rows:
+        requests.append((index, header.decode(leaf.unwrap(data)[1]), merkle.leaf_hash(data).hex()))
+    return LeftBehind(seen, requests)

@@ -1,0 +1,221 @@
+"""Verification of a received record: whose is it, is it for us, is it proven?
+
+The only place that can make a `VerifiedRecord`. Everything that fails here is dropped and counted: no record, no signed
+answer, no disk write for strangers. Order (architecture.md, provider side 1-3): shape, node and key in the directory,
+membership, time, digest of the seal (cheap), and only then signature and inclusion proof.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from bus.envelope import Envelope
+from bus.errors import Dropped
+from bus.sealing.epoch import sealdigest
+from evidence import checkpoint, header, leaf, merkle, note
+from evidence.errors import EvidenceError
+from evidence.header import Header
+from registry.view import DirectoryView, NodeEntry
+
+_MAKER = object()
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedRecord:
+    """A header that its node provably logged. Only `RecordVerifier.verify` makes one.
+
+    Attributes:
+        header: decoded header.
+        leaf: the leaf as it stands in the sender's log, and will stand in ours.
+        leaf_hash: 32 bytes.
+        node: the sending node's directory entry.
+        envelope: proof and sealed part.
+        note_hash: SHA-256 of the checkpoint note.
+    """
+
+    header: Header
+    leaf: bytes
+    leaf_hash: bytes
+    node: NodeEntry
+    envelope: Envelope
+    note_hash: bytes
+    maker: object
+
+    def __post_init__(self) -> None:
+        if self.maker is not _MAKER:
+            raise TypeError("a VerifiedRecord comes from verification only")
+
+
+class CheckpointMemory:
+    """Verified checkpoints, so that one public-key operation serves a batch.
+
+    Keyed by (origin, key, hash of the whole note: text *and* signatures); positive results only; bounded per origin.
+    Per origin it also remembers which root was seen at which size: a size with two roots is a fork.
+
+    Args:
+        per_origin: remembered checkpoints of one origin.
+    """
+
+    def __init__(self, per_origin: int = 128) -> None:
+        self._per_origin = per_origin
+        self._verified: dict[str, OrderedDict[tuple[bytes, bytes], tuple[int, bytes]]] = {}
+        self._roots: dict[str, OrderedDict[int, tuple[bytes, bytes]]] = {}
+        self.newest: dict[str, tuple[int, bytes, bytes]] = {}
+        self.forked: dict[str, tuple[bytes, bytes]] = {}
+
+    def verified(self, origin: str, key: bytes, note_hash: bytes) -> tuple[int, bytes] | None:
+        """Size and root of a checkpoint verified before, None if it was not."""
+        of_origin = self._verified.get(origin)
+        return None if of_origin is None else of_origin.get((key, note_hash))
+
+    def remember(self, origin: str, key: bytes, note_hash: bytes, size: int, root: bytes, note_bytes: bytes) -> bool:
+        """Keeps a verified checkpoint; False when it contradicts another one of the same size (a fork)."""
+        roots = self._roots.setdefault(origin, OrderedDict())
+        known = roots.get(size)
+        if known is not None and known[0] != root:
+            self.forked.setdefault(origin, (known[1], note_bytes))
+            return False
+        roots[size] = (root, note_bytes)
+        of_origin = self._verified.setdefault(origin, OrderedDict())
+        of_origin[(key, note_hash)] = (size, root)
+        if len(of_origin) > self._per_origin:
+            of_origin.popitem(last=False)
+        if len(roots) > self._per_origin:
+            roots.popitem(last=False)
+        newest = self.newest.get(origin)
+        if newest is None or size > newest[0]:
+            self.newest[origin] = (size, root, note_bytes)
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class TimeLimits:
+    """How far clocks may differ and how long a query may live."""
+
+    skew: timedelta = timedelta(seconds=60)
+    longest_life: timedelta = timedelta(seconds=300)
+
+
+class RecordVerifier:
+    """Verifies envelopes against a directory view.
+
+    Args:
+        member: own member; records for others are dropped.
+        memory: of verified checkpoints.
+        limits: of time.
+    """
+
+    def __init__(self, member: str, memory: CheckpointMemory, limits: TimeLimits) -> None:
+        self._member = member
+        self.memory = memory
+        self._limits = limits
+
+    def verify(self, envelope: Envelope, view: DirectoryView, now: datetime, types: frozenset[str]) -> VerifiedRecord:
+        """Steps 1 to 3 of the receiving side.
+
+        Raises:
+            Dropped: with the code of the first check that failed.
+        """
+        decoded = _header(envelope)
+        if decoded.type not in types:
+            raise Dropped("type-unexpected")
+        node = self._node(envelope, decoded, view, now)
+        self._address(decoded)
+        self._time(decoded, now)
+        if sealdigest(envelope.wrapped, envelope.nonce, envelope.ciphertext) != decoded.sealdigest:
+            raise Dropped("seal-digest-mismatch")
+        return self.prove(envelope, decoded, node)
+
+    def prove(self, envelope: Envelope, decoded: Header, node: NodeEntry) -> VerifiedRecord:
+        """Checkpoint signature (remembered) and inclusion proof.
+
+        Raises:
+            Dropped: `checkpoint-invalid`, `proof-invalid`, `peer-forked`.
+        """
+        wrapped = leaf.wrap(leaf.EXCHANGE, envelope.header)
+        leaf_hash = merkle.leaf_hash(wrapped)
+        note_hash = hashlib.sha256(envelope.note).digest()
+        size, root = self.checkpoint(envelope.note, note_hash, node)
+        if size != envelope.size:
+            raise Dropped("proof-invalid")
+        try:
+            if merkle.inclusion_root(leaf_hash, envelope.index, size, envelope.path) != root:
+                raise Dropped("proof-invalid")
+        except EvidenceError as error:
+            raise Dropped("proof-invalid") from error
+        return VerifiedRecord(decoded, wrapped, leaf_hash, node, envelope, note_hash, _MAKER)
+
+    def checkpoint(self, note_bytes: bytes, note_hash: bytes, node: NodeEntry) -> tuple[int, bytes]:
+        """Size and root of a node's checkpoint, verified now or remembered.
+
+        Raises:
+            Dropped: `checkpoint-invalid` or `peer-forked`.
+        """
+        memory = self.memory
+        if node.origin in memory.forked:
+            raise Dropped("peer-forked")
+        key = node.log_key.public
+        known = memory.verified(node.origin, key, note_hash)
+        if known is not None:
+            return known
+        try:
+            note.verify(note_bytes, (node.log_key,))
+            parsed = checkpoint.parse_note(note_bytes)
+        except EvidenceError as error:
+            raise Dropped("checkpoint-invalid") from error
+        if parsed.origin != node.origin:
+            raise Dropped("checkpoint-invalid")
+        if not memory.remember(node.origin, key, note_hash, parsed.size, parsed.root, note_bytes):
+            raise Dropped("peer-forked")
+        return parsed.size, parsed.root
+
+    def _node(self, envelope: Envelope, decoded: Header, view: DirectoryView, now: datetime) -> NodeEntry:
+        line_end = envelope.note.find(b"\n")
+        try:
+            origin = envelope.note[:line_end].decode()
+        except UnicodeDecodeError as error:
+            raise Dropped("checkpoint-invalid") from error
+        node = view.node_by_origin(origin)
+        if node is None:
+            raise Dropped("instance-foreign" if not origin.startswith(view.genesis) else "node-unknown")
+        if node.node != decoded.node:
+            raise Dropped("proof-of-another-node")
+        if not node.usable(now):
+            raise Dropped("node-not-in-use")
+        if _member_of(decoded.source) != node.member:
+            raise Dropped("source-not-of-node")
+        return node
+
+    def _address(self, decoded: Header) -> None:
+        if _member_of(decoded.to) != self._member:
+            raise Dropped("not-addressed-to-us")
+
+    def _time(self, decoded: Header, now: datetime) -> None:
+        claimed_at = header.decode_time(decoded.time)
+        if claimed_at > now + self._limits.skew:
+            raise Dropped("clock-ahead")
+        if decoded.expires is None:
+            if claimed_at < now - self._limits.longest_life - self._limits.skew:
+                raise Dropped("expired")
+            return
+        expires_at = header.decode_time(decoded.expires)
+        if expires_at <= now:
+            raise Dropped("expired")
+        if expires_at > now + self._limits.longest_life + self._limits.skew:
+            raise Dropped("expires-too-late")
+
+
+def _header(envelope: Envelope) -> Header:
+    try:
+        return header.decode(envelope.header)
+    except EvidenceError as error:
+        raise Dropped("header-malformed") from error
+
+
+def _member_of(identifier: str) -> str:
+    """`VN/GOV/H37` of `VN/GOV/H37/onedoor`; the first three parts, as they stand."""
+    parts = identifier.split("/", 3)
+    return "/".join(parts[:3])

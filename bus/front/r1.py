@@ -1,0 +1,148 @@
+"""`ANY /r1/…`: a client system calls a service. X-Road's REST protocol at the edge (pr-rest)."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from bus import errors
+from bus.exchange.asking import Asker, ClientAnswer, ClientCall
+from bus.front.credentials import Credentials
+from bus.front.headers import answer_headers, travelling
+from bus.front.target import Target, client_of, parse_target
+
+_OCTETS = "application/octet-stream"
+_MAX_HEADER_VALUE = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class FrontLimits:
+    """Sizes of requests, bytes."""
+
+    max_body_bytes: int = 4 * 1024 * 1024
+    max_header_bytes: int = 16 * 1024
+
+
+class CallFront:
+    """Turns HTTP requests into `ClientCall`s and answers into HTTP."""
+
+    def __init__(
+        self, asker: Asker, credentials: Credentials, limits: FrontLimits, resolve: Callable[[str], str]
+    ) -> None:
+        self._asker = asker
+        self._credentials = credentials
+        self._limits = limits
+        self._resolve = resolve
+
+    async def handle(self, request: web.BaseRequest, raw_target: str) -> web.StreamResponse:
+        """One call.
+
+        Raises:
+            BusError: every failure; the server makes a problem of it.
+        """
+        target = parse_target(raw_target)
+        client = stated_client(request)
+        system = await self._credentials.authenticate(request)  # 1
+        if client not in system.subsystems:
+            raise errors.ClientForbidden(f"this client system may not act as {client}")
+        call = await self._call(request, client, target)
+        answer = await self._asker.ask(call)
+        return _response(request, call, answer)
+
+    async def _call(self, request: web.BaseRequest, client: str, target: Target) -> ClientCall:
+        raw_headers = request.raw_headers
+        if sum(len(name) + len(value) for name, value in raw_headers) > self._limits.max_header_bytes:
+            raise errors.HeaderTooLarge(f"all headers together may have {self._limits.max_header_bytes} bytes")
+        get = request.headers.get
+        body = await self._body(request)
+        digest = hashlib.sha512(f"{request.method} {request.message.path}\n".encode("utf-8", "surrogateescape") + body)
+        return ClientCall(
+            client=client,
+            service=self._resolve(target.service),
+            method=request.method,
+            path=target.path,
+            query=target.query,
+            headers=travelling(raw_headers),
+            content_type=get("Content-Type", _OCTETS if body else ""),
+            body=body,
+            official=_told(get("X-Road-UserId", "")),
+            issue=_told(get("X-Road-Issue", "")),
+            represented_party=_told(get("X-Road-Represented-Party", "")),
+            purpose=_told(get("X-LienThong-Purpose", "")),
+            legal_basis=_told(get("X-LienThong-Legal-Basis", "")),
+            trace=_told(get("traceparent", "")),
+            request_hash=base64.b64encode(digest.digest()).decode(),
+        )
+
+    async def _body(self, request: web.BaseRequest) -> bytes:
+        limit = self._limits.max_body_bytes
+        if not request.can_read_body:
+            return b""
+        encoding = request.headers.get("Content-Encoding", "identity").lower()
+        if encoding not in ("identity", "gzip"):
+            raise errors.ContentEncodingUnsupported("send the body as it is or with gzip")
+        length = request.content_length
+        if length is not None and length > limit:
+            raise errors.BodyTooLarge(f"the body may have {limit} bytes")
+        try:
+            body = await request.read()
+        except web.HTTPRequestEntityTooLarge as error:
+            raise errors.BodyTooLarge(f"the body may have {limit} bytes") from error
+        return body if encoding == "identity" else _gunzip(body, limit)
+
+
+def stated_client(request: web.BaseRequest) -> str:
+    """The subsystem that the request says it comes from.
+
+    Raises:
+        ClientHeaderMissing, ClientHeaderConflict, RequestMalformed: by name.
+    """
+    stated = request.headers.getall("X-Road-Client", []) + request.headers.getall("X-GovStack-Client", [])
+    if not stated:
+        raise errors.ClientHeaderMissing("say who calls: X-Road-Client: INSTANCE/CLASS/MEMBER/SUBSYSTEM")
+    clients = {client_of(text) for text in stated}
+    if len(clients) > 1:
+        raise errors.ClientHeaderConflict
+    return clients.pop()
+
+
+def _gunzip(body: bytes, limit: int) -> bytes:
+    reader = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+    try:
+        plain = reader.decompress(body, limit + 1)
+    except zlib.error as error:
+        raise errors.RequestMalformed("the gzip body is damaged") from error
+    if len(plain) > limit:
+        raise errors.BodyTooLarge(f"the decoded body may have {limit} bytes")
+    if not reader.eof or reader.unused_data:
+        raise errors.RequestMalformed("the gzip body is incomplete or has trailing bytes")
+    return plain
+
+
+def _told(value: str) -> str:
+    if len(value) > _MAX_HEADER_VALUE:
+        raise errors.HeaderTooLarge(f"a header value may have {_MAX_HEADER_VALUE} characters")
+    # aiohttp decodes with surrogateescape: bytes that are not UTF-8 would not travel
+    return value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def _response(request: web.BaseRequest, call: ClientCall, answer: ClientAnswer) -> web.Response:
+    response = web.Response(status=answer.status, body=answer.body)
+    headers = response.headers
+    if answer.content_type:
+        headers["Content-Type"] = answer.content_type
+    elif "Content-Type" in headers:
+        del headers["Content-Type"]
+    for name, value in answer_headers(answer.headers):
+        headers.add(name, value)
+    headers["x-road-id"] = request.headers.get("X-Road-Id", answer.record_id)
+    headers["x-road-client"] = call.client
+    headers["x-road-service"] = call.service
+    headers["x-road-request-id"] = answer.record_id
+    headers["x-road-request-hash"] = call.request_hash
+    return response

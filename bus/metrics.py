@@ -1,0 +1,187 @@
+"""Metrics of a gateway, `lienthong_*`. Labels are bounded: never a person, a dossier or an exchange id.
+
+Classic histograms with buckets cut to the goals. Children are kept, because looking a label up costs as much as counting.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from bus.ports import Side
+
+_EXCHANGE_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_COMMIT_BUCKETS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2)
+_BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+
+
+class GatewayMetrics:
+    """All metrics of one gateway process; implements the observer ports of its parts."""
+
+    def __init__(self) -> None:
+        registry = self.registry = CollectorRegistry()
+        self.exchanges = Counter(
+            "lienthong_exchanges_total",
+            "Exchanges that ended, by side, service, peer member and outcome.",
+            ("side", "service", "peer", "outcome"),
+            registry=registry,
+        )
+        self.exchange_bytes = Counter(
+            "lienthong_exchange_bytes_total",
+            "Body bytes of exchanges.",
+            ("side", "service", "direction"),
+            registry=registry,
+        )
+        self.exchange_seconds = Histogram(
+            "lienthong_exchange_seconds",
+            "Duration of exchanges as this gateway saw them.",
+            ("side", "service", "peer"),
+            buckets=_EXCHANGE_BUCKETS,
+            registry=registry,
+        )
+        self.refusals = Counter(
+            "lienthong_refusals_total", "Calls refused or failed, by code.", ("side", "code"), registry=registry
+        )
+        self.drops = Counter(
+            "lienthong_dropped_total",
+            "Received messages dropped without a record, by code.",
+            ("code",),
+            registry=registry,
+        )
+        self.hints = Counter(
+            "lienthong_hints_total",
+            "Unsigned hints of providers why they dropped a request.",
+            ("code",),
+            registry=registry,
+        )
+        self.flight = Gauge("lienthong_in_flight", "Exchanges under way.", ("side",), registry=registry)
+        self.offset = Gauge(
+            "lienthong_clock_offset_seconds",
+            "A peer's clock minus ours, last measured.",
+            ("member",),
+            registry=registry,
+        )
+        self.alarms = Counter(
+            "lienthong_alarms_total", "Things a person must look at.", ("code", "member"), registry=registry
+        )
+        self.log_commits = Histogram(
+            "lienthong_log_commit_seconds", "Duration of log commits.", buckets=_COMMIT_BUCKETS, registry=registry
+        )
+        self.log_batch = Histogram(
+            "lienthong_log_batch_leaves", "Leaves per commit.", buckets=_BATCH_BUCKETS, registry=registry
+        )
+        self.log_failures = Counter("lienthong_log_failures_total", "Commits that failed.", registry=registry)
+        self.log_size = Gauge("lienthong_log_size", "Leaves in the exchange log.", registry=registry)
+        self.log_writable = Gauge("lienthong_log_writable", "1 when the log can be written.", registry=registry)
+        self.directory_age = Gauge(
+            "lienthong_directory_age_seconds", "Age of the directory's newest cosignature.", registry=registry
+        )
+        self.directory_size = Gauge("lienthong_directory_size", "Documents in the directory.", registry=registry)
+        self.certificate_days = Gauge(
+            "lienthong_certificate_days_left", "Days until a certificate ends.", ("name",), registry=registry
+        )
+        self.broker_up = Gauge("lienthong_broker_connected", "1 when connected to the broker.", registry=registry)
+        self.broker_denied = Counter(
+            "lienthong_broker_denied_total", "Publishes or subscriptions that the broker denied.", registry=registry
+        )
+        self.overload = Counter(
+            "lienthong_overloaded_total", "Messages dropped because too many were under way.", registry=registry
+        )
+        self.source_calls = Histogram(
+            "lienthong_source_seconds",
+            "Duration of calls to back ends, by outcome.",
+            ("service", "outcome"),
+            buckets=_EXCHANGE_BUCKETS,
+            registry=registry,
+        )
+        self.breaker_open = Gauge(
+            "lienthong_breaker_open",
+            "1 when a back end's breaker is open or half open.",
+            ("service",),
+            registry=registry,
+        )
+        self._children = lru_cache(maxsize=8192)(self._make_children)
+        self._in_flight = {side: self.flight.labels(side) for side in ("client", "provider")}
+
+    def _make_children(
+        self, side: Side, service: str, peer: str, outcome: str
+    ) -> tuple[Counter, Counter, Counter, Histogram]:
+        return (
+            self.exchanges.labels(side, service, peer, outcome),
+            self.exchange_bytes.labels(side, service, "sent"),
+            self.exchange_bytes.labels(side, service, "received"),
+            self.exchange_seconds.labels(side, service, peer),
+        )
+
+    def ended(
+        self, side: Side, service: str, peer: str, outcome: str, seconds: float, sent: int, received: int
+    ) -> None:
+        """See `bus.ports.ExchangeObserver`."""
+        count, sent_bytes, received_bytes, duration = self._children(side, service, peer, outcome)
+        count.inc()
+        sent_bytes.inc(sent)
+        received_bytes.inc(received)
+        duration.observe(seconds)
+
+    def refused(self, side: Side, code: str) -> None:
+        """See `bus.ports.ExchangeObserver`."""
+        self.refusals.labels(side, code).inc()
+
+    def dropped(self, code: str) -> None:
+        """See `bus.ports.ExchangeObserver`."""
+        self.drops.labels(code).inc()
+
+    def hinted(self, code: str) -> None:
+        """See `bus.ports.ExchangeObserver`."""
+        self.hints.labels(code).inc()
+
+    def clock_offset(self, member: str, seconds: float) -> None:
+        """See `bus.ports.ExchangeObserver`."""
+        self.offset.labels(member).set(seconds)
+
+    def in_flight(self, side: Side, change: int) -> None:
+        """See `bus.ports.ExchangeObserver`."""
+        self._in_flight[side].inc(change)
+
+    def alarm(self, code: str, member: str) -> None:
+        """See `bus.ports.ExchangeObserver`."""
+        self.alarms.labels(code, member).inc()
+
+    def committed(self, leaves: int, seconds: float) -> None:
+        """See `evidence.log.LogObserver`."""
+        self.log_commits.observe(seconds)
+        self.log_batch.observe(leaves)
+
+    def failed(self) -> None:
+        """See `evidence.log.LogObserver`."""
+        self.log_failures.inc()
+
+    def connected(self, up: bool) -> None:
+        """See `bus.transport.connection.TransportObserver`."""
+        self.broker_up.set(1 if up else 0)
+
+    def denied(self) -> None:
+        """See `bus.transport.connection.TransportObserver`."""
+        self.broker_denied.inc()
+
+    def overloaded(self) -> None:
+        """See `bus.transport.connection.TransportObserver`."""
+        self.overload.inc()
+
+
+class SourceMetrics:
+    """Observer of one source."""
+
+    def __init__(self, metrics: GatewayMetrics, service: str) -> None:
+        self._metrics = metrics
+        self._service = service
+
+    def called(self, operation: str, outcome: str, seconds: float) -> None:
+        """See `adapters.port.SourceObserver`."""
+        del operation
+        self._metrics.source_calls.labels(self._service, outcome).observe(seconds)
+
+    def breaker_changed(self, state: str) -> None:
+        """See `adapters.port.SourceObserver`."""
+        self._metrics.breaker_open.labels(self._service).set(0 if state == "closed" else 1)

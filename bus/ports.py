@@ -1,0 +1,51 @@
+"""Ports of the bus: time and randomness, and what the exchange reports.
+
+`bus/gateway` wires the real ones; tests bring their own.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal, Protocol
+
+Side = Literal["client", "provider"]
+
+
+class Clock(Protocol):
+    """Time and randomness."""
+
+    def now(self) -> datetime:
+        """Aware UTC."""
+
+    def monotonic(self) -> float:
+        """Seconds since an arbitrary point."""
+
+    def random(self, count: int) -> bytes:
+        """Random bytes, fit for keys."""
+
+
+class ExchangeObserver(Protocol):
+    """What the exchange reports. Labels are bounded: services and members of the directory, codes, stages."""
+
+    def ended(
+        self, side: Side, service: str, peer: str, outcome: str, seconds: float, sent: int, received: int
+    ) -> None:
+        """One exchange ended: `outcome` ok, refused, failed, undelivered, timedout, rejected or unknown; body bytes."""
+
+    def refused(self, side: Side, code: str) -> None:
+        """A call was refused with a code."""
+
+    def dropped(self, code: str) -> None:
+        """A received message was dropped."""
+
+    def hinted(self, code: str) -> None:
+        """The provider hinted why it dropped a request of ours."""
+
+    def clock_offset(self, member: str, seconds: float) -> None:
+        """A peer's clock as it seems from here."""
+
+    def in_flight(self, side: Side, change: int) -> None:
+        """Calls under way."""
+
+    def alarm(self, code: str, member: str) -> None:
+        """Something that a person must look at: a fork, a suspected clone."""

@@ -1,0 +1,357 @@
+"""Settings of a gateway: read once, frozen, unknown keys refused, every error with its line.
+
+Secrets are paths to files, never values. Paths are relative to the settings file. See config/gateway.toml for every key
+with its meaning; a test compares the two.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar, get_origin
+
+import msgspec
+
+from bus.errors import SettingsInvalid
+from evidence.errors import IdentifierInvalid
+from evidence.identifiers import NodeId, ServiceId, SubsystemId
+
+T = TypeVar("T", "GatewaySettings", "GatewayPart")
+
+
+class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A table of the file."""
+
+
+class Keys(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Key files of the node (PEM, mode 0600) and the member's certificate chain."""
+
+    log: Path
+    broker: Path
+    sealing: Path
+    member_certificate: Path | None = None
+    passphrase: Path | None = None
+
+
+class Broker(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How to reach the broker."""
+
+    urls: tuple[str, ...]
+    ca: Path
+    credentials: Path
+    connect_deadline_s: float = 10.0
+
+
+class Front(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The port for client systems."""
+
+    listen: str = "127.0.0.1:8443"
+    certificate: Path | None = None
+    key: Path | None = None
+    client_ca: Path | None = None
+    plain_http: bool = False
+    max_body_bytes: int = 4 * 1024 * 1024
+    max_header_bytes: int = 16 * 1024
+
+
+class Admin(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The port for operators: health, metrics, evidence. Loopback unless configured."""
+
+    listen: str = "127.0.0.1:9443"
+
+
+class DirectorySettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How old the directory may be before calls are refused."""
+
+    max_age_s: float = 900.0
+
+
+class LimitSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Limits of one gateway."""
+
+    per_client: int = 256
+    per_service: int = 1024
+    served_per_service: int = 512
+    handlers: int = 2_000
+    deadline_s: float = 30.0
+    clock_skew_s: float = 60.0
+    hints_per_s: float = 20.0
+    drain_s: float = 15.0
+    pending_records: int = 10_000
+
+
+class Retention(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How long contents are kept beside the log; the log itself is permanent."""
+
+    particulars_days: int = 366
+
+
+class Client(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A client system and the subsystems that it may act as."""
+
+    name: str
+    subsystems: tuple[str, ...]
+    key: Path | None = None
+    certificate_sha256: str = ""
+
+
+class Service(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A service's back end: a kind and its own settings."""
+
+    id: str
+    kind: str
+    settings: dict[str, Any] = {}
+
+
+class Logging(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Log lines: `json` for machines, `console` for people."""
+
+    format: str = "json"
+    level: str = "info"
+
+
+class GatewaySettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The whole file."""
+
+    node: str
+    genesis: str
+    keys: Keys
+    broker: Broker
+    incarnation: int = 1
+    data: Path = Path("data")
+    front: Front = Front()
+    admin: Admin = Admin()
+    directory: DirectorySettings = DirectorySettings()
+    limits: LimitSettings = LimitSettings()
+    retention: Retention = Retention()
+    logging: Logging = Logging()
+    client: tuple[Client, ...] = ()
+    service: tuple[Service, ...] = ()
+
+
+class GatewayPart(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A file of the folder `gateway.d` beside gateway.toml: further clients and services, written by commands."""
+
+    client: tuple[Client, ...] = ()
+    service: tuple[Service, ...] = ()
+
+
+_TABLE = re.compile(r"^\s*(\[\[?)\s*([A-Za-z0-9_.\- ]+?)\s*\]\]?\s*(?:#.*)?$")
+_KEY = re.compile(r"^\s*([A-Za-z0-9_-]+)\s*=")
+
+
+def locate(text: str) -> dict[str, int]:
+    """Line (from 1) of every table and key of a TOML text, by dotted path; `service[0].kind` in arrays of tables."""
+    lines: dict[str, int] = {}
+    counts: dict[str, int] = {}
+    prefix = ""
+    for number, line in enumerate(text.splitlines(), 1):
+        if table := _TABLE.match(line):
+            prefix = _table_path(table[2].replace(" ", ""), table[1] == "[[", counts)
+            lines.setdefault(prefix, number)
+        elif key := _KEY.match(line):
+            lines.setdefault(f"{prefix}.{key[1]}" if prefix else key[1], number)
+    return lines
+
+
+def _table_path(name: str, is_array: bool, counts: dict[str, int]) -> str:
+    parts = name.split(".")
+    head = parts[0]
+    if is_array and len(parts) == 1:
+        counts[head] = counts.get(head, -1) + 1
+    if head in counts:
+        head = f"{head}[{counts[head]}]"
+    return ".".join([head, *parts[1:]])
+
+
+def _read(cls: type[_Section], data: Mapping[str, Any], at: str, problems: list[tuple[str, str]]) -> dict[str, Any]:
+    """Converts each field alone, so that every error is found."""
+    fields = {field.name: field for field in msgspec.structs.fields(cls)}
+    prefix = f"{at}." if at else ""
+    problems.extend((f"{prefix}{name}", "unknown key") for name in data if name not in fields)
+    values: dict[str, Any] = {}
+    for name, field in fields.items():
+        if name not in data:
+            if field.required:
+                problems.append((f"{prefix}{name}", "required key is missing"))
+            continue
+        value, type_ = data[name], field.type
+        if isinstance(type_, type) and issubclass(type_, _Section) and isinstance(value, dict):
+            inner = _read(type_, value, f"{prefix}{name}", problems)
+            values[name] = inner
+        elif get_origin(type_) is tuple and isinstance(value, list) and _is_section(type_.__args__[0]):
+            values[name] = [
+                _read(type_.__args__[0], item, f"{prefix}{name}[{position}]", problems)
+                if isinstance(item, dict)
+                else item
+                for position, item in enumerate(value)
+            ]
+        else:
+            try:
+                msgspec.convert(value, type_, dec_hook=_path)
+            except msgspec.ValidationError as error:
+                problems.append((f"{prefix}{name}", str(error)))
+            values[name] = value
+    return values
+
+
+def _is_section(type_: Any) -> bool:
+    return isinstance(type_, type) and issubclass(type_, _Section)
+
+
+def _path(type_: type, value: Any) -> Any:
+    if type_ is Path and isinstance(value, str):
+        return Path(value)
+    raise msgspec.ValidationError(f"Expected a path, got {type(value).__name__}")
+
+
+def parse_settings(text: str, path: str = "") -> GatewaySettings:
+    """Settings from a TOML text.
+
+    Raises:
+        SettingsInvalid: with every problem and its line.
+    """
+    return _parse(GatewaySettings, text, path)
+
+
+def _parse(cls: type[T], text: str, path: str) -> T:
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        line = re.search(r"line (\d+)", str(error))
+        raise SettingsInvalid([(int(line[1]) if line else 0, "", str(error))], path) from error
+    problems: list[tuple[str, str]] = []
+    _read(cls, data, "", problems)
+    settings: T | None = None
+    if not problems:
+        settings = msgspec.convert(data, cls, dec_hook=_path)
+        problems.extend(_meaning(settings))
+    if problems or settings is None:
+        lines = locate(text)
+        raise SettingsInvalid([(_line(lines, key), key, message) for key, message in problems], path)
+    return settings
+
+
+def _line(lines: Mapping[str, int], key: str) -> int:
+    while key:
+        if key in lines:
+            return lines[key]
+        key = key.rpartition(".")[0]
+    return 1
+
+
+def _meaning(settings: GatewaySettings | GatewayPart) -> list[tuple[str, str]]:
+    """What types cannot say."""
+    found: list[tuple[str, str]] = []
+    checks: list[tuple[str, Any, str]] = []
+    if isinstance(settings, GatewaySettings):
+        checks.append(("node", NodeId, settings.node))
+        found.extend(_node_meaning(settings))
+    for at, service in enumerate(settings.service):
+        checks.append((f"service[{at}].id", ServiceId, service.id))
+    for at, client in enumerate(settings.client):
+        checks.extend((f"client[{at}].subsystems", SubsystemId, item) for item in client.subsystems)
+        if client.key is None and not client.certificate_sha256:
+            found.append((f"client[{at}]", "needs key (a file made by `lienthong client add`) or certificate_sha256"))
+        if "." in client.name or not client.name:
+            found.append((f"client[{at}].name", "must be non-empty and without a dot"))
+    for key, kind, text in checks:
+        try:
+            kind.parse(text)
+        except IdentifierInvalid as error:
+            found.append((key, str(error)))
+    return found
+
+
+def _node_meaning(settings: GatewaySettings) -> list[tuple[str, str]]:
+    found: list[tuple[str, str]] = []
+    front = settings.front
+    if not re.fullmatch(r"[0-9a-f]{64}", settings.genesis):
+        found.append(("genesis", "must be 64 lower-case hex digits"))
+    if (front.certificate is None) != (front.key is None):
+        found.append(("front", "certificate and key go together"))
+    if front.certificate is None and not front.plain_http:
+        found.append(("front", "needs certificate and key, or plain_http = true behind a proxy of your own"))
+    for key, listen in (("front.listen", front.listen), ("admin.listen", settings.admin.listen)):
+        if not re.fullmatch(r".+:\d{1,5}", listen):
+            found.append((key, "must be host:port"))
+    return found
+
+
+def load_settings(path: Path) -> GatewaySettings:
+    """Settings from a file and the parts in `gateway.d` beside it, with all paths made absolute.
+
+    Raises:
+        SettingsInvalid: with every problem and its line; also when a file that it names is missing.
+    """
+    settings = absolute(_parse(GatewaySettings, _text(path), str(path)), path.resolve().parent)
+    _require_files(settings, path)
+    clients, services = list(settings.client), list(settings.service)
+    for part_path in sorted((path.parent / "gateway.d").glob("*.toml")):
+        part = absolute(_parse(GatewayPart, _text(part_path), str(part_path)), path.resolve().parent)
+        _require_files(part, part_path)
+        for item in part.client:
+            _once(item.name, [client.name for client in clients], "client.name", part_path)
+        for item in part.service:
+            _once(item.id, [service.id for service in services], "service.id", part_path)
+        clients.extend(part.client)
+        services.extend(part.service)
+    for key, names in (("client.name", [c.name for c in clients]), ("service.id", [s.id for s in services])):
+        for at, name in enumerate(names):
+            _once(name, names[:at], key, path)
+    merged: GatewaySettings = msgspec.structs.replace(settings, client=tuple(clients), service=tuple(services))
+    return merged
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsInvalid([(0, "", f"cannot be read: {error.__class__.__name__}")], str(path)) from error
+
+
+def _once(name: str, known: list[str], key: str, path: Path) -> None:
+    if name in known:
+        raise SettingsInvalid([(1, key, f"{name} appears twice")], str(path))
+
+
+def _require_files(settings: GatewaySettings | GatewayPart, path: Path) -> None:
+    lines = locate(_text(path))
+    missing = [
+        (_line(lines, key), key, f"there is no file {file}") for key, file in named_files(settings) if not file.exists()
+    ]
+    if missing:
+        raise SettingsInvalid(missing, str(path))
+
+
+def absolute(value: Any, base: Path) -> Any:
+    """The same settings with relative paths joined to `base`."""
+    if isinstance(value, Path):
+        return base / value
+    if isinstance(value, _Section):
+        changed = {name: absolute(getattr(value, name), base) for name in value.__struct_fields__}
+        return type(value)(**changed)
+    if isinstance(value, tuple):
+        return tuple(absolute(item, base) for item in value)
+    return value
+
+
+def named_files(settings: GatewaySettings | GatewayPart) -> list[tuple[str, Path]]:
+    """Every file that the settings name, with its key."""
+    named: list[tuple[str, Path | None]] = [(f"client[{at}].key", one.key) for at, one in enumerate(settings.client)]
+    if isinstance(settings, GatewaySettings):
+        keys, front = settings.keys, settings.front
+        named += [
+            ("keys.log", keys.log),
+            ("keys.broker", keys.broker),
+            ("keys.sealing", keys.sealing),
+            ("keys.member_certificate", keys.member_certificate),
+            ("keys.passphrase", keys.passphrase),
+            ("broker.ca", settings.broker.ca),
+            ("front.certificate", front.certificate),
+            ("front.key", front.key),
+            ("front.client_ca", front.client_ca),
+        ]
+    return [(key, file) for key, file in named if file is not None]

@@ -1,0 +1,316 @@
+"""The gateway's connection to the broker.
+
+Requests go through one subscription on the node's own inbox; nothing is queued while the connection is down (a query
+fails at once); a client that NATS closed for good (expired or revoked credentials) is replaced by a new one. Handlers run
+as bounded tasks. "Consumer" in JetStream's sense stays inside this package.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+import re
+import ssl
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import nats.errors
+import structlog
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+
+from bus.errors import BrokerUnavailable, ProviderUnavailable, Timeout
+
+_log = structlog.get_logger("lienthong.transport")
+_CONNECT_DEADLINE_S = 5.0
+_NONCE = re.compile(r"[A-Za-z0-9_-]{8,64}")
+
+Handler = Callable[[str, str, bytes], Coroutine[Any, Any, None]]
+
+
+class TransportObserver(Protocol):
+    """What the transport reports: counters of the composition root."""
+
+    def connected(self, up: bool) -> None:
+        """The connection came up or went down."""
+
+    def denied(self) -> None:
+        """The broker denied a publish or a subscription."""
+
+    def overloaded(self) -> None:
+        """A message was dropped because too many are under way."""
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerIdentity:
+    """How a node proves itself to the broker: its user JWT (read anew at each connection) and its signature."""
+
+    name: str
+    jwt: Callable[[], str]
+    sign: Callable[[bytes], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class _Subscription:
+    subject: str
+    group: str
+    handler: Handler
+
+
+class Connection:
+    """A self-healing connection with request/reply and bounded handlers.
+
+    Args:
+        urls: `tls://host:port` of the broker's servers.
+        tls: client context (TLS 1.3, the instance's authority), None only for tests on plain sockets.
+        identity: of the node.
+        inbox: reply prefix of the node, ends with a dot.
+        observer: metrics.
+        max_handlers: how many received messages may be under way at once.
+    """
+
+    def __init__(
+        self,
+        urls: Sequence[str],
+        tls: ssl.SSLContext | None,
+        identity: BrokerIdentity,
+        inbox: str,
+        observer: TransportObserver,
+        max_handlers: int = 2_000,
+    ) -> None:
+        self._urls = list(urls)
+        self._tls = tls
+        self._identity = identity
+        self._inbox = f"{inbox}{os.urandom(8).hex()}."
+        self._observer = observer
+        self._max_handlers = max_handlers
+        self._client: Client | None = None
+        self._live: list[Subscription] = []
+        self._waiting: dict[str, asyncio.Future[Msg]] = {}
+        self._subscriptions: list[_Subscription] = []
+        self._handlers: set[asyncio.Task[None]] = set()
+        self._closing = False
+        self._rebuild: asyncio.Task[None] | None = None
+        self._up = asyncio.Event()
+
+    @property
+    def connected(self) -> bool:
+        """Whether messages can be sent now."""
+        return self._client is not None and self._client.is_connected
+
+    @property
+    def client(self) -> Client:
+        """The NATS client, for the other modules of this package.
+
+        Raises:
+            BrokerUnavailable: not connected.
+        """
+        if self._client is None or not self._client.is_connected:
+            raise BrokerUnavailable
+        return self._client
+
+    def subscribe(self, subject: str, handler: Handler, group: str = "") -> None:
+        """Registers a handler `(subject, reply, data)`; it is subscribed at each connection. Call before `start`."""
+        self._subscriptions.append(_Subscription(subject, group, handler))
+
+    async def serve(self, subject: str, handler: Handler, group: str = "") -> None:
+        """Registers a handler at any time; subscribed now if connected, and at each later connection."""
+        self.subscribe(subject, handler, group)
+        client = self._client
+        if client is not None and client.is_connected:
+            dispatch = self._dispatcher(handler)
+            try:
+                self._live.append(await client.subscribe(subject, queue=group, cb=dispatch))
+            except nats.errors.Error as error:
+                _log.warning("broker.subscribe-failed", error=type(error).__name__)
+
+    async def start(self) -> None:
+        """Begins to connect, in the background; `wait_connected` tells when it is done."""
+        self._rebuild = asyncio.create_task(self._connect_until_done())
+
+    async def wait_connected(self, deadline_s: float) -> bool:
+        """Waits for the connection; False when the deadline passed."""
+        try:
+            await asyncio.wait_for(self._up.wait(), None if deadline_s == float("inf") else deadline_s)
+        except TimeoutError:
+            return False
+        return True
+
+    async def _connect_until_done(self) -> None:
+        pause_s = 0.1
+        while not self._closing:
+            try:
+                await asyncio.wait_for(self._connect(), _CONNECT_DEADLINE_S)
+            except (TimeoutError, OSError, nats.errors.Error, ValueError) as error:
+                _log.warning("broker.unreachable", error=type(error).__name__, retry_in_s=pause_s)
+                await asyncio.sleep(pause_s)
+                pause_s = min(pause_s * 2, 5.0)
+            else:
+                return
+
+    async def _connect(self) -> None:
+        identity = self._identity
+        client = Client()
+        live: list[Subscription] = []
+
+        async def closed() -> None:
+            self._went_down()
+            if not self._closing and client is self._client:
+                self._rebuild = asyncio.create_task(self._connect_until_done())
+
+        try:
+            await client.connect(
+                servers=self._urls,
+                name=identity.name,
+                tls=self._tls,
+                user_jwt_cb=lambda: identity.jwt().encode(),
+                signature_cb=lambda nonce: _sign_nonce(nonce, identity.sign),
+                error_cb=self._on_error,
+                disconnected_cb=self._on_disconnected,
+                reconnected_cb=self._on_reconnected,
+                closed_cb=closed,
+                max_reconnect_attempts=-1,
+                reconnect_time_wait=0.25,  # type: ignore[arg-type]  # seconds; a fraction works
+                connect_timeout=2,
+                ping_interval=5,
+                max_outstanding_pings=2,
+                pending_size=0,
+                skip_subject_validation=True,
+            )
+            await client.subscribe(
+                f"{self._inbox}*", cb=self._on_reply, pending_msgs_limit=65_536, pending_bytes_limit=256 * 1024 * 1024
+            )
+            for wanted in self._subscriptions:
+                live.append(
+                    await client.subscribe(wanted.subject, queue=wanted.group, cb=self._dispatcher(wanted.handler))
+                )
+            await client.flush(2)
+        except BaseException:
+            await client.close()
+            raise
+        self._client = client
+        self._live = live
+        self._up.set()
+        self._observer.connected(True)
+
+    def _dispatcher(self, handler: Handler) -> Callable[[Msg], Awaitable[None]]:
+        loop = asyncio.get_running_loop()
+        tasks = self._handlers
+
+        async def dispatch(message: Msg) -> None:
+            if len(tasks) >= self._max_handlers:
+                self._observer.overloaded()
+                return
+            task = loop.create_task(handler(message.subject, message.reply, message.data))
+            tasks.add(task)
+            task.add_done_callback(self._handler_done)
+
+        return dispatch
+
+    def _handler_done(self, task: asyncio.Task[None]) -> None:
+        self._handlers.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("handler.failed", error=type(error).__name__, exc_info=error)
+
+    async def _on_reply(self, message: Msg) -> None:
+        future = self._waiting.get(message.subject)
+        if future is not None and not future.done():
+            future.set_result(message)
+
+    async def _on_error(self, error: Exception) -> None:
+        if "permissions violation" in str(error).lower():
+            self._observer.denied()
+        _log.warning("broker.error", error=type(error).__name__)
+
+    async def _on_disconnected(self) -> None:
+        self._went_down()
+
+    async def _on_reconnected(self) -> None:
+        self._up.set()
+        self._observer.connected(True)
+
+    def _went_down(self) -> None:
+        self._up.clear()
+        self._observer.connected(False)
+        for future in self._waiting.values():
+            if not future.done():
+                future.set_exception(Timeout("the connection to the broker was lost while the answer was awaited"))
+
+    async def exchange(self, subject: str, payload: bytes, deadline_s: float) -> Msg:
+        """One request and the first message that comes back.
+
+        Raises:
+            BrokerUnavailable: not connected; nothing was sent.
+            ProviderUnavailable: the broker knows no subscriber; nothing was delivered.
+            Timeout: nothing came in time, or the connection was lost.
+        """
+        client = self.client
+        loop = asyncio.get_running_loop()
+        reply = self._inbox + os.urandom(12).hex()
+        future: asyncio.Future[Msg] = loop.create_future()
+        self._waiting[reply] = future
+        timer = loop.call_later(deadline_s, _expire, future)
+        try:
+            try:
+                await client.publish(subject, payload, reply)
+            except (nats.errors.Error, OSError) as error:
+                raise BrokerUnavailable from error
+            message = await future
+        finally:
+            timer.cancel()
+            del self._waiting[reply]
+        if message.headers is not None and message.headers.get("Status") == "503":
+            raise ProviderUnavailable
+        return message
+
+    async def send(self, subject: str, payload: bytes) -> None:
+        """Publishes an answer.
+
+        Raises:
+            BrokerUnavailable: not connected.
+        """
+        try:
+            await self.client.publish(subject, payload)
+        except (nats.errors.Error, OSError) as error:
+            raise BrokerUnavailable from error
+
+    async def stop_serving(self, grace_s: float) -> None:
+        """Takes no more messages; waits for the handlers under way, at most `grace_s` seconds."""
+        if self.connected:
+            for subscription in self._live:
+                await subscription.unsubscribe()
+        if self._handlers:
+            await asyncio.wait(set(self._handlers), timeout=grace_s)
+
+    async def close(self) -> None:
+        """Closes the connection and ends what is under way."""
+        self._closing = True
+        if self._rebuild is not None:
+            self._rebuild.cancel()
+            await asyncio.gather(self._rebuild, return_exceptions=True)
+        for task in list(self._handlers):
+            task.cancel()
+        if self._client is not None:
+            await self._client.close()
+
+
+def _expire(future: asyncio.Future[Any]) -> None:
+    if not future.done():
+        future.set_exception(Timeout("no answer came within the deadline"))
+
+
+def _sign_nonce(nonce: str, sign: Callable[[bytes], bytes]) -> bytes:
+    """Signs the broker's challenge, if it is one.
+
+    The broker chooses these bytes: only short base64url is signed, so that no challenge can be a checkpoint or a
+    document, whatever key is configured.
+
+    Raises:
+        ValueError: the challenge is not a nonce; the connection is not made.
+    """
+    if not _NONCE.fullmatch(nonce):
+        raise ValueError("the broker's challenge is not a nonce")
+    return base64.b64encode(sign(nonce.encode()))

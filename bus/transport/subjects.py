@@ -1,0 +1,69 @@
+"""Subjects of the bus on NATS (protocol.md, Broker).
+
+A part keeps `[A-Za-z0-9-]`; every other UTF-8 byte becomes `=HH`. Class and member, and node, are joined with `~`; the
+instance is left out (one NATS account per instance). Pure.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from urllib.parse import unquote
+
+from evidence.errors import EvidenceError
+from evidence.identifiers import MemberId, NodeId
+
+_KEPT = re.compile(rb"[A-Za-z0-9-]")
+DIRECTORY_STREAM = "LT_DIR"
+DIRECTORY_SUBJECTS = "lt.dir.>"
+
+
+def token_part(part: str) -> str:
+    """One identifier part as it stands in a subject token."""
+    return "".join(chr(byte) if _KEPT.match(bytes([byte])) else f"={byte:02X}" for byte in part.encode())
+
+
+@lru_cache(maxsize=4096)
+def member_token(member: str) -> str:
+    """Token of a member, `GOV~H37` for `VN/GOV/H37`."""
+    parsed = MemberId.parse(member)
+    return f"{token_part(parsed.member_class)}~{token_part(parsed.member)}"
+
+
+@lru_cache(maxsize=4096)
+def node_token(node: str) -> str:
+    """Token of a node, `GOV~H37~n1` for `VN/GOV/H37/@n1`."""
+    parsed = NodeId.parse(node)
+    return f"{member_token(str(parsed.member))}~{token_part(parsed.node)}"
+
+
+def node_of_token(token: str, instance: str) -> str | None:
+    """Node identifier of a token, None when it is not one."""
+    parts = token.split("~")
+    if len(parts) != 3:
+        return None
+    try:
+        member_class, member, node = (unquote(part.replace("=", "%"), errors="strict") for part in parts)
+        return str(NodeId(MemberId(instance, member_class, member), node))
+    except (ValueError, EvidenceError):
+        return None
+
+
+def query(provider: str, client: str) -> str:
+    """Subject of a query from member `client` to member `provider`."""
+    return f"lt.q.{member_token(provider)}.{member_token(client)}"
+
+
+def query_group(provider: str) -> str:
+    """Queue group of the provider's nodes."""
+    return f"q~{member_token(provider)}"
+
+
+def control(node: str, asker: str) -> str:
+    """Subject of a control question from node `asker` to `node`."""
+    return f"lt.k.{node_token(node)}.{node_token(asker)}"
+
+
+def inbox(node: str) -> str:
+    """Prefix of reply subjects of a node; ends with a dot."""
+    return f"_I.{node_token(node)}."

@@ -1,0 +1,1 @@
+"""Console: what people touch. The command line, the demonstration and the composition root."""

@@ -1,0 +1,78 @@
+"""`lienthong audit`: evidence, checked offline."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from console.output import emit, json_option, reports_errors
+
+_PASS = {"ignore_unknown_options": True, "allow_interspersed_args": False}
+
+
+@click.group()
+def audit() -> None:
+    """Verify, export and match exchange logs."""
+
+
+def _evidence(command: str, arguments: tuple[str, ...]) -> None:
+    from evidence.__main__ import main
+
+    sys.exit(main([command, *arguments]))
+
+
+@audit.command(context_settings=_PASS, add_help_option=False)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def verify(arguments: tuple[str, ...]) -> None:
+    """Verify a log (database file or exported tiles) offline; the same as `python -m evidence verify`."""
+    _evidence("verify", arguments)
+
+
+@audit.command(context_settings=_PASS, add_help_option=False)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def proof(arguments: tuple[str, ...]) -> None:
+    """Verify one record with its proof offline; the same as `python -m evidence proof`."""
+    _evidence("proof", arguments)
+
+
+@audit.command(context_settings=_PASS, add_help_option=False)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def reconcile(arguments: tuple[str, ...]) -> None:
+    """Match several logs against each other; the same as `python -m evidence reconcile`."""
+    _evidence("reconcile", arguments)
+
+
+@audit.command()
+@click.argument("log", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write into.")
+@click.option("--no-entries", is_flag=True, help="Hash tiles only: nothing of the headers leaves.")
+@json_option
+@reports_errors
+def tiles(log: Path, out: Path, no_entries: bool, as_json: bool) -> None:
+    """Export LOG (data/log.db) as C2SP tiles with entry bundles, checkpoint, and the proofs received from peers."""
+    from bus.exchange.peerproofs import export_peer_proofs
+    from evidence.export import export_tiles
+
+    size = export_tiles(log, out, entries=not no_entries)
+    proofs = 0 if no_entries else export_peer_proofs(log, out / "proofs.jsonl", size)
+    emit({"leaves": size, "proofs": proofs, "out": out}, f"{size} leaves, {proofs} peer proofs: {out}", as_json)
+
+
+@audit.command()
+@click.option("--home", type=click.Path(path_type=Path, exists=True), required=True, help="Home of the member.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="File to write.")
+@json_option
+@reports_errors
+def trust(home: Path, out: Path, as_json: bool) -> None:
+    """Write the trust file for offline verification: which key belongs to which log, from the verified directory."""
+    from console.homes import MemberHome, replace_file
+    from console.views import local_directory, trust_of
+
+    with local_directory(MemberHome(home)) as directory:
+        made = trust_of(directory)
+    import msgspec
+
+    replace_file(out, msgspec.json.format(msgspec.json.encode(made), indent=2), 0o644)
+    emit({"origins": sorted(made.origins), "out": out}, f"{len(made.origins)} logs: {out}", as_json)

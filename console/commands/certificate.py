@@ -1,0 +1,51 @@
+"""`lienthong certificate issue`: the instance's own authority, for pilots and demonstrations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from console.output import emit, json_option, reports_errors
+
+
+@click.group()
+def certificate() -> None:
+    """Certify member keys (pilot instances; otherwise a licensed authority does)."""
+
+
+@certificate.command()
+@click.argument("member")
+@click.option("--home", type=click.Path(path_type=Path, exists=True), required=True, help="Home of the instance.")
+@click.option("--public-key", type=click.Path(path_type=Path, exists=True), required=True, help="keys/member.pub.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Where to write the certificate (PEM).")
+@click.option("--days", default=365, show_default=True, type=click.IntRange(1, 1825))
+@json_option
+@reports_errors
+def issue(member: str, home: Path, public_key: Path, out: Path, days: int, as_json: bool) -> None:
+    """Certify that a public key belongs to MEMBER. Make sure of who brought the key before you do."""
+    from datetime import UTC, datetime, timedelta
+
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+    from console.homes import HomeInvalid, InstanceHome, write_new
+    from console.instance import load_authority
+    from evidence.identifiers import MemberId
+    from evidence.issue import issue_member, to_pem
+    from evidence.signer import algorithm_of
+
+    now = datetime.now(UTC)
+    try:
+        key = load_pem_public_key(public_key.read_bytes())
+        algorithm_of(key)  # type: ignore[arg-type]
+    except (ValueError, TypeError) as error:
+        raise HomeInvalid(f"{public_key} is not a public key in PEM") from error
+    der = issue_member(
+        load_authority(InstanceHome(home)),
+        MemberId.parse(member),
+        key,  # type: ignore[arg-type]
+        not_before_at=now - timedelta(minutes=5),
+        not_after_at=now + timedelta(days=days),
+    )
+    write_new(out, to_pem([der]), 0o644)
+    emit({"member": member, "certificate": out, "days": days}, f"certified {member} for {days} days: {out}", as_json)

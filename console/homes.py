@@ -1,0 +1,134 @@
+"""Where an instance's operator and a member keep their files: one folder each, made and changed by commands only.
+
+Instance home: `instance.json`, `keys/`, `ca/`, `broker/`, `registry/`. Member home: `member.json`, `keys/`,
+`gateway.toml`, `gateway.d/`, `data/`.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from bus.errors import BusError
+
+
+T = TypeVar("T")
+
+
+class HomeInvalid(BusError):
+    """The folder is not what the command needs."""
+
+    code = "home-invalid"
+    title = "This folder is not the right home"
+    disposition = "halt"
+
+
+class InstanceFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What `lienthong init instance` settled."""
+
+    instance: str
+    genesis: str
+    registry_listen: str
+    broker_listen: str
+    heartbeat_s: float = 30.0
+
+
+class MemberFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What `lienthong init member` settled."""
+
+    member: str
+    genesis: str
+    instance: str
+    registry: str
+
+
+class InstanceHome:
+    """Folder of an instance's operator."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.keys = path / "keys"
+        self.ca = path / "ca"
+        self.broker = path / "broker"
+        self.registry = path / "registry"
+
+    @property
+    def facts(self) -> InstanceFacts:
+        """The instance's facts.
+
+        Raises:
+            HomeInvalid: no instance was initialised here.
+        """
+        return _facts(self.path / "instance.json", InstanceFacts, "lienthong init instance")
+
+    def write_facts(self, facts: InstanceFacts) -> None:
+        """Settles the facts; once."""
+        write_new(self.path / "instance.json", msgspec.json.encode(facts), 0o644)
+
+
+class MemberHome:
+    """Folder of a member and its node."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.keys = path / "keys"
+        self.data = path / "data"
+        self.settings = path / "gateway.toml"
+        self.settings_parts = path / "gateway.d"
+        self.member_key = self.keys / "member.pem"
+        self.certificate = self.keys / "member.crt"
+        self.anchors = path / "anchors.json"
+
+    @property
+    def facts(self) -> MemberFacts:
+        """The member's facts.
+
+        Raises:
+            HomeInvalid: no member was initialised here.
+        """
+        return _facts(self.path / "member.json", MemberFacts, "lienthong init member")
+
+    def write_facts(self, facts: MemberFacts) -> None:
+        """Settles the facts; once."""
+        write_new(self.path / "member.json", msgspec.json.encode(facts), 0o644)
+
+
+def _facts(path: Path, type_: type[T], made_by: str) -> T:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=type_)
+    except FileNotFoundError as error:
+        raise HomeInvalid(f"there is no {path}; make it with `{made_by}`") from error
+    except msgspec.ValidationError as error:
+        raise HomeInvalid(f"{path} is not what `{made_by}` writes: {error}") from error
+
+
+def write_new(path: Path, data: bytes, mode: int = 0o600) -> None:
+    """Writes a file that must not exist yet, durably.
+
+    Raises:
+        HomeInvalid: it exists; nothing was changed.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    except FileExistsError as error:
+        raise HomeInvalid(f"{path} exists already; nothing was changed") from error
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def replace_file(path: Path, data: bytes, mode: int = 0o600) -> None:
+    """Writes or replaces a file atomically."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)

@@ -1,0 +1,145 @@
+"""Making a node: keys, statement, sealing keys, broker credentials, TLS of the front, settings."""
+
+from __future__ import annotations
+
+import base64
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from bus.gateway.sealingkeys import load_keys, write_key
+from bus.sealing.keys import SealingKeyPair
+from console.homes import MemberHome, replace_file, write_new
+from console.membership import Speaker, call_registry
+from evidence.header import encode_time
+from evidence.identifiers import MemberId, NodeId, check_creatable, log_origin
+from evidence.issue import create_authority, issue_tls, to_pem
+from evidence.signer import FileSigner, generate_key_file
+from registry.client import RegistryClient
+from registry.documents import Node, NodeLog, Sealing
+
+_SEALING_DAYS = 30
+_TLS_DAYS = 365
+
+_SETTINGS = """# Written by `lienthong node add`. Every key is explained in config/gateway.toml.
+node = "{node}"
+genesis = "{genesis}"
+incarnation = 1
+data = "data"
+
+[keys]
+log = "keys/log.pem"
+broker = "keys/broker.pem"
+sealing = "keys/sealing"
+member_certificate = "keys/member.crt"
+
+[broker]
+urls = {urls}
+ca = "ca.pem"
+credentials = "keys/broker.jwt"
+
+[front]
+listen = "{front}"
+certificate = "tls/front.crt"
+key = "tls/front.pem"
+
+[admin]
+listen = "{admin}"
+"""
+
+
+def _b64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def add_node(home: MemberHome, code: str, front: str, admin: str, hosts: tuple[str, ...]) -> dict[str, Any]:
+    """Makes a node and writes its settings.
+
+    Args:
+        home: of the member.
+        code: of the node.
+        front: host:port.
+        admin: host:port.
+        hosts: for the front's certificate.
+
+    Raises:
+        HomeInvalid: there is a node already.
+        RegistryError: the registry refused a document.
+    """
+    facts, speaker = home.facts, Speaker.member(home)
+    check_creatable(code)
+    node = NodeId(MemberId.parse(facts.member), code)
+    now = datetime.now(UTC)
+    log = generate_key_file(home.keys / "log.pem", "ed25519")
+    broker = generate_key_file(home.keys / "broker.pem", "ed25519")
+    sealing = home.keys / "sealing"
+    for owner, use in ((facts.member, "query"), (str(node), "answer")):
+        if not (sealing.exists() and load_keys(sealing)[use]):
+            write_key(sealing, owner, use, SealingKeyPair.generate())
+    origin = log_origin(facts.genesis, node, 1)
+
+    async def publish(client: RegistryClient) -> tuple[str, list[str]]:
+        await speaker.say(
+            client,
+            Node,
+            str(node),
+            log=NodeLog(key=_b64(log.public_bytes), origin=origin),
+            broker_key=_b64(broker.public_bytes),
+            valid_from=encode_time(now - timedelta(minutes=1)),
+        )
+        pairs = load_keys(sealing)
+        for owner, use, uses in ((facts.member, "query", ("query", "command")), (str(node), "answer", ("answer",))):
+            for pair in pairs[use].values():
+                await _publish_sealing(client, speaker, owner, pair, uses, now)
+        credentials = await client.credentials(str(node))
+        return credentials.jwt, list(credentials.broker.urls)
+
+    jwt, urls = call_registry(facts.registry, publish)
+    replace_file(home.keys / "broker.jwt", jwt.encode())
+    _front_tls(home.path / "tls", hosts, now)
+    home.data.mkdir(mode=0o700, exist_ok=True)
+    home.settings_parts.mkdir(mode=0o755, exist_ok=True)
+    text = _SETTINGS.format(
+        node=node, genesis=facts.genesis, urls=str(urls).replace("'", '"'), front=front, admin=admin
+    )
+    write_new(home.settings, text.encode(), 0o644)
+    return {"node": str(node), "origin": origin, "settings": home.settings, "front_ca": home.path / "tls" / "ca.crt"}
+
+
+async def _publish_sealing(
+    client: RegistryClient, speaker: Speaker, owner: str, pair: SealingKeyPair, uses: tuple[str, ...], now: datetime
+) -> None:
+    await speaker.say(
+        client,
+        Sealing,
+        f"{owner}#{pair.keyid}",
+        kem=pair.public_key.kem,
+        public=_b64(pair.public_key.public),
+        use=uses,
+        valid_from=encode_time(now - timedelta(minutes=1)),
+        until=encode_time(now + timedelta(days=_SEALING_DAYS)),
+    )
+
+
+def _front_tls(folder: Path, hosts: tuple[str, ...], now: datetime) -> None:
+    """A small authority of the agency itself and the front's certificate; replace them with your own at any time."""
+    folder.mkdir(mode=0o700, exist_ok=True)
+    until = now + timedelta(days=_TLS_DAYS)
+    since = now - timedelta(minutes=5)
+    authority = create_authority(
+        "gateway front authority", FileSigner.generate("p256"), not_before_at=since, not_after_at=until
+    )
+    key = generate_key_file(folder / "front.pem", "p256")
+    addresses = [host for host in hosts if host.replace(".", "").isdigit() or ":" in host]
+    certificate = issue_tls(
+        authority,
+        "gateway",
+        key.private_key.public_key(),
+        role="server",
+        dns_names=[host for host in hosts if host not in addresses],
+        ip_addresses=addresses,
+        not_before_at=since,
+        not_after_at=until,
+    )
+    write_new(folder / "ca.crt", authority.pem, 0o644)
+    write_new(folder / "front.crt", to_pem([certificate]), 0o644)

@@ -1,0 +1,1 @@
+"""The composition root: every process put together from concrete classes."""

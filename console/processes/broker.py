@@ -1,0 +1,71 @@
+"""`lienthong broker`: the embedded nats-server of an instance."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from bus.transport.broker import BrokerFailed, BrokerFiles, EmbeddedBroker, render_config
+from console.homes import InstanceHome
+from console.instance import BrokerIdentityFile
+from console.processes.running import announce, configure_logging, run_process
+
+_log = structlog.get_logger("lienthong.broker")
+LISTENING = "listening.json"
+
+
+def broker_files(home: InstanceHome) -> BrokerFiles:
+    """The broker's files of an instance home."""
+    identity = msgspec.json.decode((home.broker / "identity.json").read_bytes(), type=BrokerIdentityFile)
+    return BrokerFiles(
+        home=home.broker,
+        operator_jwt=identity.operator_jwt,
+        system_account=identity.system_account,
+        accounts=identity.accounts,
+        tls_cert=home.broker / "tls.crt",
+        tls_key=home.broker / "tls.pem",
+        listen=home.facts.broker_listen,
+    )
+
+
+def write_configuration(home_path: Path) -> Path:
+    """Writes nats-server.conf, for a server that you run yourself; returns its path."""
+    files = broker_files(InstanceHome(home_path))
+    for name in ("ports", "resolver", "jetstream"):
+        (files.home / name).mkdir(parents=True, exist_ok=True)
+    path = files.home / "nats-server.conf"
+    path.write_text(render_config(files), encoding="utf-8")
+    return path
+
+
+def run(home_path: Path, binary: str) -> None:
+    """Runs the broker until SIGTERM.
+
+    Raises:
+        BrokerFailed: it did not start, or it ended by itself.
+    """
+    configure_logging()
+    files = broker_files(InstanceHome(home_path))
+    broker = EmbeddedBroker(files, binary)
+    listening = files.home / LISTENING
+    listening.unlink(missing_ok=True)
+
+    async def main(stop: asyncio.Event) -> None:
+        await broker.start()
+        announce(listening, {"url": broker.url, "monitor": broker.monitor_url, "server_pid": broker.pid})
+        _log.info("broker.listening", url=broker.url)
+        ended, stopping = asyncio.create_task(broker.wait()), asyncio.create_task(stop.wait())
+        await asyncio.wait([ended, stopping], return_when=asyncio.FIRST_COMPLETED)
+        if not stopping.done():
+            stopping.cancel()
+            raise BrokerFailed(f"nats-server ended with code {ended.result()}; see {files.home}/nats-server.log")
+        await broker.stop()
+        await ended
+
+    try:
+        run_process(main, None)
+    finally:
+        listening.unlink(missing_ok=True)

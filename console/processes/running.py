@@ -1,0 +1,68 @@
+"""What all long-running processes share: the event loop, signals, log lines, the file that says where they listen."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import structlog
+import uvloop
+
+from console.homes import replace_file
+
+_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+
+
+def configure_logging(format_: str = "json", level: str = "info") -> None:
+    """Log lines on stderr: JSON for machines, `console` for people. Never payload or personal data."""
+    renderer: Any = structlog.processors.JSONRenderer() if format_ == "json" else structlog.dev.ConsoleRenderer()
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS.get(level, logging.INFO)),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    logging.basicConfig(level=logging.ERROR, stream=sys.stderr)
+
+
+def run_process(
+    main: Callable[[asyncio.Event], Coroutine[Any, Any, None]], on_reload: Callable[[], Coroutine[Any, Any, None]] | None
+) -> None:
+    """Runs `main(stop)` on uvloop; SIGTERM and SIGINT set `stop`, SIGHUP calls `on_reload`."""
+
+    async def supervised() -> None:
+        loop, stop = asyncio.get_running_loop(), asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        reloads: set[asyncio.Task[None]] = set()
+
+        def reload() -> None:
+            if on_reload is not None:
+                task = loop.create_task(on_reload())
+                reloads.add(task)
+                task.add_done_callback(reloads.discard)
+
+        loop.add_signal_handler(signal.SIGHUP, reload)
+        await main(stop)
+
+    # The event loop and the commit thread share one interpreter: a short switch interval keeps hand-overs short.
+    sys.setswitchinterval(0.0005)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(supervised())
+
+
+def announce(path: Path, facts: dict[str, Any]) -> None:
+    """Writes where a process listens; others wait for this file."""
+    replace_file(path, json.dumps({"pid": os.getpid(), **facts}).encode(), 0o644)

@@ -1,0 +1,457 @@
+"""The registry's authority: the only writer of a directory's log.
+
+It appends what every reader would accept and refuses the rest with the reader's own code; it can hold documents back
+and publish late, but it cannot make a member's word: gateways check every signature themselves. Documents are
+submitted one at a time.
+
+| step of `submit` | fails | afterwards |
+|---|---|---|
+| checks, trial run | refused with a code | nothing changed |
+| append to the log | `RegistryUnavailable`, outcome may be unknown | the same bytes again: found, or appended |
+| fold, local rows | `StoreUnusable` | the next start folds it from the log |
+| publish | feed unavailable | published with the next heartbeat |
+
+Mints no credentials and speaks no HTTP (`http`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+from evidence.errors import EvidenceError
+from evidence.leaf import DIRECTORY
+from evidence.log import ExchangeLog, LogReader
+from evidence.merkle import HASH_BYTES
+from evidence.signer import Signer
+from evidence.tiles import TILE_WIDTH, tile_width
+from registry.checkpoints import cosign_checkpoint, directory_origin
+from registry.documents import MAX_DOCUMENT_BYTES, Access, AnyDocument, Service, decode
+from registry.errors import (
+    ContractMissing,
+    DocumentRefused,
+    NotFound,
+    RegistryError,
+    RegistryUnavailable,
+    RequestConflict,
+    StoreUnusable,
+    TooLarge,
+)
+from registry.fold import Directory, Skipped, digest_of
+from registry.localcopy import LocalCopy
+from registry.ports import BUNDLE_LEAVES, ReaderFeed
+from registry.publisher import Publisher
+from registry.registrystore import RegistryStore
+from registry.requests import MemberRequest, check_approval, is_refusal, read_refusal, read_request
+from registry.trial import try_access, try_service
+
+
+class AuthoritySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Settings of the authority.
+
+    Attributes:
+        heartbeat_s: How often the checkpoint is cosigned and published.
+        publish_timeout_s: Deadline of one publication to the feed.
+        issued_past_s: How old a document's `issued` may be.
+        issued_future_s: How far ahead of our clock it may be.
+        max_contract_bytes: Largest contract.
+        max_requests: Most pending requests.
+    """
+
+    heartbeat_s: float = 30.0
+    publish_timeout_s: float = 10.0
+    issued_past_s: float = 7 * 86_400.0
+    issued_future_s: float = 300.0
+    max_contract_bytes: int = 1_048_576
+    max_requests: int = 1_000
+
+
+class AuthorityObserver(Protocol):
+    """Hears what the authority does; must not raise."""
+
+    def accepted(self, type: str, index: int) -> None:  # noqa: A002
+        """A document was appended."""
+        ...
+
+    def refused(self, code: str) -> None:
+        """A document was refused."""
+        ...
+
+    def published(self, size: int) -> None:
+        """The feed has everything up to that size."""
+        ...
+
+    def failed(self, error: Exception) -> None:
+        """A heartbeat failed; it will be tried again."""
+        ...
+
+
+class Unobserved:
+    """An observer that ignores everything."""
+
+    def accepted(self, type: str, index: int) -> None:  # noqa: A002
+        """Ignore."""
+
+    def refused(self, code: str) -> None:
+        """Ignore."""
+
+    def published(self, size: int) -> None:
+        """Ignore."""
+
+    def failed(self, error: Exception) -> None:
+        """Ignore."""
+
+
+class Accepted(NamedTuple):
+    """A document that is in the log.
+
+    Attributes:
+        at: Its index in the directory's log.
+        digest: SHA-256 hex of its JWS: what the next document of its chain names as `prev`.
+        leaf_hash: 32 bytes.
+    """
+
+    at: int
+    digest: str
+    leaf_hash: bytes
+
+
+class Newest(NamedTuple):
+    """The newest document of a chain, as `GET /documents` answers it."""
+
+    at: int
+    digest: str
+    payload: bytes
+
+
+class Authority:
+    """See the module. One event loop; `run` belongs beside it."""
+
+    def __init__(
+        self,
+        log: ExchangeLog,
+        reader: LogReader,
+        directory: Directory,
+        copy: LocalCopy,
+        store: RegistryStore,
+        *,
+        instance: str,
+        cosigner: Signer,
+        now: Callable[[], datetime],
+        feed: ReaderFeed | None = None,
+        settings: AuthoritySettings | None = None,
+        observer: AuthorityObserver | None = None,
+    ) -> None:
+        """Use `open` instead; this takes parts that are open already."""
+        self.directory = directory
+        self.store = store
+        self.log = log
+        self._instance = instance
+        self._copy = copy
+        self._cosigner = cosigner
+        self._now = now
+        self._settings = settings or AuthoritySettings()
+        self._observer = observer or Unobserved()
+        self._publisher: Publisher | None = None
+        if feed is not None:
+            self._publisher = Publisher(feed, self._leaves, store.contract, self._settings.publish_timeout_s)
+        self._submitting = asyncio.Lock()
+        self._changed = asyncio.Event()
+        self._reader = reader
+
+    @classmethod
+    async def open(
+        cls,
+        folder: Path,
+        *,
+        genesis: str,
+        instance: str,
+        log_signer: Signer,
+        cosigner: Signer,
+        now: Callable[[], datetime],
+        token: Callable[[], str],
+        feed: ReaderFeed | None = None,
+        settings: AuthoritySettings | None = None,
+        observer: AuthorityObserver | None = None,
+    ) -> Authority:
+        """Open the registry's files, fold the log, append nothing but the boot leaf.
+
+        Args:
+            folder: Holds `directory.db`, `copy.db` and `registry.db`; exists.
+            genesis: 64 hex digits.
+            instance: Its name.
+            log_signer: Ed25519 key of the directory's log.
+            cosigner: Ed25519 key of the timestamped cosignature.
+            now: The clock, aware UTC.
+            token: Makes random ids for boot leaves.
+            feed: Where to publish; None publishes nothing.
+            settings: Limits and intervals.
+            observer: Metrics.
+
+        Raises:
+            EvidenceError: The log cannot be opened.
+            StoreUnusable: A file is of another instance or newer, or the log is older than what was folded from it.
+        """
+        settings = settings or AuthoritySettings()
+        log = await ExchangeLog.open(
+            folder / "directory.db", origin=directory_origin(genesis, instance), signer=log_signer, now=now, token=token
+        )
+        try:
+            copy = LocalCopy(folder / "copy.db", genesis)
+            store = RegistryStore(
+                folder / "registry.db",
+                genesis,
+                max_contract_bytes=settings.max_contract_bytes,
+                max_requests=settings.max_requests,
+            )
+            authority = cls(
+                log,
+                LogReader(folder / "directory.db"),
+                Directory(genesis),
+                copy,
+                store,
+                instance=instance,
+                cosigner=cosigner,
+                now=now,
+                feed=feed,
+                settings=settings,
+                observer=observer,
+            )
+            authority._restore()
+        except BaseException:
+            await log.close()
+            raise
+        return authority
+
+    async def close(self) -> None:
+        """Close all files."""
+        await self.log.close()
+        self._reader.close()
+        self._copy.close()
+        self.store.close()
+
+    def _restore(self) -> None:
+        if self._copy.folded > self.log.size:
+            raise StoreUnusable("the directory's log is older than what was folded from it: restore the newer one")
+        for document in self._copy.documents():
+            self.directory.restore(document.index, document.digest, document.author, document.payload)
+        self.directory.folded_size = self._copy.folded
+        self._catch_up()
+
+    # Documents ----------------------------------------------------------------------------------------------------
+
+    async def submit(self, envelope: bytes) -> Accepted:
+        """Append a document, or say why not.
+
+        The same bytes again give the same answer.
+
+        Args:
+            envelope: JWS bytes.
+
+        Raises:
+            DocumentRefused: Every reader would skip it; or the trial run failed; with a stable code.
+            ContractMissing: A service's contract has to be put first.
+            ContractMismatch: The document contradicts its contract.
+            RegistryUnavailable: The log cannot be written now; submit the same bytes again.
+        """
+        async with self._submitting:
+            try:
+                accepted, document = await self._submit(envelope)
+            except RegistryError as error:
+                self._observer.refused(error.code)
+                raise
+        if document is not None:
+            self._observer.accepted(document.type, accepted.at)
+            self._changed.set()
+        return accepted
+
+    async def _submit(self, envelope: bytes) -> tuple[Accepted, AnyDocument | None]:
+        self._catch_up()
+        known = self._copy.index_of(digest_of(envelope))
+        if known is not None:
+            return await self._accepted(known, digest_of(envelope)), None
+        if len(envelope) > MAX_DOCUMENT_BYTES:
+            raise TooLarge(f"{len(envelope)} bytes; {MAX_DOCUMENT_BYTES} fit into a leaf", limit=MAX_DOCUMENT_BYTES)
+        leaf = DIRECTORY + envelope
+        outcome = self.directory.check(leaf)
+        if isinstance(outcome, Skipped):
+            raise DocumentRefused(outcome.code, outcome.message)
+        document = decode(outcome.payload)
+        self._check_issued(document)
+        self._try(document)
+        try:
+            [logged] = await self.log.append([leaf])
+        except EvidenceError as error:
+            raise RegistryUnavailable(f"the directory's log cannot be written now ({error.code})") from error
+        # Commit point: the document is in the log. Everything below can be done again from it.
+        self._catch_up()
+        return Accepted(logged.index, outcome.digest, logged.leaf_hash), document
+
+    async def _accepted(self, at: int, digest: str) -> Accepted:
+        logged = await self.log.prove(at)
+        return Accepted(at, digest, logged.leaf_hash)
+
+    def _check_issued(self, document: AnyDocument) -> None:
+        now = self._now()
+        oldest = now - timedelta(seconds=self._settings.issued_past_s)
+        newest = now + timedelta(seconds=self._settings.issued_future_s)
+        # The first anchor was made when the instance was; certificates of all others are judged at `issued`.
+        if self.directory.anchor is not None and not oldest <= document.issued_at <= newest:
+            raise DocumentRefused("issued-implausible", "`issued` is too far from the registry's clock: sign it anew")
+
+    def _try(self, document: AnyDocument) -> None:
+        try:
+            if isinstance(document, Service):
+                rights = [right for right in self.directory.access_rights() if right.service == document.subject]
+                try_service(document, self._contract(document.contract), rights)
+            elif isinstance(document, Access):
+                service = self.directory.service(document.service)
+                if service is not None:
+                    try_access(document, service, self._contract(service.contract_sha256))
+        except RegistryError as error:
+            if isinstance(error, DocumentRefused | ContractMissing):
+                raise
+            raise DocumentRefused(error.code, str(error)) from error
+
+    def _contract(self, sha256: str) -> bytes:
+        data = self.store.contract(sha256)
+        if data is None:
+            raise ContractMissing(f"contract {sha256} is not here: put it first")
+        return data
+
+    def newest(self, type: str, subject: str) -> Newest:  # noqa: A002
+        """The newest document of a chain: what the next one has to follow.
+
+        Raises:
+            NotFound: There is none.
+        """
+        head = self.directory.head(type, subject)
+        stored = None if head is None else self._copy.document(head.index)
+        if stored is None:
+            raise NotFound(f"there is no {type} document of {subject}")
+        return Newest(stored.index, stored.digest, stored.payload)
+
+    def anchors(self) -> list[bytes]:
+        """The signed anchor documents, oldest first."""
+        return [leaf[len(DIRECTORY) :] for at in self.directory.anchor_indices for leaf in self._leaves(at, at + 1)]
+
+    def tile(self, level: int, index: int, width: int) -> bytes:
+        """Hashes of a tile of the log (C2SP tlog-tiles).
+
+        Raises:
+            NotFound: The log is not that large.
+        """
+        if not 1 <= width <= tile_width(level, index, self.log.size):
+            raise NotFound("this log has no such tile")
+        return self._reader.tile(level, index, width)[: width * HASH_BYTES]
+
+    def entry_bundle(self, index: int, width: int) -> bytes:
+        """Leaves of a level-0 tile, each after its 16-bit length (C2SP tlog-tiles).
+
+        Raises:
+            NotFound: The log is not that large.
+        """
+        if not 1 <= width <= tile_width(0, index, self.log.size):
+            raise NotFound("this log has no such entry bundle")
+        start = index * TILE_WIDTH
+        return b"".join(len(leaf).to_bytes(2) + leaf for leaf in self._leaves(start, start + width))
+
+    def unready(self) -> list[str]:
+        """Why documents cannot be taken now; empty when they can."""
+        reasons = [] if self.log.writable else ["log-unwritable"]
+        return reasons if self.directory.anchor is not None else [*reasons, "no-anchor"]
+
+    def _leaves(self, start: int, stop: int) -> list[bytes]:
+        return [leaf for _, _, leaf in self._reader.leaves(start, stop)]
+
+    def _catch_up(self) -> None:
+        """Fold what the log has beyond the directory: also leaves whose append seemed to fail."""
+        size = self.log.size
+        while self.directory.folded_size < size:
+            start = self.directory.folded_size
+            leaves = self._leaves(start, min(start + BUNDLE_LEAVES, size))
+            outcomes = [self.directory.apply(index, leaf) for index, leaf in enumerate(leaves, start)]
+            self._copy.add_outcomes(outcomes, self.directory.folded_size)
+        if self.directory.size != size:
+            self.directory.settle(size, self.log.root)
+
+    # Requests -----------------------------------------------------------------------------------------------------
+
+    def request(self, envelope: bytes) -> MemberRequest:
+        """Keep a request to become a member until the operator decides.
+
+        Raises:
+            RegistryError: It is not a request, or cannot be kept; see `requests` and `registrystore`.
+        """
+        return self.store.add_request(read_request(envelope, self.directory, self._now()), envelope)
+
+    async def decide(self, request_id: str, envelope: bytes) -> MemberRequest:
+        """Carry out the operator's decision.
+
+        Args:
+            request_id: Id of the request.
+            envelope: Either an operator-signed member document with exactly the requested keys, or a refusal.
+
+        Raises:
+            NotFound: There is no such request.
+            RequestConflict: It is decided already.
+            RegistryError: The decision is not valid; see `submit` and `requests`.
+        """
+        request = self.store.request(request_id)
+        if request.state != "pending":
+            raise RequestConflict(f"the request was {request.state} before")
+        if is_refusal(envelope, self.directory.genesis):
+            refusal = read_refusal(envelope, request, self.directory)
+            decided = msgspec.structs.replace(request, state="refused", reason=refusal.reason, decided_at=self._now())
+        else:
+            check_approval(request, envelope, self.directory)
+            await self.submit(envelope)
+            decided = msgspec.structs.replace(request, state="approved", decided_at=self._now())
+        self.store.decide(decided)
+        return decided
+
+    # The feed -----------------------------------------------------------------------------------------------------
+
+    def checkpoint(self) -> bytes:
+        """The newest checkpoint with a cosignature of now.
+
+        Raises:
+            RegistryUnavailable: There is no directory yet.
+        """
+        if self.directory.anchor is None:
+            raise RegistryUnavailable("the directory has no anchor yet")
+        unix_s = int(self._now().timestamp())
+        return cosign_checkpoint(self.log.note, self.directory.genesis, self._instance, self._cosigner, unix_s)
+
+    async def heartbeat(self) -> None:
+        """Publish what the feed lacks and a freshly cosigned checkpoint.
+
+        Raises:
+            FeedUnavailable: The feed is not known to have it; nothing is lost.
+        """
+        if self._publisher is None or self.directory.anchor is None:
+            return
+        async with self._submitting:
+            self._catch_up()
+            note, size = self.checkpoint(), self.log.size
+        await self._publisher.publish(note, size, self.directory)
+        self._observer.published(size)
+
+    async def run(self) -> None:
+        """Heartbeats until cancelled: every `heartbeat_s`, and at once when a document was accepted."""
+        while True:
+            self._changed.clear()
+            try:
+                await self.heartbeat()
+            except (RegistryError, EvidenceError) as error:
+                self._observer.failed(error)
+            try:
+                async with asyncio.timeout(self._settings.heartbeat_s):
+                    await self._changed.wait()
+            except TimeoutError:
+                continue

@@ -1,0 +1,454 @@
+"""Directory documents and their one exact encoding.
+
+Every document is a JSON object with its `type` first, fields in declaration order, compact, defaults left out, UTF-8
+unescaped. `decode` accepts a payload only if re-encoding gives the same bytes (so no duplicate or unknown keys, no
+other spelling of a number). The `subject` is the identifier of what the document speaks about; documents with the
+same type and subject form a chain by `seq` and `prev`.
+
+| type | subject |
+|---|---|
+| anchor | the instance |
+| member, node, subsystem, service | its identifier |
+| sealing | `<owner>#<keyid>`; the owner is a member or a node |
+| group | `<member>#<code>`, or `<INSTANCE>#<code>` for the operator's |
+| access | `<service>#<code>` |
+| revocation | `member:<id>`, `node:<id>` or `key:<key id>` |
+
+Pure. Checks the shape of one document; everything that needs others (authors, sequence, uniqueness) is in `fold` and
+`authorship`, signatures in `envelope`.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from typing import Annotated, Literal
+
+import msgspec
+from cryptography.hazmat.primitives.asymmetric import ec
+from msgspec import Meta
+
+from evidence.errors import HeaderMalformed
+from evidence.stamps import decode_time
+from registry.errors import DocumentMalformed
+from registry.publickeys import decode_base64, decode_ed25519, key_id, spki_public
+from registry.view import Limits, MemberStatus, QuotaLimit, RevocationKind, SealingUse
+
+MAX_DOCUMENT_BYTES = 65_535 - len(b"lienthong/v1/directory\n")
+"""Largest signed document (JWS): a leaf is at most 65,535 bytes with its prefix (protocol.md "Record")."""
+
+Hex256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+Base64 = Annotated[str, Meta(min_length=4, max_length=8192)]
+Identifier = Annotated[str, Meta(min_length=1, max_length=512)]
+Text = Annotated[str, Meta(max_length=512)]
+Word = Annotated[str, Meta(min_length=1, max_length=128)]
+Time = Annotated[str, Meta(min_length=27, max_length=27)]
+Names = Annotated[dict[Annotated[str, Meta(pattern="^[a-z]{2,3}(-[A-Za-z0-9]{2,8})?$")], Text], Meta(max_length=16)]
+CODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}")
+"""The part of a subject after `#`, in groups and access rights."""
+
+Kem = Literal["MLKEM768-X25519", "X25519", "P-256"]
+KEM_PUBLIC_BYTES: dict[str, int] = {"MLKEM768-X25519": 1216, "X25519": 32, "P-256": 65}
+
+
+class Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, gc=False):
+    """Base of the objects inside a document."""
+
+
+class Document(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    omit_defaults=True,
+    tag_field="type",
+    gc=False,
+):
+    """What every document carries.
+
+    Attributes:
+        instance: Name of the instance, the first part of every identifier in it.
+        subject: What it speaks about, see the module.
+        seq: 0 for the first of its chain, then one more each time.
+        issued: UTC with six decimals, as its author claims; never before its predecessor's.
+        prev: SHA-256 hex of the predecessor's JWS bytes (without leaf prefix); absent exactly at seq 0.
+    """
+
+    instance: Word
+    subject: Identifier
+    seq: Annotated[int, Meta(ge=0, le=2**53)]
+    issued: Time
+    prev: Hex256 | None = None
+
+    @property
+    def type(self) -> str:
+        """The type's name on the wire."""
+        return str(self.__struct_config__.tag)
+
+    @property
+    def issued_at(self) -> datetime:
+        """`issued` as an instant."""
+        return parse_time(self.issued)
+
+
+class Operator(Part, frozen=True, kw_only=True):
+    """A key of the operator: its key id (see `key_id`) and SPKI in base64."""
+
+    keyid: Hex256
+    spki: Base64
+
+    @property
+    def public(self) -> bytes:
+        """The bare public form."""
+        return spki_public(decode_base64(self.spki))
+
+
+class DirectoryKeys(Part, frozen=True, kw_only=True):
+    """Raw Ed25519 public keys (base64) of the directory's log and of its timestamped cosignature."""
+
+    log_key: Base64
+    cosigner_key: Base64
+
+
+class BrokerAddress(Part, frozen=True, kw_only=True):
+    """Where the broker is and how it proves itself.
+
+    Attributes:
+        urls: `tls://host:port` of its servers.
+        ca: PEM of the authority behind its TLS certificate.
+        account: Public nkey of the instance's account, in operator mode.
+        operator: Public nkey of the broker's operator.
+    """
+
+    urls: Annotated[tuple[Word, ...], Meta(max_length=32)] = ()
+    ca: Annotated[str, Meta(max_length=16_384)] = ""
+    account: Word | None = None
+    operator: Word | None = None
+
+
+Pem = Annotated[str, Meta(min_length=64, max_length=16_384)]
+
+
+class Anchor(Document, frozen=True, kw_only=True, tag="anchor"):
+    """Who is trusted in this instance. The first one carries no genesis: its payload's SHA-256 is the genesis.
+
+    Attributes:
+        threshold: How many operator signatures count as the operator's word.
+        operators: The operator's keys.
+        certification_authorities: PEM certificates behind `x5c` chains of members and operators.
+        timestamp_authorities: PEM certificates of RFC 3161 authorities.
+        revocation_lists: The only addresses from which CRLs are fetched.
+    """
+
+    threshold: Annotated[int, Meta(ge=1, le=16)]
+    operators: Annotated[tuple[Operator, ...], Meta(min_length=1, max_length=32)]
+    certification_authorities: Annotated[tuple[Pem, ...], Meta(min_length=1, max_length=16)]
+    directory: DirectoryKeys
+    timestamp_authorities: Annotated[tuple[Pem, ...], Meta(max_length=16)] = ()
+    revocation_lists: Annotated[tuple[Text, ...], Meta(max_length=64)] = ()
+    broker: BrokerAddress = BrokerAddress()
+
+
+class PinnedKey(Part, frozen=True, kw_only=True):
+    """A member's public key (SPKI, base64): for signing documents and seals, or for recovery only."""
+
+    spki: Base64
+    kind: Literal["signing", "recovery"] = "signing"
+
+    @property
+    def public(self) -> bytes:
+        """The bare public form."""
+        return spki_public(decode_base64(self.spki))
+
+
+class Member(Document, frozen=True, kw_only=True, tag="member"):
+    """A member as the operator registered it; `aliases` are other member codes in the same class."""
+
+    status: MemberStatus
+    names: Names
+    keys: Annotated[tuple[PinnedKey, ...], Meta(min_length=1, max_length=16)]
+    aliases: Annotated[tuple[Word, ...], Meta(max_length=64)] = ()
+
+
+class ClosedLog(Part, frozen=True, kw_only=True):
+    """Where an earlier incarnation's log ends."""
+
+    origin: Identifier
+    size: Annotated[int, Meta(ge=0, le=2**53)]
+    root: Hex256
+
+
+class NodeLog(Part, frozen=True, kw_only=True):
+    """A node's log: raw Ed25519 key (base64), origin with incarnation, and the log that it follows."""
+
+    key: Base64
+    origin: Identifier
+    closes: ClosedLog | None = None
+
+
+class Node(Document, frozen=True, kw_only=True, tag="node"):
+    """A node statement: keys of one node, each for one use.
+
+    Attributes:
+        log: Its exchange log.
+        broker_key: Raw Ed25519 public key (base64) of its broker user.
+        valid_from: Start of validity.
+        until: End, exclusive; absent is open.
+        tls: SHA-256 hex of its TLS public key (SPKI).
+    """
+
+    log: NodeLog
+    broker_key: Base64
+    valid_from: Time
+    until: Time | None = None
+    tls: Hex256 | None = None
+
+
+class Sealing(Document, frozen=True, kw_only=True, tag="sealing"):
+    """A key that others seal to; a later document of its chain may only change the validity.
+
+    Attributes:
+        kem: Which KEM the key is for.
+        public: Its public form, base64; the key id in the subject is the SHA-256 of these bytes.
+        use: What may be sealed to it.
+    """
+
+    kem: Kem
+    public: Base64
+    use: Annotated[tuple[SealingUse, ...], Meta(min_length=1, max_length=4)]
+    valid_from: Time
+    until: Time | None = None
+
+    @property
+    def owner(self) -> str:
+        """Member or node id that can open what is sealed to it."""
+        return self.subject.partition("#")[0]
+
+    @property
+    def keyid(self) -> str:
+        """SHA-256 hex of the public form."""
+        return self.subject.partition("#")[2]
+
+
+class Subsystem(Document, frozen=True, kw_only=True, tag="subsystem"):
+    """A subsystem of a member."""
+
+    names: Names
+
+
+class Group(Document, frozen=True, kw_only=True, tag="group"):
+    """A named set of subsystems or members, to which a provider may grant a right."""
+
+    names: Names
+    clients: Annotated[tuple[Identifier, ...], Meta(max_length=1024)] = ()
+
+
+class Operation(Part, frozen=True, kw_only=True):
+    """One operation of the contract."""
+
+    id: Word
+    method: Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
+    path: Annotated[str, Meta(pattern="^/", max_length=1024)]
+
+
+class Service(Document, frozen=True, kw_only=True, tag="service"):
+    """A service: its contract by digest, what of it callers need to route and decide, and its limits.
+
+    Attributes:
+        contract: SHA-256 hex of the contract's bytes.
+        version: The contract's own version.
+        operations: As in the contract.
+        fields: Names of the contract's marked fields.
+        enabled: Switch of the provider; `notice` explains to callers.
+        until: End of the service, exclusive.
+    """
+
+    contract: Hex256
+    title: Text
+    version: Text
+    operations: Annotated[tuple[Operation, ...], Meta(min_length=1, max_length=512)]
+    fields: Annotated[tuple[Word, ...], Meta(max_length=256)] = ()
+    limits: Limits = Limits()
+    enabled: bool = True
+    notice: Text = ""
+    until: Time | None = None
+
+
+class Access(Document, frozen=True, kw_only=True, tag="access"):
+    """A right of one client to one service of the signer.
+
+    Attributes:
+        client: A subsystem, a member, or a group (`…#…`).
+        service: The service; the subject begins with it.
+        operations: Granted operation ids; absent grants all.
+        purposes: Granted purposes; `*` is any.
+        grounds: Granted legal grounds; `*` is any.
+        fields: Granted marked fields; empty grants none, `*` every one.
+        official_required: Refuse calls that name no acting official.
+        valid_from: Start; absent is `issued`.
+        until: End, exclusive. A right is withdrawn by a document with `until` not after `issued`.
+    """
+
+    client: Identifier
+    service: Identifier
+    purposes: Annotated[tuple[Word, ...], Meta(min_length=1, max_length=256)]
+    grounds: Annotated[tuple[Text, ...], Meta(min_length=1, max_length=256)]
+    operations: Annotated[tuple[Word, ...], Meta(max_length=512)] | None = None
+    fields: Annotated[tuple[Word, ...], Meta(max_length=256)] = ()
+    official_required: bool = False
+    quota: QuotaLimit = QuotaLimit()
+    valid_from: Time | None = None
+    until: Time | None = None
+
+
+class Revocation(Document, frozen=True, kw_only=True, tag="revocation"):
+    """Trust withdrawn from a member, a node or a key; it cannot be taken back, only moved earlier."""
+
+    since: Time
+    reason: Text = ""
+
+    @property
+    def kind(self) -> RevocationKind:
+        """What the target is."""
+        kind = self.subject.partition(":")[0]
+        return "member" if kind == "member" else "node" if kind == "node" else "key"
+
+    @property
+    def target(self) -> str:
+        """Member id, node id or key id."""
+        return self.subject.partition(":")[2]
+
+
+AnyDocument = Anchor | Member | Node | Sealing | Subsystem | Group | Service | Access | Revocation
+TYPES: tuple[str, ...] = tuple(
+    str(kind.__struct_config__.tag)
+    for kind in (Anchor, Member, Node, Sealing, Subsystem, Group, Service, Access, Revocation)
+)
+
+_decoder: msgspec.json.Decoder[AnyDocument] = msgspec.json.Decoder(AnyDocument)
+_encoder = msgspec.json.Encoder()
+
+
+def encode(document: AnyDocument) -> bytes:
+    """The payload bytes of a document, in the form that `decode` accepts (2 for a fraction becomes 2.0).
+
+    Raises:
+        DocumentMalformed: No reader would accept it.
+    """
+    payload = _encoder.encode(_read(_encoder.encode(document)))
+    _check_shape(_read(payload))
+    return payload
+
+
+def decode(payload: bytes) -> AnyDocument:
+    """Read a payload that nobody checked yet.
+
+    Raises:
+        DocumentMalformed: Not JSON, an unknown type or field, a value out of shape, or not the exact encoding.
+    """
+    if len(payload) > MAX_DOCUMENT_BYTES:
+        raise DocumentMalformed(f"the document has {len(payload)} bytes; {MAX_DOCUMENT_BYTES} are allowed")
+    document = _read(payload)
+    if _encoder.encode(document) != payload:
+        raise DocumentMalformed("the document is not in its exact encoding: encode it with documents.encode")
+    _check_shape(document)
+    return document
+
+
+def _read(payload: bytes) -> AnyDocument:
+    try:
+        return _decoder.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise DocumentMalformed(_without_values(error)) from None
+
+
+def decode_checked(payload: bytes) -> AnyDocument:
+    """Read a payload that `decode` accepted before, without checking it again (about 3 µs)."""
+    return _decoder.decode(payload)
+
+
+def _without_values(error: Exception) -> str:
+    # msgspec's messages name the field and the rule; values appear only as invalid tags and unknown keys.
+    text = str(error)
+    if text.startswith(("Invalid value", "Object contains unknown field")):
+        place = text.rpartition(" - at ")[2] if " - at " in text else ""
+        return "the document has an unknown type, field or value" + (f" at {place}" if place else "")
+    return f"the document is malformed: {text[:200]}"
+
+
+def _check_shape(document: AnyDocument) -> None:
+    """What a type annotation cannot say about one document."""
+    if (document.prev is None) != (document.seq == 0):
+        raise DocumentMalformed("prev must be absent at seq 0 and present afterwards")
+    parse_time(document.issued)
+    for name in ("valid_from", "until", "since"):
+        value = getattr(document, name, None)
+        if value is not None:
+            parse_time(value)
+    match document:
+        case Anchor():
+            _check_anchor(document)
+        case Member():
+            for key in document.keys:
+                key_id(key.public)
+            _check_distinct(document.aliases, "alias")
+        case Node():
+            decode_ed25519(document.log.key)
+            decode_ed25519(document.broker_key)
+        case Sealing():
+            _check_sealing(document)
+        case Service():
+            _check_distinct(tuple(operation.id for operation in document.operations), "operation")
+        case _:
+            pass
+
+
+def _check_anchor(anchor: Anchor) -> None:
+    if anchor.threshold > len(anchor.operators):
+        raise DocumentMalformed("the anchor's threshold is larger than its number of operators")
+    for operator in anchor.operators:
+        if key_id(operator.public) != operator.keyid:
+            raise DocumentMalformed("an operator's keyid is not that of its key")
+    _check_distinct(tuple(operator.keyid for operator in anchor.operators), "operator")
+    decode_ed25519(anchor.directory.log_key)
+    decode_ed25519(anchor.directory.cosigner_key)
+
+
+def _check_sealing(document: Sealing) -> None:
+    public = decode_base64(document.public)
+    if len(public) != KEM_PUBLIC_BYTES[document.kem]:
+        raise DocumentMalformed(f"a {document.kem} public key has {KEM_PUBLIC_BYTES[document.kem]} bytes")
+    if document.kem == "P-256":
+        _check_p256_point(public)
+    if key_id(public) != document.keyid:
+        raise DocumentMalformed("the subject of a sealing document ends with the SHA-256 of its public key")
+    _check_distinct(document.use, "use")
+
+
+def _check_p256_point(point: bytes) -> None:
+    try:
+        ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), point)
+    except ValueError:
+        raise DocumentMalformed("a P-256 public key is an uncompressed point of the curve") from None
+
+
+def _check_distinct(values: tuple[str, ...], what: str) -> None:
+    if len(set(values)) != len(values):
+        raise DocumentMalformed(f"the same {what} is named twice")
+
+
+def parse_time(text: str) -> datetime:
+    """The instant of a time in a document, as `evidence.stamps.encode_time` writes it.
+
+    Raises:
+        DocumentMalformed: Not UTC with six decimals, or no such instant.
+    """
+    try:
+        return decode_time(text)
+    except HeaderMalformed as error:
+        raise DocumentMalformed(str(error)) from None
+
+
+def parse_checked_time(text: str) -> datetime:
+    """The instant of a time that `parse_time` accepted before (0.1 µs)."""
+    return datetime.fromisoformat(text)

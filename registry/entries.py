@@ -1,0 +1,95 @@
+"""From a checked document to the immutable entry that the hot path reads.
+
+Pure. The documents were checked before, so nothing here refuses.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from evidence.note import VerifierKey
+from registry.authorship import owner_of
+from registry.documents import Access, ClosedLog, Node, Sealing, Service, parse_checked_time
+from registry.publickeys import decode_base64
+from registry.view import AccessEntry, NodeEntry, NodeStatus, SealingKeyEntry, ServiceEntry, ServiceOperation
+
+
+def node_entry(document: Node, log_key: VerifierKey) -> NodeEntry:
+    """The entry of a node statement; its status is still to be set."""
+    return NodeEntry(
+        node=document.subject,
+        member=owner_of(document.subject),
+        origin=document.log.origin,
+        incarnation=int(document.log.origin.rpartition("/")[2]),
+        log_key=log_key,
+        broker_key=decode_base64(document.broker_key),
+        tls=document.tls,
+        valid_from_at=parse_checked_time(document.valid_from),
+        until_at=None if document.until is None else parse_checked_time(document.until),
+        status="active",
+    )
+
+
+def replaced_status(entry: NodeEntry, status: NodeStatus, closes: ClosedLog | None = None) -> NodeEntry:
+    """The entry with another status, and where its log was closed."""
+    if closes is None:
+        return entry if entry.status == status else msgspec.structs.replace(entry, status=status)
+    return msgspec.structs.replace(
+        entry, status=status, closed_size=closes.size, closed_root=bytes.fromhex(closes.root)
+    )
+
+
+def sealing_entry(document: Sealing) -> SealingKeyEntry:
+    """The entry of a sealing key."""
+    return SealingKeyEntry(
+        keyid=document.keyid,
+        owner=document.owner,
+        kem=document.kem,
+        public=decode_base64(document.public),
+        use=frozenset(document.use),
+        valid_from_at=parse_checked_time(document.valid_from),
+        until_at=None if document.until is None else parse_checked_time(document.until),
+    )
+
+
+def service_entry(document: Service) -> ServiceEntry:
+    """The entry of a service."""
+    operations = {
+        operation.id: ServiceOperation(operation.id, operation.method, operation.path)
+        for operation in document.operations
+    }
+    return ServiceEntry(
+        id=document.subject,
+        provider=owner_of(document.subject),
+        subsystem=document.subject.rpartition("/")[0],
+        contract_sha256=document.contract,
+        title=document.title,
+        version=document.version,
+        operations=operations,
+        fields=frozenset(document.fields),
+        limits=document.limits,
+        enabled=document.enabled,
+        notice=document.notice,
+        since_at=parse_checked_time(document.issued),
+        until_at=None if document.until is None else parse_checked_time(document.until),
+    )
+
+
+def access_entry(document: Access, author: str) -> AccessEntry:
+    """The entry of an access right."""
+    since_at = parse_checked_time(document.issued)
+    return AccessEntry(
+        subject=document.subject,
+        client=document.client,
+        service=document.service,
+        operations=None if document.operations is None else frozenset(document.operations),
+        purposes=frozenset(document.purposes),
+        grounds=frozenset(document.grounds),
+        official_required=document.official_required,
+        fields=frozenset(document.fields),
+        quota=document.quota,
+        author=author,
+        since_at=since_at,
+        valid_from_at=since_at if document.valid_from is None else parse_checked_time(document.valid_from),
+        until_at=None if document.until is None else parse_checked_time(document.until),
+    )

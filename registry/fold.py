@@ -1,0 +1,167 @@
+"""The fold: a log of signed documents becomes members, keys, services and access rights.
+
+Every gateway folds for itself and trusts nobody's summary: a document that fails a check is skipped and reported,
+whoever appended it, and never raises. Signatures are verified by a function that comes in as an argument; a local
+copy that was verified before is folded with `restore`, which checks nothing again.
+
+Pure but for that function. Reads no log and computes no root (`settle` is told it); decides no access (`decision`).
+Checks that need the document's neighbours are in `rules`, the dictionaries in `state`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Callable
+from datetime import datetime
+
+import msgspec
+
+from evidence.errors import EvidenceError
+from evidence.leaf import CONTROL, DIRECTORY, KIND_NAMES, unwrap
+from registry import rules
+from registry.authorship import Signers, check_authorship
+from registry.documents import Anchor, AnyDocument, decode, decode_checked
+from registry.envelope import Envelope, read_envelope, verify_envelope
+from registry.errors import RegistryError
+from registry.state import Head, State
+
+_SKIPPED_KEPT = 1_000
+
+Verify = Callable[[Envelope, tuple[str, ...], datetime], Signers]
+"""Verifies all signatures and chains of an envelope against PEM authorities at an instant; gives the signers."""
+
+
+class Applied(msgspec.Struct, frozen=True, kw_only=True):
+    """A leaf that counts.
+
+    Attributes:
+        index: Its index in the directory's log.
+        digest: SHA-256 hex of the JWS; empty for a control leaf, which says nothing to the fold.
+        author: `operator` or a member id; empty for a control leaf.
+        payload: The document's bytes; empty for a control leaf.
+        document: None for a control leaf.
+    """
+
+    index: int
+    digest: str = ""
+    author: str = ""
+    payload: bytes = b""
+    document: AnyDocument | None = None
+
+
+class Skipped(msgspec.Struct, frozen=True, kw_only=True):
+    """A leaf that does not count, and why."""
+
+    index: int
+    code: str
+    message: str
+
+
+class Directory(State):
+    """A directory folded up to `size`, with the look-ups of `view.DirectoryView`.
+
+    Not safe for use from several threads. Look-ups between `apply` calls see a prefix of the log; `view` names the
+    last settled one.
+    """
+
+    def __init__(self, genesis: str, *, verify: Verify = verify_envelope) -> None:
+        super().__init__(genesis)
+        self._verify = verify
+        self.skipped: deque[Skipped] = deque(maxlen=_SKIPPED_KEPT)
+        self.skipped_count = 0
+        self.folded_size = 0
+
+    def apply(self, index: int, leaf: bytes) -> Applied | Skipped:
+        """Fold the next leaf; whatever it is, the directory moves on behind it.
+
+        Args:
+            index: Must be `folded_size`.
+            leaf: The log's leaf, prefix included.
+
+        Raises:
+            ValueError: The caller left a gap, which is a fault of the program.
+        """
+        if index != self.folded_size:
+            raise ValueError(f"leaf {self.folded_size} is next, not {index}")
+        outcome = self.check(leaf)
+        self.folded_size += 1
+        if isinstance(outcome, Skipped):
+            self.skip(outcome)
+        elif outcome.document is not None:
+            self._commit(index, outcome.digest, outcome.author, outcome.document)
+        return outcome
+
+    def check(self, leaf: bytes) -> Applied | Skipped:
+        """What `apply` would do with a leaf now, without doing it."""
+        index = self.folded_size
+        try:
+            kind, data = unwrap(leaf)
+            if kind == CONTROL:
+                return Applied(index=index)
+            if kind != DIRECTORY:
+                return Skipped(index=index, code="leaf-kind", message=f"an {KIND_NAMES[kind]} leaf in a directory")
+            return self._check_document(index, data)
+        except (RegistryError, EvidenceError) as error:
+            return Skipped(index=index, code=error.code, message=str(error))
+
+    def _check_document(self, index: int, jws: bytes) -> Applied:
+        first = self.anchor is None
+        envelope = read_envelope(jws, genesis=None if first else self.genesis)
+        document = decode(envelope.payload)
+        rules.check_type(document, envelope.type)
+        rules.check_instance(document, self)
+        if first:
+            rules.check_genesis(document, envelope.payload, self.genesis)
+        rules.check_sequence(document, self)
+        rules.check_subject(document, self)
+        authorities = self._authorities(document)
+        signers = self._verify(envelope, authorities, document.issued_at)
+        author = check_authorship(document, signers, self)
+        rules.check_content(document, self)
+        return Applied(index=index, digest=envelope.digest, author=author, payload=envelope.payload, document=document)
+
+    def _authorities(self, document: AnyDocument) -> tuple[str, ...]:
+        if self.anchor is not None:
+            return self.anchor.certification_authorities
+        # The first anchor vouches for itself: its hash is the genesis, which was learnt out of band.
+        return document.certification_authorities if isinstance(document, Anchor) else ()
+
+    def restore(self, index: int, digest: str, author: str, payload: bytes) -> None:
+        """Fold a document that `apply` accepted before, from a copy that nobody else can write.
+
+        Args:
+            index: At least `folded_size`; leaves in between were control leaves or skipped.
+            digest: As in `Applied`.
+            author: As in `Applied`.
+            payload: As in `Applied`.
+        """
+        self._commit(index, digest, author, decode_checked(payload))
+        self.folded_size = index + 1
+
+    def skip(self, outcome: Skipped) -> None:
+        """Note a skipped leaf for `skipped`; the newest thousand are kept."""
+        self.skipped.append(outcome)
+        self.skipped_count += 1
+
+    def settle(self, size: int, root: bytes) -> None:
+        """Name the tree that the directory now stands for.
+
+        Args:
+            size: Number of leaves; becomes `folded_size` too.
+            root: Its root, verified by the caller.
+        """
+        self.folded_size = self.size = size
+        self.root = root
+        self.view = f"{size} {root.hex()}"
+
+    def _commit(self, index: int, digest: str, author: str, document: AnyDocument) -> None:
+        self.heads[document.type, document.subject] = Head(document.seq, digest, document.issued, index)
+        self.take(document, author)
+        if isinstance(document, Anchor):
+            self.anchor_indices.append(index)
+
+
+def digest_of(jws: bytes) -> str:
+    """What a successor names as `prev`: SHA-256 hex of the JWS bytes."""
+    return hashlib.sha256(jws).hexdigest()

@@ -1,0 +1,273 @@
+"""The registry's HTTP interface, for the operator's and members' command line (loopback, or behind their own TLS).
+
+| path | what |
+|---|---|
+| `GET /anchor` | `{genesis, anchors: [JWS text]}`; the client checks the genesis |
+| `POST /documents` | submit a signed document: 201 `{index, digest, leaf_hash}` |
+| `GET /documents?type=&subject=` | newest of a chain: `{index, digest, payload}`, for the next `seq` and `prev` |
+| `PUT, GET /contracts/{sha256}` | contracts by digest |
+| `POST /requests`, `GET /requests`, `GET /requests/{id}` | requests to become a member |
+| `POST /requests/{id}/decision` | the operator's signed decision |
+| `GET /credentials/{node}` | `{jwt, broker: {urls, ca}}` for a node in the directory |
+| `GET /checkpoint`, `GET /tile/…` | the directory's log as C2SP tiles, entry bundles included |
+| `GET /livez`, `/readyz`, `/metrics` | health |
+
+Nothing here is authenticated by HTTP: what changes anything is signed, what is read is public within the instance. All
+failures are RFC 9457 problems with a stable `code`; no request ends in a traceback.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Awaitable, Callable
+
+import msgspec
+from aiohttp import web
+
+from evidence.errors import EvidenceError, IndexUnknown
+from registry.authority import Authority
+from registry.documents import MAX_DOCUMENT_BYTES
+from registry.errors import (
+    ContractMissing,
+    DocumentMalformed,
+    NotFound,
+    QueueFull,
+    RegistryError,
+    RequestConflict,
+    TooLarge,
+)
+from registry.ports import CredentialMinter
+from registry.requests import MemberRequest
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Metrics = Callable[[], tuple[str, bytes]]
+"""Gives the content type and body of `/metrics`."""
+
+MAX_CONTRACT_BYTES = 1_048_576
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_TILE = re.compile(r"(entries|[0-9]|[1-5][0-9]|6[0-3])/((?:x[0-9]{3}/){0,5}[0-9]{3})(?:\.p/([1-9][0-9]{0,2}))?")
+_STATUS: tuple[tuple[type[Exception], int], ...] = (
+    (NotFound, 404),
+    (IndexUnknown, 404),
+    (DocumentMalformed, 400),
+    (TooLarge, 413),
+    (RequestConflict, 409),
+    (ContractMissing, 409),
+    (QueueFull, 503),
+)
+_AUTHORITY = web.AppKey("authority", Authority)
+_MINTER = web.AppKey("minter", CredentialMinter)
+
+
+def create_app(
+    authority: Authority,
+    *,
+    minter: CredentialMinter | None = None,
+    metrics: Metrics | None = None,
+    max_contract_bytes: int = MAX_CONTRACT_BYTES,
+) -> web.Application:
+    """The application; the caller binds it to a loopback address and closes the authority.
+
+    Args:
+        authority: An open authority.
+        minter: Makes broker credentials; without one `/credentials` answers 404.
+        metrics: Answers `/metrics`; without one it answers 404.
+        max_contract_bytes: Body limit of contracts.
+    """
+    app = web.Application(middlewares=[_problems], client_max_size=max(max_contract_bytes, 2 * MAX_DOCUMENT_BYTES))
+    app[_AUTHORITY] = authority
+    app.add_routes(
+        [
+            web.get("/anchor", _get_anchor),
+            web.post("/documents", _post_document),
+            web.get("/documents", _get_document),
+            web.put("/contracts/{sha256}", _put_contract),
+            web.get("/contracts/{sha256}", _get_contract),
+            web.post("/requests", _post_request),
+            web.get("/requests", _get_requests),
+            web.get("/requests/{id}", _get_request),
+            web.post("/requests/{id}/decision", _post_decision),
+            web.get("/checkpoint", _get_checkpoint),
+            web.get("/tile/{path:.+}", _get_tile),
+            web.get("/livez", _get_livez),
+            web.get("/readyz", _get_readyz),
+        ]
+    )
+    if minter is not None:
+        app[_MINTER] = minter
+        app.router.add_get("/credentials/{node:.+}", _get_credentials)
+    if metrics is not None:
+        app.router.add_get("/metrics", _metrics_handler(metrics))
+    return app
+
+
+# Errors -----------------------------------------------------------------------------------------------------------
+
+
+@web.middleware
+async def _problems(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except (RegistryError, EvidenceError) as error:
+        return problem(_status_of(error), error.code, str(error))
+    except web.HTTPException as error:
+        if error.status < 400:
+            raise
+        return problem(error.status, f"http-{error.status}", error.reason)
+
+
+def _status_of(error: RegistryError | EvidenceError) -> int:
+    for kind, status in _STATUS:
+        if isinstance(error, kind):
+            return status
+    return 422 if error.disposition == "reject" else 503
+
+
+def problem(status: int, code: str, detail: str) -> web.Response:
+    """An RFC 9457 problem."""
+    body = {"type": "about:blank", "title": code, "status": status, "code": code, "detail": detail}
+    headers = {"Retry-After": "5"} if status == 503 else {}
+    return web.Response(
+        status=status, body=json.dumps(body).encode(), content_type="application/problem+json", headers=headers
+    )
+
+
+async def _body(request: web.Request, limit: int) -> bytes:
+    if (request.content_length or 0) > limit:
+        raise TooLarge(f"the body has {request.content_length} bytes; {limit} are allowed", limit=limit)
+    data = await request.read()
+    if len(data) > limit:
+        raise TooLarge(f"the body has {len(data)} bytes; {limit} are allowed", limit=limit)
+    return data
+
+
+# Documents --------------------------------------------------------------------------------------------------------
+
+
+async def _get_anchor(request: web.Request) -> web.Response:
+    authority = request.app[_AUTHORITY]
+    anchors = [jws.decode() for jws in authority.anchors()]
+    if not anchors:
+        raise NotFound("the directory has no anchor yet")
+    return web.json_response({"genesis": authority.directory.genesis, "anchors": anchors})
+
+
+async def _post_document(request: web.Request) -> web.Response:
+    accepted = await request.app[_AUTHORITY].submit(await _body(request, MAX_DOCUMENT_BYTES))
+    body = {"index": accepted.at, "digest": accepted.digest, "leaf_hash": accepted.leaf_hash.hex()}
+    return web.json_response(body, status=201)
+
+
+async def _get_document(request: web.Request) -> web.Response:
+    newest = request.app[_AUTHORITY].newest(request.query.get("type", ""), request.query.get("subject", ""))
+    return web.json_response({"index": newest.at, "digest": newest.digest, "payload": newest.payload.decode()})
+
+
+def _digest(request: web.Request) -> str:
+    sha256 = request.match_info["sha256"]
+    if not _DIGEST.fullmatch(sha256):
+        raise NotFound("a contract's address is the SHA-256 of its bytes, 64 lower-case hex digits")
+    return sha256
+
+
+async def _put_contract(request: web.Request) -> web.Response:
+    sha256 = _digest(request)
+    request.app[_AUTHORITY].store.put_contract(sha256, await _body(request, request.app._client_max_size))
+    return web.Response(status=204)
+
+
+async def _get_contract(request: web.Request) -> web.Response:
+    data = request.app[_AUTHORITY].store.contract(_digest(request))
+    if data is None:
+        raise NotFound("this contract is not here")
+    # Never shown by a browser as anything but bytes: contracts come from strangers.
+    headers = {"X-Content-Type-Options": "nosniff", "Content-Disposition": "attachment"}
+    return web.Response(body=data, content_type="application/octet-stream", headers=headers)
+
+
+# Requests ---------------------------------------------------------------------------------------------------------
+
+
+def _request_body(request: MemberRequest) -> bytes:
+    return msgspec.json.encode(request)
+
+
+async def _post_request(request: web.Request) -> web.Response:
+    kept = request.app[_AUTHORITY].request(await _body(request, MAX_DOCUMENT_BYTES))
+    return web.Response(status=201, body=_request_body(kept), content_type="application/json")
+
+
+async def _get_requests(request: web.Request) -> web.Response:
+    body = msgspec.json.encode({"requests": request.app[_AUTHORITY].store.requests()})
+    return web.Response(body=body, content_type="application/json")
+
+
+async def _get_request(request: web.Request) -> web.Response:
+    store = request.app[_AUTHORITY].store
+    kept = store.request(request.match_info["id"])
+    body = {"request": kept, "jws": store.request_bytes(kept.id).decode()}
+    return web.Response(body=msgspec.json.encode(body), content_type="application/json")
+
+
+async def _post_decision(request: web.Request) -> web.Response:
+    envelope = await _body(request, MAX_DOCUMENT_BYTES)
+    decided = await request.app[_AUTHORITY].decide(request.match_info["id"], envelope)
+    return web.Response(body=_request_body(decided), content_type="application/json")
+
+
+# Credentials ------------------------------------------------------------------------------------------------------
+
+
+async def _get_credentials(request: web.Request) -> web.Response:
+    directory = request.app[_AUTHORITY].directory
+    node = directory.node(request.match_info["node"])
+    member = None if node is None else directory.member(node.member)
+    if node is None or member is None or directory.anchor is None:
+        raise NotFound("the directory has no such node: publish its statement first")
+    if node.status != "active":
+        raise NotFound(f"{node.node} is {node.status}: it gets no credentials")
+    jwt = await request.app[_MINTER].mint(node, member)
+    broker = directory.anchor.broker
+    return web.json_response({"jwt": jwt, "broker": {"urls": list(broker.urls), "ca": broker.ca}})
+
+
+# The log ----------------------------------------------------------------------------------------------------------
+
+
+async def _get_checkpoint(request: web.Request) -> web.Response:
+    return web.Response(body=request.app[_AUTHORITY].checkpoint(), content_type="text/plain", charset="utf-8")
+
+
+async def _get_tile(request: web.Request) -> web.Response:
+    found = _TILE.fullmatch(request.match_info["path"])
+    if found is None:
+        raise NotFound("not a tile path (C2SP tlog-tiles)")
+    level, path, partial = found.groups()
+    index = int(path.replace("x", "").replace("/", ""))
+    width = int(partial or 256)
+    authority = request.app[_AUTHORITY]
+    data = authority.entry_bundle(index, width) if level == "entries" else authority.tile(int(level), index, width)
+    return web.Response(body=data, content_type="application/octet-stream")
+
+
+# Health -----------------------------------------------------------------------------------------------------------
+
+
+async def _get_livez(request: web.Request) -> web.Response:
+    return web.json_response({"status": "ok", "size": request.app[_AUTHORITY].log.size})
+
+
+async def _get_readyz(request: web.Request) -> web.Response:
+    reasons = request.app[_AUTHORITY].unready()
+    if reasons:
+        return problem(503, reasons[0], f"not ready: {', '.join(reasons)}")
+    return web.json_response({"status": "ok"})
+
+
+def _metrics_handler(metrics: Metrics) -> Handler:
+    async def get_metrics(_: web.Request) -> web.StreamResponse:
+        content_type, body = metrics()
+        return web.Response(body=body, headers={"Content-Type": content_type})
+
+    return get_metrics

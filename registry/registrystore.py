@@ -1,0 +1,140 @@
+"""What the registry keeps beside its log: contracts by digest, and requests to become a member.
+
+One SQLite file, one writer. The log is elsewhere and is the only truth; losing this file loses unpublished contracts
+and undecided requests.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import msgspec
+
+from registry.database import open_store, transaction
+from registry.errors import ContractMismatch, NotFound, QueueFull, RequestConflict, TooLarge
+from registry.requests import MemberRequest
+
+VERSION = 1
+_SCHEMA = (
+    "CREATE TABLE IF NOT EXISTS contract (sha256 TEXT PRIMARY KEY, data BLOB NOT NULL)",
+    """CREATE TABLE IF NOT EXISTS request
+       (id TEXT PRIMARY KEY, member TEXT NOT NULL, state TEXT NOT NULL, received TEXT NOT NULL, entry BLOB NOT NULL,
+        jws BLOB NOT NULL)""",
+)
+_request = msgspec.json.Decoder(MemberRequest)
+
+
+class RegistryStore:
+    """Contracts and requests."""
+
+    def __init__(
+        self,
+        path: Path,
+        genesis: str,
+        *,
+        max_contract_bytes: int = 1_048_576,
+        max_contracts: int = 20_000,
+        max_requests: int = 1_000,
+    ) -> None:
+        self._connection = open_store(path, kind="registry", version=VERSION, genesis=genesis, schema=_SCHEMA)
+        self._max_contract_bytes = max_contract_bytes
+        self._max_contracts = max_contracts
+        self._max_requests = max_requests
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
+
+    def put_contract(self, sha256: str, data: bytes) -> None:
+        """Keep a contract.
+
+        Raises:
+            TooLarge: Over the size limit.
+            ContractMismatch: The bytes have another digest.
+            QueueFull: Too many contracts are kept.
+        """
+        if len(data) > self._max_contract_bytes:
+            limit = self._max_contract_bytes
+            raise TooLarge(f"the contract has {len(data)} bytes; {limit} are allowed", limit=limit)
+        if hashlib.sha256(data).hexdigest() != sha256:
+            raise ContractMismatch("the contract's bytes have another digest than its address")
+        if self.contract(sha256) is not None:
+            return
+        if self._count("contract", "1") >= self._max_contracts:
+            raise QueueFull(f"{self._max_contracts} contracts are kept already")
+        with transaction(self._connection):
+            self._connection.execute("INSERT OR IGNORE INTO contract VALUES (?, ?)", (sha256, data))
+
+    def contract(self, sha256: str) -> bytes | None:
+        """A contract, if it is here."""
+        row = self._connection.execute("SELECT data FROM contract WHERE sha256 = ?", (sha256,)).fetchone()
+        return None if row is None else bytes(row[0])
+
+    def add_request(self, request: MemberRequest, jws: bytes) -> MemberRequest:
+        """Keep a request; the same one again is the same one.
+
+        Raises:
+            RequestConflict: The member has another request pending.
+            QueueFull: Too many are pending.
+        """
+        known = self._connection.execute("SELECT entry FROM request WHERE id = ?", (request.id,)).fetchone()
+        if known is not None:
+            return _request.decode(known[0])
+        rival = self._connection.execute(
+            "SELECT 1 FROM request WHERE member = ? AND state = 'pending'", (request.member,)
+        ).fetchone()
+        if rival is not None:
+            raise RequestConflict(f"another request for {request.member} is pending; the operator decides it first")
+        if self._count("request", "state = 'pending'") >= self._max_requests:
+            raise QueueFull(f"{self._max_requests} requests are pending; try again when the operator has decided some")
+        self._write(request, jws)
+        return request
+
+    def decide(self, request: MemberRequest) -> None:
+        """Keep the outcome of a pending request.
+
+        Raises:
+            NotFound: There is no such request.
+        """
+        self._write(request, self.request_bytes(request.id))
+
+    def _write(self, request: MemberRequest, jws: bytes) -> None:
+        received = request.received_at.isoformat()
+        row = (request.id, request.member, request.state, received, msgspec.json.encode(request), jws)
+        with transaction(self._connection):
+            self._connection.execute("INSERT OR REPLACE INTO request VALUES (?, ?, ?, ?, ?, ?)", row)
+
+    def request(self, id: str) -> MemberRequest:  # noqa: A002  (the interface's word)
+        """One request.
+
+        Raises:
+            NotFound: There is no such request.
+        """
+        row = self._connection.execute("SELECT entry FROM request WHERE id = ?", (id,)).fetchone()
+        if row is None:
+            raise NotFound("there is no such request")
+        return _request.decode(row[0])
+
+    def request_bytes(self, id: str) -> bytes:  # noqa: A002
+        """The signed request itself: what an operator may add its signature to.
+
+        Raises:
+            NotFound: There is no such request.
+        """
+        row = self._connection.execute("SELECT jws FROM request WHERE id = ?", (id,)).fetchone()
+        if row is None:
+            raise NotFound("there is no such request")
+        return bytes(row[0])
+
+    def requests(self) -> list[MemberRequest]:
+        """Pending ones first, then decided ones, newest first; at most a thousand."""
+        rows = self._connection.execute(
+            "SELECT entry FROM request ORDER BY state <> 'pending', received DESC LIMIT 1000"
+        )
+        return [_request.decode(row[0]) for row in rows]
+
+    def _count(self, table: str, condition: str) -> int:
+        # Both arguments are literals of this module.
+        row = self._connection.execute(f"SELECT COUNT(*) FROM {table} WHERE {condition}").fetchone()  # noqa: S608
+        return int(row[0])

@@ -1,0 +1,380 @@
+"""The dictionaries behind a directory, how documents change them, and the look-ups of the hot path.
+
+Pure. Every document that arrives here was checked (`fold.Directory.apply`), so nothing here refuses. Entries are
+built when a document is taken, so that a look-up is one dictionary access.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from datetime import datetime
+from typing import NamedTuple
+
+import msgspec
+
+from evidence.checkpoint import key_name
+from evidence.note import VerifierKey
+from registry.authorship import OPERATOR, owner_of, pinned_keys
+from registry.documents import (
+    Access,
+    Anchor,
+    AnyDocument,
+    Group,
+    Member,
+    Node,
+    Revocation,
+    Sealing,
+    Service,
+    Subsystem,
+    parse_checked_time,
+)
+from registry.entries import access_entry, node_entry, replaced_status, sealing_entry, service_entry
+from registry.publickeys import decode_base64, key_id
+from registry.view import (
+    AccessEntry,
+    MemberEntry,
+    NodeEntry,
+    NodeStatus,
+    RevocationKind,
+    SealingKeyEntry,
+    ServiceEntry,
+    SubsystemEntry,
+)
+from registry.view import Revocation as RevocationEntry
+
+
+class Head(msgspec.Struct, frozen=True, gc=False):
+    """The newest document of a chain."""
+
+    seq: int
+    digest: str
+    issued: str
+    index: int
+
+
+class KeyUse(NamedTuple):
+    """What a public key is for: the use, who may repeat it for that use, and whose it is."""
+
+    use: str
+    holder: str
+    owner: str
+
+
+class State:
+    """A directory's contents. `fold.Directory` adds the fold."""
+
+    def __init__(self, genesis: str) -> None:
+        self.genesis = genesis
+        self.instance = ""
+        self.size = 0
+        self.root = b""
+        self.view = ""
+        self.anchor: Anchor | None = None
+        self.anchor_indices: list[int] = []
+        self.heads: dict[tuple[str, str], Head] = {}
+        self.keys: dict[str, KeyUse] = {}
+        self._members: dict[str, MemberEntry] = {}
+        self._aliases: dict[str, str] = {}
+        self._subsystems: dict[str, SubsystemEntry] = {}
+        self._nodes: dict[str, NodeEntry] = {}
+        self._origins: dict[str, NodeEntry] = {}
+        self._nodes_of: dict[str, dict[str, None]] = {}
+        self._services: dict[str, ServiceEntry] = {}
+        self._services_of: dict[str, dict[str, None]] = {}
+        self._access: dict[str, AccessEntry] = {}
+        self._rights: dict[tuple[str, str], tuple[AccessEntry, ...]] = {}
+        self._groups: dict[str, tuple[str, ...]] = {}
+        self._groups_of: dict[str, tuple[str, ...]] = {}
+        self._sealing: dict[str, SealingKeyEntry] = {}
+        self._sealing_of: dict[tuple[str, str], list[SealingKeyEntry]] = {}  # oldest first
+        self._revoked: dict[tuple[str, str], RevocationEntry] = {}
+
+    # Look-ups -----------------------------------------------------------------------------------------------------
+
+    def member(self, id: str) -> MemberEntry | None:  # noqa: A002  (the protocol's word)
+        """The member with that identifier."""
+        return self._members.get(id)
+
+    def members(self) -> tuple[MemberEntry, ...]:
+        """All members."""
+        return tuple(self._members.values())
+
+    def resolve_alias(self, id: str) -> str:  # noqa: A002
+        """The identifier with an alias in its member part replaced; unchanged when there is none."""
+        if not self._aliases:
+            return id
+        parts = id.split("/", 3)
+        known = self._aliases.get("/".join(parts[:3]))
+        if known is None:
+            return id
+        return known if len(parts) == 3 else f"{known}/{parts[3]}"
+
+    def subsystem(self, id: str) -> SubsystemEntry | None:  # noqa: A002
+        """The subsystem with that identifier."""
+        return self._subsystems.get(id)
+
+    def subsystems(self) -> tuple[SubsystemEntry, ...]:
+        """All subsystems."""
+        return tuple(self._subsystems.values())
+
+    def node(self, id: str) -> NodeEntry | None:  # noqa: A002
+        """The newest incarnation of a node."""
+        return self._nodes.get(id)
+
+    def node_by_origin(self, origin: str) -> NodeEntry | None:
+        """The node whose log has that origin, whatever its status."""
+        return self._origins.get(origin)
+
+    def nodes_of(self, member: str) -> tuple[NodeEntry, ...]:
+        """Newest incarnation of each node of a member."""
+        return tuple(self._nodes[node] for node in self._nodes_of.get(member, ()))
+
+    def service(self, id: str) -> ServiceEntry | None:  # noqa: A002
+        """The service with that identifier."""
+        return self._services.get(id)
+
+    def services_of(self, member: str) -> tuple[ServiceEntry, ...]:
+        """Services that a member provides."""
+        return tuple(self._services[service] for service in self._services_of.get(member, ()))
+
+    def contracts(self) -> set[str]:
+        """Digests of the contracts of all services."""
+        return {entry.contract_sha256 for entry in self._services.values()}
+
+    def access(self, subject: str) -> AccessEntry | None:
+        """The access right with that subject."""
+        return self._access.get(subject)
+
+    def access_rights(self) -> tuple[AccessEntry, ...]:
+        """All access rights."""
+        return tuple(self._access.values())
+
+    def groups_of(self, client: str) -> tuple[str, ...]:
+        """Groups that name a subsystem or its member."""
+        if not self._groups_of:
+            return ()
+        found = self._groups_of.get(client, ()) + self._groups_of.get(client.rpartition("/")[0], ())
+        return tuple(dict.fromkeys(found))
+
+    def rights(self, client: str, service: str) -> tuple[AccessEntry, ...]:
+        """Rights of a subsystem to a service: its own, its member's, its groups'."""
+        return self.rights_through(client, self.groups_of(client), service)
+
+    def rights_through(self, client: str, groups: tuple[str, ...], service: str) -> tuple[AccessEntry, ...]:
+        """Rights of a subsystem that is known to be in these groups."""
+        rights = self._rights
+        found = rights.get((client, service), ()) + rights.get((client.rpartition("/")[0], service), ())
+        for group in groups:
+            found = found + rights.get((group, service), ())
+        return found
+
+    def sealing_key(self, owner: str, use: str, at: datetime) -> SealingKeyEntry | None:
+        """The newest key of an owner that may be sealed to for that use at that instant."""
+        for entry in reversed(self._sealing_of.get((owner, use), ())):
+            if entry.usable(at):
+                return entry
+        return None
+
+    def sealing_key_by_id(self, keyid: str) -> SealingKeyEntry | None:
+        """The key with that id, valid or not."""
+        return self._sealing.get(keyid)
+
+    def is_revoked(self, kind: RevocationKind, id: str) -> bool:  # noqa: A002
+        """Whether trust in a member, node or key was withdrawn."""
+        return (kind, id) in self._revoked
+
+    def revocation(self, kind: RevocationKind, id: str) -> RevocationEntry | None:  # noqa: A002
+        """The withdrawal of trust in a member, node or key."""
+        return self._revoked.get((kind, id))
+
+    def key_owner(self, keyid: str) -> str | None:
+        """Who first brought a key into the directory: a member id, `operator` or `directory`."""
+        use = self.keys.get(keyid)
+        return None if use is None else use.owner
+
+    def head(self, type: str, subject: str) -> Head | None:  # noqa: A002
+        """The newest document of a chain: what its successor must follow."""
+        return self.heads.get((type, subject))
+
+    # Changes ------------------------------------------------------------------------------------------------------
+
+    def take(self, document: AnyDocument, author: str) -> None:
+        """Let a checked document change the directory."""
+        match document:
+            case Access():
+                self._take_access(document, author)
+            case Sealing():
+                self._take_sealing(document)
+            case Service():
+                entry = service_entry(document)
+                self._services[entry.id] = entry
+                self._services_of.setdefault(entry.provider, {})[entry.id] = None
+            case Subsystem():
+                self._subsystems[document.subject] = SubsystemEntry(
+                    id=document.subject, member=owner_of(document.subject), names=document.names
+                )
+            case Node():
+                self._take_node(document)
+            case Member():
+                self._take_member(document)
+            case Revocation():
+                self._take_revocation(document, author)
+            case Group():
+                self._take_group(document)
+            case Anchor():
+                self._take_anchor(document)
+
+    def claims(self, document: AnyDocument) -> list[tuple[str, KeyUse]]:
+        """Key ids that a document brings, each with its use."""
+        match document:
+            case Sealing():
+                use = KeyUse("sealing", document.owner, owner_of(document.owner))
+                claims = [(document.keyid, use)]
+                if document.kem == "MLKEM768-X25519":
+                    # The classical half alone is a key, too.
+                    claims.append((key_id(decode_base64(document.public)[1184:]), use))
+                return claims
+            case Node():
+                owner = owner_of(document.subject)
+                return [
+                    (key_id(decode_base64(document.log.key)), KeyUse("log", document.log.origin, owner)),
+                    (key_id(decode_base64(document.broker_key)), KeyUse("broker", document.subject, owner)),
+                ]
+            case Member():
+                member = document.subject
+                return [(key_id(key.public), KeyUse(f"member-{key.kind}", member, member)) for key in document.keys]
+            case Anchor():
+                directory = document.directory
+                return [
+                    *((operator.keyid, KeyUse(OPERATOR, OPERATOR, OPERATOR)) for operator in document.operators),
+                    (key_id(decode_base64(directory.log_key)), KeyUse("directory-log", "", "directory")),
+                    (key_id(decode_base64(directory.cosigner_key)), KeyUse("directory-cosigner", "", "directory")),
+                ]
+            case _:
+                return []
+
+    def _take_anchor(self, document: Anchor) -> None:
+        self.instance = document.instance
+        self.anchor = document
+        self.keys.update(self.claims(document))
+
+    def _take_member(self, document: Member) -> None:
+        signing, recovery = pinned_keys(document)
+        id_ = document.subject
+        prefix = id_.rpartition("/")[0]
+        before = self._members.get(id_)
+        if before is not None:
+            for alias in before.aliases:
+                del self._aliases[f"{prefix}/{alias}"]
+        self._members[id_] = MemberEntry(
+            id=id_,
+            status=document.status,
+            names=document.names,
+            aliases=document.aliases,
+            signing_keys=signing,
+            recovery_keys=recovery,
+            since_at=parse_checked_time(document.issued),
+        )
+        for alias in document.aliases:
+            self._aliases[f"{prefix}/{alias}"] = id_
+        self.keys.update(self.claims(document))
+        self._refresh_nodes(id_)
+
+    def alias_holder(self, id: str) -> str | None:  # noqa: A002
+        """The member that has this identifier as an alias."""
+        return self._aliases.get(id)
+
+    def _take_node(self, document: Node) -> None:
+        id_ = document.subject
+        before = self._nodes.get(id_)
+        if before is not None and before.origin != document.log.origin:
+            self._origins[before.origin] = replaced_status(before, "closed", document.log.closes)
+        self.keys.update(self.claims(document))
+        entry = node_entry(document, VerifierKey(key_name(document.log.origin), decode_base64(document.log.key)))
+        self._put_node(replaced_status(entry, self._node_status(entry)))
+        self._nodes_of.setdefault(entry.member, {})[id_] = None
+
+    def _put_node(self, entry: NodeEntry) -> None:
+        self._nodes[entry.node] = entry
+        self._origins[entry.origin] = entry
+
+    def _node_status(self, entry: NodeEntry) -> NodeStatus:
+        revoked = self._revoked
+        if (
+            ("node", entry.node) in revoked
+            or ("member", entry.member) in revoked
+            or ("key", key_id(entry.log_key.public)) in revoked
+            or ("key", key_id(entry.broker_key)) in revoked
+        ):
+            return "revoked"
+        return self._members[entry.member].status
+
+    def _refresh_nodes(self, member: str) -> None:
+        for node in self._nodes_of.get(member, ()):
+            entry = self._nodes[node]
+            self._put_node(replaced_status(entry, self._node_status(entry)))
+
+    def _take_sealing(self, document: Sealing) -> None:
+        entry = sealing_entry(document)
+        known = entry.keyid in self._sealing
+        self._sealing[entry.keyid] = entry
+        self.keys.update(self.claims(document))
+        for use in document.use:
+            self._rank_sealing(entry, use, known)
+
+    def _rank_sealing(self, entry: SealingKeyEntry, use: str, known: bool) -> None:
+        ranked = self._sealing_of.setdefault((entry.owner, use), [])
+        if known:
+            ranked[:] = [other for other in ranked if other.keyid != entry.keyid]
+        if not self._sealing_revoked(entry):
+            # Newest last; equal starts are ordered by key id so that all gateways choose the same one.
+            insort(ranked, entry, key=_sealing_rank)
+
+    def _sealing_revoked(self, entry: SealingKeyEntry) -> bool:
+        revoked = self._revoked
+        return (
+            ("key", entry.keyid) in revoked
+            or ("node", entry.owner) in revoked
+            or ("member", owner_of(entry.owner)) in revoked
+        )
+
+    def _take_access(self, document: Access, author: str) -> None:
+        entry = access_entry(document, author)
+        before = self._access.get(entry.subject)
+        if before is not None:
+            key = (before.client, before.service)
+            self._rights[key] = tuple(right for right in self._rights[key] if right.subject != entry.subject)
+        self._access[entry.subject] = entry
+        key = (entry.client, entry.service)
+        self._rights[key] = (*self._rights.get(key, ()), entry)
+
+    def _take_group(self, document: Group) -> None:
+        group = document.subject
+        for client in self._groups.get(group, ()):
+            self._groups_of[client] = tuple(other for other in self._groups_of[client] if other != group)
+        self._groups[group] = document.clients
+        for client in document.clients:
+            self._groups_of[client] = (*self._groups_of.get(client, ()), group)
+
+    def _take_revocation(self, document: Revocation, author: str) -> None:
+        kind, target = document.kind, document.target
+        since_at = parse_checked_time(document.since)
+        before = self._revoked.get((kind, target))
+        if before is not None:
+            since_at = min(since_at, before.since_at)
+        self._revoked[kind, target] = RevocationEntry(
+            kind=kind, id=target, since_at=since_at, reason=document.reason, author=author
+        )
+        owner = self.key_owner(target) if kind == "key" else owner_of(target)
+        if owner:
+            self._refresh_nodes(owner)
+            self._drop_revoked_sealing(owner)
+
+    def _drop_revoked_sealing(self, member: str) -> None:
+        for key, entries in self._sealing_of.items():
+            if owner_of(key[0]) == member:
+                self._sealing_of[key] = [entry for entry in entries if not self._sealing_revoked(entry)]
+
+
+def _sealing_rank(entry: SealingKeyEntry) -> tuple[datetime, str]:
+    return entry.valid_from_at, entry.keyid

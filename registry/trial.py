@@ -1,0 +1,63 @@
+"""The trial run of a contract before its service, or a right to it, is published.
+
+A gateway would refuse what fails here, so it is refused where somebody can still correct it: the contract's bytes must
+be there and parse, the service document must repeat its operations and marked fields, and for every right the contract
+as granted must be derivable. Compiles for no traffic (gateways do, for themselves).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+
+from registry.contract import derive_granted, marked_fields, parse_contract
+from registry.decision import ANY
+from registry.documents import Access, Service
+from registry.errors import ContractMismatch, DocumentRefused
+from registry.view import AccessEntry, ServiceEntry
+
+
+def try_service(document: Service, contract: bytes, rights: Iterable[AccessEntry]) -> None:
+    """Check a service document against its contract, and the rights that exist already.
+
+    Args:
+        document: The service document.
+        contract: Bytes of the contract that it names.
+        rights: Rights to the service so far, each of which must stay derivable.
+
+    Raises:
+        ContractMismatch: Other bytes than announced, or other operations or marked fields than the document says.
+        ContractError: The contract is refused, or cannot be cut for a right.
+    """
+    if hashlib.sha256(contract).hexdigest() != document.contract:
+        raise ContractMismatch(f"the contract of {document.subject} has another digest than the document names")
+    parsed = parse_contract(contract)
+    announced = {operation.id: (operation.method, operation.path) for operation in document.operations}
+    declared = {operation.id: (operation.method, operation.path_template) for operation in parsed.operations.values()}
+    if announced != declared:
+        names = sorted({id_ for id_, _ in announced.items() ^ declared.items()})
+        raise ContractMismatch(f"operations of {document.subject} differ from its contract: {', '.join(names[:8])}")
+    fields = frozenset[str]().union(*marked_fields(parsed).values())
+    if fields != frozenset(document.fields):
+        names = sorted(fields ^ frozenset(document.fields))
+        raise ContractMismatch(f"marked fields of {document.subject} differ from its contract: {', '.join(names[:8])}")
+    for granted in {right.fields for right in rights if ANY not in right.fields}:
+        derive_granted(parsed, granted & fields)
+
+
+def try_access(document: Access, service: ServiceEntry, contract: bytes) -> None:
+    """Check an access right against the service and its contract.
+
+    Raises:
+        DocumentRefused: It names an operation or a field that the service does not have.
+        ContractError: The contract cannot be cut for it.
+    """
+    unknown = sorted(frozenset(document.operations or ()) - service.operations.keys())
+    if unknown:
+        raise DocumentRefused("operation-unknown", f"{service.id} has no operation {', '.join(unknown[:8])}")
+    granted = frozenset(document.fields) - {ANY}
+    missing = sorted(granted - service.fields)
+    if missing:
+        raise DocumentRefused("field-unknown", f"{service.id} has no marked field {', '.join(missing[:8])}")
+    if ANY not in document.fields:
+        derive_granted(parse_contract(contract), granted)

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from registry_world import CLIENT, CONSUMER, PROVIDER, RIGHT, SERVICE, START, World, time_at
+
+from evidence.leaf import DIRECTORY
+from registry import documents as d
+from registry.decision import authorise_coarse
+from registry.errors import DocumentMalformed, DocumentRefused, EnvelopeInvalid, StoreUnusable
+from registry.own import OwnStore, OwnView, compare
+
+AT = START + timedelta(hours=1)
+
+
+@pytest.fixture
+def own(world: World, tmp_path: Path) -> OwnStore:
+    store = OwnStore(tmp_path / "own.db", genesis=world.genesis, member=PROVIDER)
+    for leaf in world.leaves[-2:]:
+        store.put(leaf[len(DIRECTORY) :])
+    yield store
+    store.close()
+
+
+def test_own_documents_agree_with_the_directory(world: World, own: OwnStore) -> None:
+    assert compare(own, world.directory) == []
+    view = OwnView(own, world.directory)
+    assert view.rights(CLIENT, SERVICE) == world.directory.rights(CLIENT, SERVICE)
+    assert view.service(SERVICE) == world.directory.service(SERVICE)
+    assert authorise_coarse(view, client=CLIENT, service=SERVICE, at=AT).allowed
+
+
+def test_a_strangers_right_in_the_providers_name_is_not_enforced(world: World, own: OwnStore) -> None:
+    # The member's key was stolen: the directory cannot tell, the provider can.
+    world.put(world.access(f"{SERVICE}#thief", client=f"{CONSUMER}/thief"), world.provider)
+    world.put(world.subsystem(f"{CONSUMER}/thief"), world.consumer)
+    assert authorise_coarse(world.directory, client=f"{CONSUMER}/thief", service=SERVICE, at=AT).allowed
+    view = OwnView(own, world.directory)
+    assert authorise_coarse(view, client=f"{CONSUMER}/thief", service=SERVICE, at=AT).code == "no-access-right"
+    [alarm] = compare(own, world.directory)
+    assert (alarm.code, alarm.subject) == ("stranger-in-own-name", f"{SERVICE}#thief")
+
+
+def test_a_strangers_newer_version_is_an_alarm(world: World, own: OwnStore) -> None:
+    world.put(world.access(fields=("*",)), world.provider)
+    [alarm] = compare(own, world.directory)
+    assert (alarm.code, alarm.subject) == ("stranger-in-own-name", RIGHT)
+    assert OwnView(own, world.directory).rights(CLIENT, SERVICE)[0].fields == frozenset()
+
+
+def test_a_withheld_document_is_enforced_and_an_alarm(world: World, own: OwnStore) -> None:
+    withdrawn = world.sign(world.access(until=time_at(20)), world.provider)
+    own.put(withdrawn)
+    own.put(world.sign(world.access(f"{SERVICE}#new"), world.provider))
+    assert [(alarm.code, alarm.subject) for alarm in compare(own, world.directory)] == [
+        ("own-document-missing", RIGHT),
+        ("own-document-missing", f"{SERVICE}#new"),
+    ]
+    assert withdrawn in own.newest()
+    view = OwnView(own, world.directory)
+    rights = view.rights(CLIENT, SERVICE)
+    assert len(rights) == 2
+    assert view.member(PROVIDER) is world.directory.member(PROVIDER)
+    assert not view.is_revoked("member", PROVIDER)
+
+
+def test_groups_come_from_the_directory(world: World, own: OwnStore) -> None:
+    group = d.Group(**world.common("group", "VN-TEST#all"), names={}, clients=(f"{CONSUMER}/x",))
+    world.put(group, world.operator)
+    own.put(world.sign(world.access(f"{SERVICE}#g", client="VN-TEST#all"), world.provider))
+    assert len(OwnView(own, world.directory).rights(f"{CONSUMER}/x", SERVICE)) == 1
+
+
+def test_only_the_next_own_document_is_kept(world: World, own: OwnStore) -> None:
+    own.put(world.leaves[-1][len(DIRECTORY) :])  # the same again
+    gap = world.access(seq=2, prev="0" * 64)
+    with pytest.raises(DocumentRefused, match="is next"):
+        own.put(world.sign(gap, world.provider))
+    fork = world.access(prev="0" * 64)
+    with pytest.raises(DocumentRefused, match="is next"):
+        own.put(world.sign(fork, world.provider))
+    for document in (world.subsystem(f"{PROVIDER}/x"), world.access("VN-TEST/GOV/H37/onedoor/s#a")):
+        with pytest.raises(DocumentRefused, match="not a service or access right"):
+            own.put(world.sign(document, world.provider))
+    with pytest.raises(EnvelopeInvalid):
+        own.put(b"{}")
+    with pytest.raises(DocumentMalformed):
+        from evidence import jws
+        from registry.envelope import protected_header
+
+        header = protected_header("access", world.provider.chain, world.genesis)
+        own.put(jws.sign_flattened(b"{}", header, world.provider.signer))
+
+
+def test_the_store_survives_a_restart(world: World, own: OwnStore, tmp_path: Path) -> None:
+    own.close()
+    again = OwnStore(tmp_path / "own.db", genesis=world.genesis, member=PROVIDER)
+    assert again.state.heads == own.state.heads
+    assert OwnView(again, world.directory).rights(CLIENT, SERVICE)
+    again.close()
+
+
+def test_a_store_of_another_instance_kind_or_future_is_refused(world: World, own: OwnStore, tmp_path: Path) -> None:
+    from registry.database import open_store
+
+    path = tmp_path / "own.db"
+    own.close()
+    with pytest.raises(StoreUnusable, match="another instance"):
+        OwnStore(path, genesis="0" * 64, member=PROVIDER)
+    with pytest.raises(StoreUnusable, match="is not a"):
+        open_store(path, kind="something", version=1, genesis=world.genesis, schema=())
+    with pytest.raises(StoreUnusable, match="newer program"):
+        open_store(path, kind="own-documents", version=0, genesis=world.genesis, schema=())
+    with pytest.raises(StoreUnusable):
+        open_store(tmp_path / "no" / "such", kind="x", version=0, genesis="", schema=())
+    (tmp_path / "junk.db").write_bytes(b"no database at all" * 1000)
+    with pytest.raises(StoreUnusable):
+        open_store(tmp_path / "junk.db", kind="x", version=0, genesis="", schema=())
