@@ -79,6 +79,7 @@ class LimitSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=T
     clock_skew_s: float = 60.0
     hints_per_s: float = 20.0
     drain_s: float = 15.0
+    join_every_s: float = 45.0
     pending_records: int = 10_000
 
 

@@ -14,7 +14,6 @@ import msgspec
 
 from bus.errors import BusError
 
-
 T = TypeVar("T")
 
 

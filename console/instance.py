@@ -80,9 +80,7 @@ def create_instance(
         seq=0,
         issued=encode_time(now),
         threshold=1,
-        operators=(
-            Operator(keyid=key_id(spki_public(operator.public_bytes)), spki=_b64(operator.public_bytes)),
-        ),
+        operators=(Operator(keyid=key_id(spki_public(operator.public_bytes)), spki=_b64(operator.public_bytes)),),
         certification_authorities=(authority.pem.decode(),),
         directory=DirectoryKeys(
             log_key=_b64(directory["directory"].public_bytes), cosigner_key=_b64(directory["cosigner"].public_bytes)

@@ -114,9 +114,7 @@ class Speaker:
         decode(encode(document))
         return sign_document(document, self.signer, self.chain, self.genesis)
 
-    async def say(
-        self, registry: RegistryClient, type_: type[AnyDocument], subject: str, /, **fields: Any
-    ) -> bytes:
+    async def say(self, registry: RegistryClient, type_: type[AnyDocument], subject: str, /, **fields: Any) -> bytes:
         """Signs and submits the next document of its chain; the signed bytes."""
         signed = await self.compose(registry, type_, subject, **fields)
         await registry.submit(signed)

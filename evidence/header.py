@@ -162,15 +162,13 @@ def _check_identifier(name: str, text: str, allowed: frozenset[type]) -> None:
 
 
 def _refuse(header: Header) -> HeaderMalformed:
-    """Find the field that the joined expression did not match."""
-    for text, (name, pattern) in zip(_texts(header), _EACH, strict=True):
-        if not pattern.fullmatch(text):
-            hint = " (with 'type' and 'class')" if name == "inreplyto" else ""
-            return HeaderMalformed(
-                f"header attribute {name!r}{hint} does not have the required form: the record is not accepted",
-                field=name,
-            )
-    return HeaderMalformed("a header attribute does not have the required form: the record is not accepted")
+    """Find the field that the joined expression did not match; there is always one."""
+    fields = zip(_texts(header), _EACH, strict=True)
+    name = next(name for text, (name, pattern) in fields if not pattern.fullmatch(text))
+    hint = " (with 'type' and 'class')" if name == "inreplyto" else ""
+    return HeaderMalformed(
+        f"header attribute {name!r}{hint} does not have the required form: the record is not accepted", field=name
+    )
 
 
 def _check(header: Header) -> None:
@@ -197,14 +195,12 @@ def encode(header: Header) -> bytes:
     """Encode a header in its one exact form.
 
     Raises:
-        HeaderMalformed: A field does not have the required form, or the record would exceed the size of a leaf;
-            no receiver would accept it.
+        HeaderMalformed: A field does not have the required form; no receiver would accept it. (The forms bound every
+            field, so a valid header always fits into a leaf.)
     """
     _check(header)
     data = _encode(header)
     _refuse_empty(data)
-    if len(data) > MAX_HEADER_BYTES:
-        raise HeaderMalformed(f"a header of {len(data)} bytes exceeds {MAX_HEADER_BYTES}")
     return data
 
 

@@ -29,7 +29,8 @@ MAX_SIGNATURES = 100
 _SIGNATURE_BYTES = {ED25519: 64, COSIGNATURE: 72}
 # White_Space of Unicode, and the plus sign
 _NAME_FORBIDDEN = re.compile("[+\t\n\x0b\x0c\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000\ud800-\udfff]")
-_CONTROL = re.compile("[\x00-\x09\x0b-\x1f]")
+# besides control characters, what a Python text may hold but UTF-8 cannot
+_CONTROL = re.compile("[\x00-\x09\x0b-\x1f\ud800-\udfff]")
 _KEY_ID = re.compile(r"[0-9a-fA-F]{8}")
 
 
@@ -169,7 +170,9 @@ class Note:
         Raises:
             NoteInvalid: The parts do not make a well-formed note.
         """
-        data = f"{self.text}\n{''.join(signature.line() for signature in self.signatures)}".encode()
+        data = f"{self.text}\n{''.join(signature.line() for signature in self.signatures)}".encode(
+            errors="surrogatepass"
+        )
         if parse(data) != self:
             raise NoteInvalid("the parts do not make a well-formed note")
         return data

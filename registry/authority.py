@@ -17,10 +17,11 @@ Mints no credentials and speaks no HTTP (`http`).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import msgspec
 
@@ -31,6 +32,7 @@ from evidence.merkle import HASH_BYTES
 from evidence.signer import Signer
 from evidence.tiles import TILE_WIDTH, tile_width
 from registry.checkpoints import cosign_checkpoint, directory_origin
+from registry.contract import trial_async
 from registry.documents import MAX_DOCUMENT_BYTES, Access, AnyDocument, Service, decode
 from registry.errors import (
     ContractMissing,
@@ -44,67 +46,15 @@ from registry.errors import (
 )
 from registry.fold import Directory, Skipped, digest_of
 from registry.localcopy import LocalCopy
+from registry.observers import AuthorityObserver, UnobservedAuthority
 from registry.ports import BUNDLE_LEAVES, ReaderFeed
 from registry.publisher import Publisher
 from registry.registrystore import RegistryStore
 from registry.requests import MemberRequest, check_approval, is_refusal, read_refusal, read_request
+from registry.settings import AuthoritySettings
 from registry.trial import try_access, try_service
 
-
-class AuthoritySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Settings of the authority.
-
-    Attributes:
-        heartbeat_s: How often the checkpoint is cosigned and published.
-        publish_timeout_s: Deadline of one publication to the feed.
-        issued_past_s: How old a document's `issued` may be.
-        issued_future_s: How far ahead of our clock it may be.
-        max_contract_bytes: Largest contract.
-        max_requests: Most pending requests.
-    """
-
-    heartbeat_s: float = 30.0
-    publish_timeout_s: float = 10.0
-    issued_past_s: float = 7 * 86_400.0
-    issued_future_s: float = 300.0
-    max_contract_bytes: int = 1_048_576
-    max_requests: int = 1_000
-
-
-class AuthorityObserver(Protocol):
-    """Hears what the authority does; must not raise."""
-
-    def accepted(self, type: str, index: int) -> None:  # noqa: A002
-        """A document was appended."""
-        ...
-
-    def refused(self, code: str) -> None:
-        """A document was refused."""
-        ...
-
-    def published(self, size: int) -> None:
-        """The feed has everything up to that size."""
-        ...
-
-    def failed(self, error: Exception) -> None:
-        """A heartbeat failed; it will be tried again."""
-        ...
-
-
-class Unobserved:
-    """An observer that ignores everything."""
-
-    def accepted(self, type: str, index: int) -> None:  # noqa: A002
-        """Ignore."""
-
-    def refused(self, code: str) -> None:
-        """Ignore."""
-
-    def published(self, size: int) -> None:
-        """Ignore."""
-
-    def failed(self, error: Exception) -> None:
-        """Ignore."""
+TryContract = Callable[[bytes], Awaitable[None]]
 
 
 class Accepted(NamedTuple):
@@ -146,6 +96,7 @@ class Authority:
         feed: ReaderFeed | None = None,
         settings: AuthoritySettings | None = None,
         observer: AuthorityObserver | None = None,
+        try_contract: TryContract = trial_async,
     ) -> None:
         """Use `open` instead; this takes parts that are open already."""
         self.directory = directory
@@ -156,13 +107,14 @@ class Authority:
         self._cosigner = cosigner
         self._now = now
         self._settings = settings or AuthoritySettings()
-        self._observer = observer or Unobserved()
+        self._observer = observer or UnobservedAuthority()
         self._publisher: Publisher | None = None
         if feed is not None:
             self._publisher = Publisher(feed, self._leaves, store.contract, self._settings.publish_timeout_s)
         self._submitting = asyncio.Lock()
         self._changed = asyncio.Event()
         self._reader = reader
+        self._try_contract = try_contract
 
     @classmethod
     async def open(
@@ -178,6 +130,7 @@ class Authority:
         feed: ReaderFeed | None = None,
         settings: AuthoritySettings | None = None,
         observer: AuthorityObserver | None = None,
+        try_contract: TryContract = trial_async,
     ) -> Authority:
         """Open the registry's files, fold the log, append nothing but the boot leaf.
 
@@ -192,6 +145,7 @@ class Authority:
             feed: Where to publish; None publishes nothing.
             settings: Limits and intervals.
             observer: Metrics.
+            try_contract: Tries a new contract where it can do no harm, before it is parsed here.
 
         Raises:
             EvidenceError: The log cannot be opened.
@@ -221,6 +175,7 @@ class Authority:
                 feed=feed,
                 settings=settings,
                 observer=observer,
+                try_contract=try_contract,
             )
             authority._restore()
         except BaseException:
@@ -283,7 +238,7 @@ class Authority:
             raise DocumentRefused(outcome.code, outcome.message)
         document = decode(outcome.payload)
         self._check_issued(document)
-        self._try(document)
+        await self._try(document)
         try:
             [logged] = await self.log.append([leaf])
         except EvidenceError as error:
@@ -304,19 +259,27 @@ class Authority:
         if self.directory.anchor is not None and not oldest <= document.issued_at <= newest:
             raise DocumentRefused("issued-implausible", "`issued` is too far from the registry's clock: sign it anew")
 
-    def _try(self, document: AnyDocument) -> None:
+    async def _try(self, document: AnyDocument) -> None:
         try:
-            if isinstance(document, Service):
-                rights = [right for right in self.directory.access_rights() if right.service == document.subject]
-                try_service(document, self._contract(document.contract), rights)
-            elif isinstance(document, Access):
-                service = self.directory.service(document.service)
-                if service is not None:
-                    try_access(document, service, self._contract(service.contract_sha256))
+            if isinstance(document, Service) and document.contract not in self.directory.contracts():
+                await self._try_contract(self._contract(document.contract))
+            check = self._check_of(document)
+            if check is not None:
+                # A large contract takes a while: heartbeats and reads go on meanwhile.
+                await asyncio.to_thread(check)
         except RegistryError as error:
             if isinstance(error, DocumentRefused | ContractMissing):
                 raise
             raise DocumentRefused(error.code, str(error)) from error
+
+    def _check_of(self, document: AnyDocument) -> Callable[[], None] | None:
+        if isinstance(document, Service):
+            rights = [right for right in self.directory.access_rights() if right.service == document.subject]
+            return partial(try_service, document, self._contract(document.contract), rights)
+        service = self.directory.service(document.service) if isinstance(document, Access) else None
+        if isinstance(document, Access) and service is not None:
+            return partial(try_access, document, service, self._contract(service.contract_sha256))
+        return None
 
     def _contract(self, sha256: str) -> bytes:
         data = self.store.contract(sha256)

@@ -6,6 +6,7 @@ anchor is checked against a genesis learnt out of band; everything else is verif
 
 from __future__ import annotations
 
+from io import BytesIO
 from types import TracebackType
 from typing import Self, TypeVar
 from urllib.parse import quote
@@ -196,16 +197,17 @@ class RegistryClient:
         if self._session is None:
             raise RuntimeError("use the client as an async context manager")
         url = URL(self._base + path, encoded=True)
+        data = None if body is None else BytesIO(body)
         try:
-            async with self._session.request(method, url, data=body, allow_redirects=False) as answer:
-                data = await _read(answer)
+            async with self._session.request(method, url, data=data, allow_redirects=False) as answer:
+                body = await _read(answer)
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             raise RegistryUnavailable(
                 f"the registry at {self._base} does not answer ({type(error).__name__})"
             ) from error
         if answer.status >= 300:
-            raise _refusal(answer.status, data)
-        return data
+            raise _refusal(answer.status, body)
+        return body
 
 
 async def _read(answer: aiohttp.ClientResponse) -> bytes:

@@ -25,7 +25,7 @@ from evidence.jws import JwsSignature
 from evidence.signer import Signer
 from evidence.x509 import Certificate, load_pem_chain, verify_chain
 from registry.documents import MAX_DOCUMENT_BYTES, Anchor, AnyDocument, encode
-from registry.errors import DocumentMalformed, EnvelopeInvalid, TooLarge
+from registry.errors import EnvelopeInvalid, TooLarge
 from registry.publickeys import key_id, spki_public
 
 _PREFIX, _SUFFIX = "lienthong-", "+json"
@@ -202,10 +202,7 @@ def verify_envelope(envelope: Envelope, authorities: tuple[str, ...], at: dateti
 
 @lru_cache(maxsize=1024)
 def _key_id(spki: bytes) -> str:
-    try:
-        return key_id(spki_public(spki))
-    except DocumentMalformed as error:
-        raise EnvelopeInvalid(str(error)) from None
+    return key_id(spki_public(spki))
 
 
 @lru_cache(maxsize=16)

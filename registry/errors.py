@@ -53,10 +53,9 @@ class AuthorshipRefused(RegistryError):
 
     code = "authorship-refused"
 
-    def __init__(self, message: str, *, code: str | None = None) -> None:
+    def __init__(self, message: str, *, code: str) -> None:
         super().__init__(message)
-        if code is not None:
-            self.code = code
+        self.code = code
 
 
 class DocumentRefused(RegistryError):

@@ -12,7 +12,7 @@ from evidence.errors import EvidenceError
 from evidence.leaf import DIRECTORY, unwrap
 from registry.documents import Anchor, decode
 from registry.envelope import read_envelope
-from registry.errors import FeedInvalid, FeedUnavailable, WrongGenesis
+from registry.errors import DocumentMalformed, EnvelopeInvalid, FeedInvalid, FeedUnavailable, WrongGenesis
 from registry.ports import BUNDLE_LEAVES
 
 MAX_LEAF_BYTES = 65_535
@@ -76,7 +76,7 @@ def find_anchor(leaves: Sequence[bytes], genesis: str) -> Anchor:
                 continue
             payload = read_envelope(jws, genesis=None).payload
             document = decode(payload)
-        except EvidenceError as error:
+        except (EvidenceError, DocumentMalformed, EnvelopeInvalid) as error:
             raise FeedInvalid(f"the first entries of the feed cannot be read: {error}") from None
         if not isinstance(document, Anchor) or hashlib.sha256(payload).hexdigest() != genesis:
             raise WrongGenesis("this feed begins with another anchor: it is not the instance that was joined")

@@ -22,7 +22,7 @@ import hashlib
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import msgspec
 
@@ -40,62 +40,11 @@ from registry.errors import (
 from registry.feed import check_bundle, find_anchor
 from registry.fold import Applied, Directory, Skipped
 from registry.localcopy import Alarm, LocalCopy, Tip
+from registry.observers import FollowerObserver, UnobservedFollower
 from registry.ports import BUNDLE_LEAVES, FeedReader
+from registry.settings import FollowerSettings
 
 T = TypeVar("T")
-
-
-class FollowerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Settings of a follower.
-
-    Attributes:
-        max_age_s: Oldest confirmation with which a gateway still works.
-        poll_s: Longest wait for a change before the feed is asked anyway.
-        fetch_timeout_s: Deadline of one request to the feed.
-        backoff_min_s: First pause after a failure; doubles up to `backoff_max_s`.
-        backoff_max_s: Longest pause after failures.
-        max_leaves: Largest directory that is accepted.
-        max_contract_bytes: Largest contract that is accepted.
-        clock_skew_s: How far in the future a cosignature may be.
-    """
-
-    max_age_s: float = 3_600.0
-    poll_s: float = 30.0
-    fetch_timeout_s: float = 10.0
-    backoff_min_s: float = 0.5
-    backoff_max_s: float = 30.0
-    max_leaves: int = 2_000_000
-    max_contract_bytes: int = 1_048_576
-    clock_skew_s: float = 300.0
-
-
-class FollowerObserver(Protocol):
-    """Hears what a follower does; must not raise."""
-
-    def updated(self, size: int, seconds: float) -> None:
-        """A newer checkpoint was accepted; `seconds` of age it had then."""
-        ...
-
-    def skipped(self, outcome: Skipped) -> None:
-        """A document in the directory fails a check."""
-        ...
-
-    def failed(self, error: RegistryError) -> None:
-        """A round failed; it will be tried again unless the disposition is halt."""
-        ...
-
-
-class Unobserved:
-    """An observer that ignores everything."""
-
-    def updated(self, size: int, seconds: float) -> None:
-        """Ignore."""
-
-    def skipped(self, outcome: Skipped) -> None:
-        """Ignore."""
-
-    def failed(self, error: RegistryError) -> None:
-        """Ignore."""
 
 
 class Follower:
@@ -127,7 +76,7 @@ class Follower:
         self._feed = feed
         self._now = now
         self._settings = settings or FollowerSettings()
-        self._observer = observer or Unobserved()
+        self._observer = observer or UnobservedFollower()
         self._sleep = sleep
         self._subscribers: list[Callable[[], None]] = []
         self._updating = asyncio.Lock()

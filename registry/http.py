@@ -112,8 +112,6 @@ async def _problems(request: web.Request, handler: Handler) -> web.StreamRespons
     except (RegistryError, EvidenceError) as error:
         return problem(_status_of(error), error.code, str(error))
     except web.HTTPException as error:
-        if error.status < 400:
-            raise
         return problem(error.status, f"http-{error.status}", error.reason)
 
 

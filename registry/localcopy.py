@@ -9,10 +9,11 @@ be fewer after a crash. Verifies and folds nothing itself (`follower`, `authorit
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator, Sequence
 from itertools import starmap
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -22,6 +23,7 @@ from registry.errors import StoreUnusable
 from registry.fold import Applied, Skipped
 
 VERSION = 1
+_ALARMS_OF_A_KIND = 100
 _SCHEMA = (
     "CREATE TABLE IF NOT EXISTS leaf (idx INTEGER PRIMARY KEY, bytes BLOB NOT NULL)",
     """CREATE TABLE IF NOT EXISTS document
@@ -29,8 +31,8 @@ _SCHEMA = (
     "CREATE TABLE IF NOT EXISTS skipped (idx INTEGER PRIMARY KEY, code TEXT NOT NULL, message TEXT NOT NULL)",
     "CREATE TABLE IF NOT EXISTS blob (sha256 TEXT PRIMARY KEY, data BLOB NOT NULL)",
     """CREATE TABLE IF NOT EXISTS alarm
-       (id INTEGER PRIMARY KEY, kind TEXT NOT NULL, found_at TEXT NOT NULL, ours BLOB NOT NULL,
-        theirs BLOB NOT NULL UNIQUE)""",
+       (id INTEGER PRIMARY KEY, kind TEXT NOT NULL, statement BLOB NOT NULL, found_at TEXT NOT NULL,
+        ours BLOB NOT NULL, theirs BLOB NOT NULL, UNIQUE (kind, statement))""",
 )
 _STAGED = "CREATE TEMP TABLE IF NOT EXISTS staged (idx INTEGER PRIMARY KEY, bytes BLOB NOT NULL)"
 
@@ -83,14 +85,14 @@ class LocalCopy:
         self.folded = self._read_folded()
 
     def _read_tip(self) -> Tip:
-        row = self._connection.execute("SELECT value FROM meta WHERE key = 'tip'").fetchone()
+        row = self._row("SELECT value FROM meta WHERE key = 'tip'")
         try:
             return Tip() if row is None else msgspec.msgpack.decode(row[0], type=Tip)
         except msgspec.DecodeError:
             raise StoreUnusable("the local copy's newest tree cannot be read; delete the file to start anew") from None
 
     def _read_folded(self) -> int:
-        row = self._connection.execute("SELECT value FROM meta WHERE key = 'folded'").fetchone()
+        row = self._row("SELECT value FROM meta WHERE key = 'folded'")
         return 0 if row is None else int(row[0])
 
     def close(self) -> None:
@@ -112,7 +114,7 @@ class LocalCopy:
 
     def leaves(self, start: int, stop: int) -> list[bytes]:
         """The leaves of a range."""
-        rows = self._connection.execute("SELECT bytes FROM leaf WHERE idx >= ? AND idx < ? ORDER BY idx", (start, stop))
+        rows = self._rows("SELECT bytes FROM leaf WHERE idx >= ? AND idx < ? ORDER BY idx", start, stop)
         return [row[0] for row in rows]
 
     def documents(self) -> Iterator[StoredDocument]:
@@ -122,19 +124,17 @@ class LocalCopy:
 
     def skipped(self) -> list[Skipped]:
         """The newest skipped leaves, oldest first."""
-        rows = self._connection.execute("SELECT idx, code, message FROM skipped ORDER BY idx DESC LIMIT 1000")
+        rows = self._rows("SELECT idx, code, message FROM skipped ORDER BY idx DESC LIMIT 1000")
         return [Skipped(index=index, code=code, message=message) for index, code, message in rows][::-1]
 
     def index_of(self, digest: str) -> int | None:
         """Where a document is, by the SHA-256 hex of its JWS."""
-        row = self._connection.execute("SELECT idx FROM document WHERE digest = ?", (digest,)).fetchone()
+        row = self._row("SELECT idx FROM document WHERE digest = ?", digest)
         return None if row is None else int(row[0])
 
     def document(self, index: int) -> StoredDocument | None:
         """The applied document at an index."""
-        row = self._connection.execute(
-            "SELECT idx, digest, author, payload FROM document WHERE idx = ?", (index,)
-        ).fetchone()
+        row = self._row("SELECT idx, digest, author, payload FROM document WHERE idx = ?", index)
         return None if row is None else StoredDocument(*row)
 
     def add_outcomes(self, outcomes: Sequence[Applied | Skipped], folded: int) -> None:
@@ -157,7 +157,7 @@ class LocalCopy:
 
     def blob(self, sha256: str) -> bytes | None:
         """A contract, if it is here."""
-        row = self._connection.execute("SELECT data FROM blob WHERE sha256 = ?", (sha256,)).fetchone()
+        row = self._row("SELECT data FROM blob WHERE sha256 = ?", sha256)
         return None if row is None else bytes(row[0])
 
     def add_blob(self, sha256: str, data: bytes) -> None:
@@ -165,21 +165,31 @@ class LocalCopy:
         with transaction(self._connection):
             self._connection.execute("INSERT OR IGNORE INTO blob VALUES (?, ?)", (sha256, data))
 
-    def blob_names(self) -> set[str]:
-        """Digests of all contracts here."""
-        return {row[0] for row in self._connection.execute("SELECT sha256 FROM blob")}
-
     def add_alarm(self, alarm: Alarm) -> None:
-        """Keep evidence; the same note again changes nothing."""
+        """Keep evidence: the first note of each statement, and at most a hundred of a kind."""
+        statement = alarm.theirs.partition(b"\n\n")[0]
+        [[known]] = self._rows("SELECT COUNT(*) FROM alarm WHERE kind = ?", alarm.kind)
+        if int(known) >= _ALARMS_OF_A_KIND:
+            return
         with transaction(self._connection):
             self._connection.execute(
-                "INSERT OR IGNORE INTO alarm (kind, found_at, ours, theirs) VALUES (?, ?, ?, ?)", alarm
+                "INSERT OR IGNORE INTO alarm (kind, statement, found_at, ours, theirs) VALUES (?, ?, ?, ?, ?)",
+                (alarm.kind, statement, *alarm[1:]),
             )
 
     def alarms(self) -> list[Alarm]:
-        """All evidence, oldest first; at most a thousand."""
-        rows = self._connection.execute("SELECT kind, found_at, ours, theirs FROM alarm ORDER BY id LIMIT 1000")
+        """All evidence, oldest first."""
+        rows = self._rows("SELECT kind, found_at, ours, theirs FROM alarm ORDER BY id")
         return [Alarm._make(row) for row in rows]
+
+    def _rows(self, sql: str, *params: object) -> list[tuple[Any, ...]]:
+        try:
+            return self._connection.execute(sql, params).fetchall()
+        except sqlite3.Error as error:
+            raise StoreUnusable(f"the local copy cannot be read ({type(error).__name__})") from error
+
+    def _row(self, sql: str, *params: object) -> tuple[Any, ...] | None:
+        return next(iter(self._rows(sql, *params)), None)
 
 
 class LeafWriter:

@@ -34,12 +34,12 @@ class RegistryStore:
         genesis: str,
         *,
         max_contract_bytes: int = 1_048_576,
-        max_contracts: int = 20_000,
+        max_contracts_bytes: int = 1 << 30,
         max_requests: int = 1_000,
     ) -> None:
         self._connection = open_store(path, kind="registry", version=VERSION, genesis=genesis, schema=_SCHEMA)
         self._max_contract_bytes = max_contract_bytes
-        self._max_contracts = max_contracts
+        self._max_contracts_bytes = max_contracts_bytes
         self._max_requests = max_requests
 
     def close(self) -> None:
@@ -52,7 +52,7 @@ class RegistryStore:
         Raises:
             TooLarge: Over the size limit.
             ContractMismatch: The bytes have another digest.
-            QueueFull: Too many contracts are kept.
+            QueueFull: The contracts that are kept already leave no room.
         """
         if len(data) > self._max_contract_bytes:
             limit = self._max_contract_bytes
@@ -61,8 +61,11 @@ class RegistryStore:
             raise ContractMismatch("the contract's bytes have another digest than its address")
         if self.contract(sha256) is not None:
             return
-        if self._count("contract", "1") >= self._max_contracts:
-            raise QueueFull(f"{self._max_contracts} contracts are kept already")
+        [kept_bytes] = self._connection.execute("SELECT COALESCE(SUM(LENGTH(data)), 0) FROM contract").fetchone()
+        if kept_bytes + len(data) > self._max_contracts_bytes:
+            raise QueueFull(
+                f"contracts of {kept_bytes} bytes are kept already; {self._max_contracts_bytes} are allowed"
+            )
         with transaction(self._connection):
             self._connection.execute("INSERT OR IGNORE INTO contract VALUES (?, ?)", (sha256, data))
 
@@ -86,7 +89,8 @@ class RegistryStore:
         ).fetchone()
         if rival is not None:
             raise RequestConflict(f"another request for {request.member} is pending; the operator decides it first")
-        if self._count("request", "state = 'pending'") >= self._max_requests:
+        [pending] = self._connection.execute("SELECT COUNT(*) FROM request WHERE state = 'pending'").fetchone()
+        if pending >= self._max_requests:
             raise QueueFull(f"{self._max_requests} requests are pending; try again when the operator has decided some")
         self._write(request, jws)
         return request
@@ -133,8 +137,3 @@ class RegistryStore:
             "SELECT entry FROM request ORDER BY state <> 'pending', received DESC LIMIT 1000"
         )
         return [_request.decode(row[0]) for row in rows]
-
-    def _count(self, table: str, condition: str) -> int:
-        # Both arguments are literals of this module.
-        row = self._connection.execute(f"SELECT COUNT(*) FROM {table} WHERE {condition}").fetchone()  # noqa: S608
-        return int(row[0])

@@ -94,7 +94,7 @@ def check_subject(document: AnyDocument, state: State) -> None:
                 _check_group_id(document.subject, state)
             case Access():
                 _check_access_id(document, state)
-            case Revocation():
+            case _:
                 _check_target(document, state)
     except IdentifierInvalid as error:
         raise DocumentRefused("subject-invalid", str(error)) from None
@@ -170,7 +170,7 @@ def _check_target(document: Revocation, state: State) -> None:
             _check_member_id(document.target, state)
         case "node":
             _check_node_id(document.target, state)
-        case "key":
+        case _:
             known = len(document.target) == 64 and set(document.target) <= set("0123456789abcdef")
             _require(known, "a key is named by its key id")
 

@@ -221,7 +221,7 @@ class State:
                 self._take_revocation(document, author)
             case Group():
                 self._take_group(document)
-            case Anchor():
+            case _:
                 self._take_anchor(document)
 
     def claims(self, document: AnyDocument) -> list[tuple[str, KeyUse]]:

@@ -2,7 +2,8 @@
 
 A gateway would refuse what fails here, so it is refused where somebody can still correct it: the contract's bytes must
 be there and parse, the service document must repeat its operations and marked fields, and for every right the contract
-as granted must be derivable. Compiles for no traffic (gateways do, for themselves).
+as granted must be derivable. Strangers' contracts go through `registry.contract.trial` first. Pure, and compiles for no
+traffic (gateways do, for themselves).
 """
 
 from __future__ import annotations

@@ -322,12 +322,22 @@ class Answerer:
 
     async def _ask_source(self, record: VerifiedRecord, examined: _Examined) -> tuple[AnswerClass, Particulars, bytes]:
         """Steps 9 (the call) and 10: class, particulars and body of the answer, or of the failure."""
+        failure: errors.BusError
         try:
             answer = await self._call(record, examined)
             body, declared = self._checked(examined, answer)  # 10
         except errors.BusError as error:
-            self._observer.refused("provider", error.code)
-            return "failed", _problem_particulars(error), seal_problem(error)
+            failure = error
+        except Exception as error:  # noqa: BLE001 - the boundary to foreign sources: a defect there is an answer too
+            _log.error("source.failed", service=examined.service.id, error=type(error).__name__, exc_info=error)
+            failure = errors.InternalError("the provider's gateway failed", acted="unknown")
+        else:
+            return self._source_answer(answer, body, declared)
+        self._observer.refused("provider", failure.code)
+        return "failed", _problem_particulars(failure), seal_problem(failure)
+
+    @staticmethod
+    def _source_answer(answer: AdapterAnswer, body: bytes, declared: bool) -> tuple[AnswerClass, Particulars, bytes]:
         class_: AnswerClass = "failed" if answer.status >= 500 else "ok"
         made = Particulars(
             status=answer.status,

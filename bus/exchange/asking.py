@@ -7,6 +7,7 @@ every field, log it, and only then answer. Every request ends in exactly one clo
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -172,7 +173,17 @@ class Asker:
         self._per_service = per_service
         self.limits = limits
         self._unclosed: list[_Sent] = []
-        self.under_way = 0
+        self._under_way = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def wait_idle(self, deadline_s: float) -> bool:
+        """Waits until no call is under way; False when the deadline passed first."""
+        try:
+            await asyncio.wait_for(self._idle.wait(), deadline_s)
+        except TimeoutError:
+            return False
+        return True
 
     async def ask(self, call: ClientCall) -> ClientAnswer:
         """Carries out one call.
@@ -184,12 +195,15 @@ class Asker:
         try:
             self._per_service.enter(call.service)
             try:
-                self.under_way += 1
+                self._under_way += 1
+                self._idle.clear()
                 self._observer.in_flight("client", 1)
                 try:
                     return await self._ask(call)
                 finally:
-                    self.under_way -= 1
+                    self._under_way -= 1
+                    if not self._under_way:
+                        self._idle.set()
                     self._observer.in_flight("client", -1)
             finally:
                 self._per_service.leave(call.service)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 _HOP_BY_HOP = frozenset(
     {
@@ -49,19 +50,26 @@ _ANSWER_DROPPED = _HOP_BY_HOP | frozenset(
 )
 
 
+@lru_cache(maxsize=4096)
+def _travelling_name(raw_name: bytes) -> str | None:
+    """Lower-case name of a header that travels, None of one that does not; `connection` is the caller's affair."""
+    name = raw_name.decode("ascii", "replace").lower()
+    return None if name in _DROPPED or name.startswith(_DROPPED_PREFIXES) else name
+
+
 def travelling(raw_headers: Iterable[tuple[bytes, bytes]]) -> tuple[tuple[str, str], ...]:
     """The user's own headers of a request, in order, names in lower case.
 
     Headers that `Connection` names are dropped too (RFC 9110 section 7.6.1).
     """
-    named: frozenset[str] = frozenset()
     kept: list[tuple[str, str]] = []
+    named: set[str] = set()
     for raw_name, raw_value in raw_headers:
-        name = raw_name.decode("ascii", "replace").lower()
-        if name == "connection":
-            named = frozenset(token.strip().lower() for token in raw_value.decode("latin-1").split(","))
-        if name not in _DROPPED and not name.startswith(_DROPPED_PREFIXES):
+        name = _travelling_name(raw_name)
+        if name is not None:
             kept.append((name, raw_value.decode("utf-8", "replace")))
+        elif raw_name.lower() == b"connection":
+            named.update(token.strip().lower() for token in raw_value.decode("latin-1").split(","))
     return tuple(item for item in kept if item[0] not in named) if named else tuple(kept)
 
 

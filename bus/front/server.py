@@ -69,14 +69,15 @@ class HttpServer:
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         try:
-            return await self._dispatch(request, request.message.path)
+            response = await self._dispatch(request, request.message.path)
         except errors.BusError as error:
-            return problem_response(error, request.headers.get("Accept", ""))
+            response = problem_response(error, request.headers.get("Accept", ""))
         except Exception as error:  # noqa: BLE001 - the boundary of the process: never a traceback to a client
             _log.error("front.failed", error=type(error).__name__, exc_info=error)
-            return problem_response(
-                errors.InternalError("the gateway failed; its operator finds the reason in the log")
-            )
+            hidden = errors.InternalError("the gateway failed; its operator finds the reason in the log")
+            response = problem_response(hidden)
+        response.headers["Server"] = "lienthong"
+        return response
 
     async def stop(self) -> None:
         """Stops listening; calls under way end first, within the shutdown timeout."""

@@ -5,6 +5,7 @@ Answered from the gateway's own verified directory; no message is sent.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from urllib.parse import parse_qs
 
@@ -21,7 +22,7 @@ from registry.catalogue import allowed_methods, list_clients, list_methods
 from registry.errors import RegistryError
 from registry.state import State
 
-META = frozenset({"listMethods", "allowedMethods", "getOpenAPI"})
+_TARGET = re.compile(r"/listClients(?:\?|$)|/r1(?:/[^/?]*){4}/(?:listMethods|allowedMethods|getOpenAPI)(?:[/?]|$)")
 _JSON = "application/json; charset=utf-8"
 
 
@@ -78,11 +79,7 @@ class DirectoryFront:
 
 def is_directory_target(raw_target: str) -> bool:
     """Whether a target is one of the directory services."""
-    path = raw_target.partition("?")[0]
-    if path == "/listClients":
-        return True
-    parts = path.split("/", 7)
-    return parts[1] == "r1" and len(parts) > 6 and parts[6] in META
+    return _TARGET.match(raw_target) is not None
 
 
 def _json(body: object) -> web.Response:

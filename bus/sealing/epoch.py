@@ -10,10 +10,10 @@ HMAC). AES-GCM does not commit to its key: the salted digests are checked before
 from __future__ import annotations
 
 import hashlib
-import hmac
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -54,22 +54,49 @@ def sealdigest(wrapped: bytes, nonce: bytes, ciphertext: bytes) -> str:
     return digest.hexdigest()
 
 
+@lru_cache(maxsize=4096)
+def _aad_ends(genesis: str, node: str, to: str, keyid: str) -> tuple[bytes, bytes]:
+    return _lp(LABEL, genesis.encode(), node.encode(), to.encode()), _lp(keyid.encode())
+
+
 def message_aad(genesis: str, node: str, to: str, record_id: str, keyid: str) -> bytes:
-    """Additional data that binds a ciphertext to its header (protocol.md, Sealing)."""
-    return _lp(LABEL, genesis.encode(), node.encode(), to.encode(), record_id.encode(), keyid.encode())
+    """Additional data that binds a ciphertext to its header: each part after its 32-bit length (protocol.md, Sealing)."""
+    head, tail = _aad_ends(genesis, node, to, keyid)
+    encoded = record_id.encode()
+    return head + len(encoded).to_bytes(4, "big") + encoded + tail
 
 
 def _info(genesis: str, origin: str, receiver: str, keyid: str, use: str, epoch: bytes) -> bytes:
     return _lp(LABEL, genesis.encode(), origin.encode(), receiver.encode(), keyid.encode(), use.encode(), epoch)
 
 
-def _message_key(epoch_key: bytes, nonce: bytes, aad: bytes) -> bytes:
-    return hmac.digest(epoch_key, LABEL + nonce + aad, "sha512")[:_KEY_BYTES]
+_INNER_PAD, _OUTER_PAD = bytes(x ^ 0x36 for x in range(256)), bytes(x ^ 0x5C for x in range(256))
+
+
+class MessageKeys:
+    """Message keys of one epoch key: HMAC-SHA-512 (RFC 2104) with both pads hashed once.
+
+    The standard library's one-shot HMAC costs three times as much per message; a test holds the two equal.
+    """
+
+    __slots__ = ("_inner", "_outer")
+
+    def __init__(self, epoch_key: bytes) -> None:
+        padded = epoch_key.ljust(128, b"\0")
+        self._inner = hashlib.sha512(padded.translate(_INNER_PAD) + LABEL)
+        self._outer = hashlib.sha512(padded.translate(_OUTER_PAD))
+
+    def derive(self, nonce: bytes, aad: bytes) -> bytes:
+        """The 32-byte key of one message."""
+        inner, outer = self._inner.copy(), self._outer.copy()
+        inner.update(nonce + aad)
+        outer.update(inner.digest())
+        return outer.digest()[:_KEY_BYTES]
 
 
 @dataclass(slots=True)
 class _Epoch:
-    key: bytes
+    keys: MessageKeys
     wrapped: bytes
     until_s: float
     messages: int = 0
@@ -116,7 +143,7 @@ class Sealer:
         epoch = self._epoch(receiver, key, use)
         epoch.messages += 1
         nonce = self._random(NONCE_BYTES)
-        return epoch.wrapped, nonce, AESGCM(_message_key(epoch.key, nonce, aad)).encrypt(_IV, plain, aad)
+        return epoch.wrapped, nonce, AESGCM(epoch.keys.derive(nonce, aad)).encrypt(_IV, plain, aad)
 
     def _epoch(self, receiver: str, key: SealingPublicKey, use: str) -> _Epoch:
         name = (receiver, key.keyid, use)
@@ -127,7 +154,7 @@ class Sealer:
         secret = self._random(_KEY_BYTES)
         number = self._random(_EPOCH_BYTES)
         wrapped = number + key.wrap(secret, _info(self._genesis, self._origin, receiver, key.keyid, use, number))
-        made = _Epoch(secret, wrapped, now_s + self._lifetime_s)
+        made = _Epoch(MessageKeys(secret), wrapped, now_s + self._lifetime_s)
         self._epochs[name] = made
         self._epochs.move_to_end(name)
         if len(self._epochs) > 4096:
@@ -146,7 +173,7 @@ class Opener:
     def __init__(self, genesis: str, per_sender: int = 64) -> None:
         self._genesis = genesis
         self._per_sender = per_sender
-        self._opened: dict[str, OrderedDict[tuple[str, str, bytes], bytes]] = {}
+        self._opened: dict[str, OrderedDict[tuple[str, str, bytes], MessageKeys]] = {}
 
     def open(
         self,
@@ -165,13 +192,13 @@ class Opener:
         Raises:
             SealBroken: it cannot be opened with this key.
         """
-        epoch_key = self._epoch_key(origin, receiver, pair, use, wrapped)
+        keys = self._epoch_keys(origin, receiver, pair, use, wrapped)
         try:
-            return AESGCM(_message_key(epoch_key, nonce, aad)).decrypt(_IV, ciphertext, aad)
+            return AESGCM(keys.derive(nonce, aad)).decrypt(_IV, ciphertext, aad)
         except InvalidTag as error:
             raise SealBroken("the sealed part cannot be opened") from error
 
-    def _epoch_key(self, origin: str, receiver: str, pair: SealingKeyPair, use: str, wrapped: bytes) -> bytes:
+    def _epoch_keys(self, origin: str, receiver: str, pair: SealingKeyPair, use: str, wrapped: bytes) -> MessageKeys:
         of_sender = self._opened.setdefault(origin, OrderedDict())
         name = (pair.keyid, use, wrapped)
         known = of_sender.get(name)
@@ -185,7 +212,7 @@ class Opener:
             raise SealBroken("the wrapped key cannot be opened") from error
         if len(secret) != _KEY_BYTES:
             raise SealBroken("the wrapped key has a wrong length")
-        of_sender[name] = secret
+        keys = of_sender[name] = MessageKeys(secret)
         if len(of_sender) > self._per_sender:
             of_sender.popitem(last=False)
-        return secret
+        return keys

@@ -70,6 +70,7 @@ class Connection:
         inbox: reply prefix of the node, ends with a dot.
         observer: metrics.
         max_handlers: how many received messages may be under way at once.
+        random: for reply subjects that nobody can guess.
     """
 
     def __init__(
@@ -80,7 +81,9 @@ class Connection:
         inbox: str,
         observer: TransportObserver,
         max_handlers: int = 2_000,
+        random: Callable[[int], bytes] = os.urandom,
     ) -> None:
+        self._random = random
         self._urls = list(urls)
         self._tls = tls
         self._identity = identity
@@ -249,7 +252,7 @@ class Connection:
         """
         client = self.client
         loop = asyncio.get_running_loop()
-        reply = self._inbox + os.urandom(12).hex()
+        reply = self._inbox + self._random(12).hex()
         future: asyncio.Future[Msg] = loop.create_future()
         self._waiting[reply] = future
         timer = loop.call_later(deadline_s, _expire, future)

@@ -34,7 +34,8 @@ def catalogue(home: Path, as_json: bool) -> None:
                         "enabled": service.enabled,
                         "contract": service.contract_sha256,
                         "operations": [
-                            {"id": one.id, "method": one.method, "path": one.path} for one in service.operations.values()
+                            {"id": one.id, "method": one.method, "path": one.path}
+                            for one in service.operations.values()
                         ],
                     }
                     for service in directory.services_of(member.id)
@@ -53,5 +54,7 @@ def _text(members: list[dict[str, Any]]) -> str:
         lines.extend(f"  subsystem {one}" for one in member["subsystems"])
         for service in member["services"]:
             lines.append(f"  service   {service['id']}  {service['title']} {service['version']}")
-            lines.extend(f"              {one['method']:<6} {one['path']}  ({one['id']})" for one in service["operations"])
+            lines.extend(
+                f"              {one['method']:<6} {one['path']}  ({one['id']})" for one in service["operations"]
+            )
     return "\n".join(lines)

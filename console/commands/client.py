@@ -18,7 +18,9 @@ def client() -> None:
 @click.argument("name")
 @click.option("--home", type=click.Path(path_type=Path, exists=True), required=True, help="Home of the member.")
 @click.option("--subsystem", "subsystems", multiple=True, required=True, help="Code that it may act as; repeatable.")
-@click.option("--certificate", type=click.Path(path_type=Path, exists=True), help="Its TLS certificate, instead of a key.")
+@click.option(
+    "--certificate", type=click.Path(path_type=Path, exists=True), help="Its TLS certificate, instead of a key."
+)
 @json_option
 @reports_errors
 def add(name: str, home: Path, subsystems: tuple[str, ...], certificate: Path | None, as_json: bool) -> None:

@@ -22,7 +22,9 @@ def init() -> None:
 @click.option("--host", "hosts", multiple=True, help="Further names or addresses for the broker's certificate.")
 @json_option
 @reports_errors
-def instance(name: str, home: Path, registry_listen: str, broker_listen: str, hosts: tuple[str, ...], as_json: bool) -> None:
+def instance(
+    name: str, home: Path, registry_listen: str, broker_listen: str, hosts: tuple[str, ...], as_json: bool
+) -> None:
     """Make the instance NAME (like VN-DEMO): operator key, authority, broker identity, first anchor.
 
     Prints the genesis: the instance's identity. Members need it, and must get it from you directly.

@@ -9,7 +9,9 @@ import click
 
 from console.output import emit, json_option, reports_errors
 
-_MEMBER = click.option("--home", type=click.Path(path_type=Path, exists=True), required=True, help="Home of the member.")
+_MEMBER = click.option(
+    "--home", type=click.Path(path_type=Path, exists=True), required=True, help="Home of the member."
+)
 _INSTANCE = click.option(
     "--home", type=click.Path(path_type=Path, exists=True), required=True, help="Home of the instance."
 )
@@ -71,7 +73,8 @@ def list_(home: Path, as_json: bool) -> None:
     speaker = Speaker.operator(InstanceHome(home))
     found = call_registry(speaker.url, lambda client: client.requests())
     rows: list[dict[str, Any]] = [
-        {"id": one.id, "member": one.member, "names": one.names, "state": one.state, "reason": one.reason} for one in found
+        {"id": one.id, "member": one.member, "names": one.names, "state": one.state, "reason": one.reason}
+        for one in found
     ]
     text = "\n".join(f"{row['state']:<9} {row['id'][:16]}  {row['member']}" for row in rows) or "no requests"
     emit({"requests": rows}, text, as_json)

@@ -12,8 +12,8 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 
-from bus.front.server import client_tls
 from bus.clock import SystemClock
+from bus.front.server import client_tls
 from bus.transport.connection import BrokerIdentity, Connection
 from bus.transport.feed import NatsFeed
 from bus.transport.minting import AccountMinter
@@ -21,9 +21,10 @@ from console.homes import InstanceHome
 from console.instance import BrokerIdentityFile
 from console.processes.running import announce, configure_logging, run_process
 from evidence.signer import FileSigner
-from registry.authority import Authority, AuthoritySettings
+from registry.authority import Authority
 from registry.errors import RegistryError
 from registry.http import create_app
+from registry.settings import AuthoritySettings
 
 _log = structlog.get_logger("lienthong.registry")
 LISTENING = "listening.json"

@@ -38,7 +38,8 @@ def configure_logging(format_: str = "json", level: str = "info") -> None:
 
 
 def run_process(
-    main: Callable[[asyncio.Event], Coroutine[Any, Any, None]], on_reload: Callable[[], Coroutine[Any, Any, None]] | None
+    main: Callable[[asyncio.Event], Coroutine[Any, Any, None]],
+    on_reload: Callable[[], Coroutine[Any, Any, None]] | None,
 ) -> None:
     """Runs `main(stop)` on uvloop; SIGTERM and SIGINT set `stop`, SIGHUP calls `on_reload`."""
 

@@ -160,6 +160,11 @@ class Appender:
             self._loop.call_soon(self._start)
         return future
 
+    async def until_writable(self) -> None:
+        """Wait for the recovery that is under way, if one is."""
+        if self._recovering is not None:
+            await asyncio.shield(asyncio.wait([self._recovering]))
+
     async def drain(self) -> None:
         """Take nothing more, commit what waits (for at most 10 s), refuse the rest."""
         healthy = self.refusal is None

@@ -162,6 +162,17 @@ class ExchangeLog:
         _check_leaves(leaves, also_write)
         return await self._appender.submit(leaves, also_write)
 
+    async def until_writable(self) -> None:
+        """Wait until the log takes appends again; returns at once if it does. The caller sets the deadline.
+
+        Raises:
+            LogForked: It halted for good (also LogCorrupt).
+            LogClosed: It was closed.
+        """
+        await self._appender.until_writable()
+        if self._appender.refusal is not None:
+            self._refuse_call()
+
     async def prove(self, index: int, size: int | None = None) -> Logged:
         """Prove a leaf against the newest released checkpoint, or one of another released size.
 

@@ -96,6 +96,17 @@ class CompiledContract:
         operation, raw = self._router.route(method, raw_path)
         return Match(operation, raw, method == "HEAD")
 
+    def declares(self, operation_id: str, status: int) -> bool:
+        """Says whether the contract declares an answer of `status` (exactly, by range or by ``default``).
+
+        Raises:
+            OperationUnknown: No such operation.
+        """
+        compiled = self._compiled.get(operation_id)
+        if compiled is None:
+            raise OperationUnknown
+        return compiled.answer(status) is not None
+
     def validate_request(
         self, match: Match, raw_query: str, headers: Sequence[tuple[str, str]], content_type: str, body: bytes
     ) -> Parameters:
@@ -194,7 +205,7 @@ class CompiledContract:
         compiled = self._compiled.get(operation_id)
         if compiled is None:
             raise OperationUnknown
-        answer = compiled.answers.get(status) or compiled.range_answer(status)
+        answer = compiled.answer(status)
         if answer is None and not 400 <= status <= 599:
             message = "the contract declares no such status"
             raise AnswerUndeclared([Violation("status", str(status), "undeclared", message)])
@@ -257,13 +268,13 @@ class CompiledOperation:
         self._by_content_type: dict[str, Body] = {}
         self._body_required = operation.request_required
         self._no_values = not (self._path or self._header or self._query_required)
-        self.answers = {int(status): answer for status, answer in answers.items() if status.isdigit()}
+        self._answers = {int(status): answer for status, answer in answers.items() if status.isdigit()}
         self._ranges = {int(status[0]): answer for status, answer in answers.items() if status.endswith("XX")}
         self._default = answers.get("default")
 
-    def range_answer(self, status: int) -> CompiledAnswer | None:
-        """Returns the answer of the status's range, or the default one."""
-        found = self._ranges.get(status // 100)
+    def answer(self, status: int) -> CompiledAnswer | None:
+        """Returns the answer declared for `status`, for its range, or the default one."""
+        found = self._answers.get(status) or self._ranges.get(status // 100)
         if found is None and 200 <= status <= 599:
             return self._default
         return found

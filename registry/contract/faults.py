@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from registry.contract.budget import Budget
-from registry.contract.errors import ContractRejected, Fault
+from registry.contract.errors import ContractOverBudget, ContractRejected, Fault
 
 
 class Faults:
@@ -24,6 +24,9 @@ class Faults:
             self.refuse()
 
     def refuse(self) -> None:
-        """Raises :class:`ContractRejected` when there is any fault."""
-        if self._found:
-            raise ContractRejected(tuple(self._found.values()))
+        """Raises :class:`ContractRejected` when there is any fault, :class:`ContractOverBudget` for one about cost."""
+        found = tuple(self._found.values())
+        if any(fault.code.startswith("over-budget") for fault in found):
+            raise ContractOverBudget(found)
+        if found:
+            raise ContractRejected(found)

@@ -108,13 +108,13 @@ class _Builder:
             if self.resources.setdefault(node.base, node.at) != node.at:
                 self.fault(node.at, "id", "two schemas have the same $id")
         elif identifier is not None:
-            self.fault(node.at, "shape", "$id must be a string")
+            self.fault(pointer.join(node.at, "$id"), "shape", "$id must be a string")
         anchor = schema.get("$anchor")
         if isinstance(anchor, str):
             if self.anchors.setdefault((node.resource, anchor), self.index[node.at]) != self.index[node.at]:
                 self.fault(node.at, "anchor", "two schemas have the same $anchor")
         elif anchor is not None:
-            self.fault(node.at, "shape", "$anchor must be a string")
+            self.fault(pointer.join(node.at, "$anchor"), "shape", "$anchor must be a string")
 
     def _check(self, node: Node, schema: dict[str, Json]) -> None:
         for name in keywords.DYNAMIC.intersection(schema):

@@ -131,7 +131,11 @@ def _frame(reader: Reader) -> dict[str, Json]:
 def _bound(translator: Translator, budget: Budget, faults: Faults) -> None:
     """Bounds everything of one direction at once: targets are shared, so they are looked at once."""
     everything: dict[str, Json] = {"$defs": {**translator.targets, **translator.roots}}
-    graph, found = build_graph(everything, budget)
+    try:
+        graph, found = build_graph(everything, budget)
+    except ContractOverBudget as error:
+        moved = [fault._replace(pointer=_origin(fault.pointer)) for fault in error.errors]
+        raise ContractOverBudget(moved) from None
     for fault in found:
         faults.add(_origin(fault.pointer), fault.code, fault.message)
     if found:

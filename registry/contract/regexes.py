@@ -5,11 +5,16 @@ It matches nothing itself.
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
+from typing import Final
 
 import jsonschema_rs
 
 from registry.contract.budget import Budget
+
+_MAX_REPETITIONS: Final = 1_000
+_COUNTED: Final = re.compile(r"\{([0-9]{1,6})(?:,([0-9]{0,6}))?\}")
 
 
 def engine_options(budget: Budget) -> jsonschema_rs.RegexOptions:
@@ -34,8 +39,16 @@ def _compile_refusal(pattern: str, program_bytes: int) -> tuple[str, str] | None
     try:
         jsonschema_rs.Draft202012Validator({"pattern": pattern}, pattern_options=options, offline=True)
     except (ValueError, jsonschema_rs.ReferencingError):
-        message = (
-            "not a regular expression that the linear-time engine takes (no lookaround, no backreference, bounded)"
-        )
+        if _repetitions(pattern) > _MAX_REPETITIONS:
+            return "over-budget-pattern", "the counted repetitions of the regular expression multiply too much"
+        message = "not a regular expression that the linear-time engine takes (no lookaround, no backreference)"
         return "pattern", message
     return None
+
+
+def _repetitions(pattern: str) -> int:
+    """Only names the likely reason: the engine itself has decided."""
+    product = 1
+    for low, high in _COUNTED.findall(pattern):
+        product *= max(1, int(high or low))
+    return product

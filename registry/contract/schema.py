@@ -16,7 +16,7 @@ import msgspec
 from registry.contract import pointer
 from registry.contract.budget import DEFAULT, Budget
 from registry.contract.cost import CostModel
-from registry.contract.errors import Fault, SchemaRefused, Violation
+from registry.contract.errors import ContractOverBudget, Fault, SchemaRefused, Violation
 from registry.contract.graph import build_graph
 from registry.contract.jsonbytes import within_depth
 from registry.contract.model import Json, Schema
@@ -87,15 +87,31 @@ class SchemaValidator:
             return []
         found = []
         for error in self._engine.iter_errors(value):
-            found.append(self._violation(error, where, base))
+            found.append(self._violation(error, value, where, base))
             if len(found) == MAX_VIOLATIONS:
                 break
         return found
 
-    def _violation(self, error: jsonschema_rs.ValidationError, where: str, base: str) -> Violation:
+    def _violation(self, error: jsonschema_rs.ValidationError, value: object, where: str, base: str) -> Violation:
         rule = error.kind.name
-        path = (token if isinstance(token, int) or token in self._names else "*" for token in error.instance_path)
+        path = self._public_path(error.instance_path, value)
         return Violation(where, base + pointer.render(path), rule, _message(rule, error.kind))
+
+    def _public_path(self, path: list[str | int], value: object) -> list[str | int]:
+        """Replaces every name that the schema does not declare.
+
+        The engine reports a property name made of digits as a number, so the value decides what a token is.
+        """
+        shown: list[str | int] = []
+        for token in path:
+            if isinstance(value, list) and isinstance(token, int):
+                shown.append(token)
+                value = value[token]
+                continue
+            name = str(token)
+            shown.append(name if name in self._names else "*")
+            value = value.get(name) if isinstance(value, dict) else None
+        return shown
 
     def _shallow(self, value: object) -> bool:
         if not isinstance(value, dict | list):
@@ -120,6 +136,8 @@ def compile_schema(schema: Schema, *, budget: Budget = DEFAULT, formats: bool = 
         ContractOverBudget: Validation would not stay within the budget.
     """
     graph, faults = build_graph(schema, budget, formats=formats)
+    if any(fault.code.startswith("over-budget") for fault in faults):
+        raise ContractOverBudget(faults)
     if faults:
         raise SchemaRefused(faults)
     CostModel(graph, budget).check(0, "")

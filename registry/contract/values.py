@@ -110,7 +110,9 @@ class ValueReader:
     def read(self, texts: list[str], found: list[Violation]) -> object:
         """Returns the value of the raw `texts` (one each time the parameter occurs); adds to `found` what is wrong."""
         try:
-            value = self._items(texts) if self._array else self._one(texts, found)
+            if len(texts) > 1 and not self.repeats:
+                found.append(Violation(self._where, self.name, "repeated", "must not be repeated"))
+            value = self._items(texts) if self._array else self._scalar(texts[0])
         except ValueRefused as error:
             found.append(Violation(self._where, self.name, error.rule, str(error)))
             return None
@@ -121,17 +123,9 @@ class ValueReader:
             )
         return value
 
-    def _one(self, texts: list[str], found: list[Violation]) -> object:
-        if len(texts) > 1:
-            found.append(Violation(self._where, self.name, "repeated", "must not be repeated"))
-        return self._scalar(texts[0])
-
     def _items(self, texts: list[str]) -> list[object]:
-        if len(texts) == 1 and not (self.repeats and self._query):
-            text = texts[0]
-            texts = text.split(",") if text else []
-        elif self._raw:
-            texts = [part for text in texts for part in text.split(",")]
+        if not (self.repeats and self._query):
+            texts = [part for text in texts if text for part in text.split(",")]
         if len(texts) > MAX_ITEMS:
             raise ValueRefused("items", f"has more than {MAX_ITEMS} items")
         return [self._scalar(text) for text in texts]

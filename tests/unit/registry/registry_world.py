@@ -117,9 +117,7 @@ class World:
         return common
 
     def sign(self, document: d.AnyDocument, *parties: Party, genesis: str | None = "") -> bytes:
-        jws = sign_document(
-            document, parties[0].signer, parties[0].chain, self.genesis if genesis == "" else genesis
-        )
+        jws = sign_document(document, parties[0].signer, parties[0].chain, self.genesis if genesis == "" else genesis)
         for party in parties[1:]:
             jws = add_signature(jws, party.signer, party.chain)
         return jws
@@ -153,7 +151,9 @@ class World:
         values = {**self.common("subsystem", id_), "names": {"en": id_.rpartition("/")[2]}}
         return d.Subsystem(**{**values, **changes})
 
-    def node(self, id_: str, *, incarnation: int = 1, log: FileSigner | d.NodeLog | None = None, **changes: object) -> d.Node:
+    def node(
+        self, id_: str, *, incarnation: int = 1, log: FileSigner | d.NodeLog | None = None, **changes: object
+    ) -> d.Node:
         log = log or FileSigner.generate("ed25519")
         if isinstance(log, FileSigner):
             log = d.NodeLog(key=b64(log.public_bytes), origin=f"{self.genesis}/{id_}/{incarnation}")

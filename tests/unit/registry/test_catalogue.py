@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from registry_world import CLIENT, CONSUMER, PROVIDER, START, SUBSYSTEM, World
+from registry_world import CLIENT, CONSUMER, PROVIDER, START, SUBSYSTEM, World, time_at
 
 from registry.catalogue import allowed_methods, list_clients, list_methods
 
@@ -57,5 +57,8 @@ def test_allowed_methods_has_only_what_a_valid_right_grants(world: World) -> Non
     world.put(world.access(operations=("confirmCitizen",)), world.provider)
     [method] = allowed_methods(world.directory, SUBSYSTEM, CLIENT, AT, view=world.directory)["service"]
     assert method["endpoint_list"] == [{"method": "POST", "path": "/citizens/confirm"}]
+    expired = world.access(f"{SUBSYSTEM}/citizens#old", until=time_at(30))
+    world.put(expired, world.provider)
+    assert len(allowed_methods(world.directory, SUBSYSTEM, CLIENT, AT)["service"][0]["endpoint_list"]) == 1
     world.put(world.access(operations=()), world.provider)
     assert allowed_methods(world.directory, SUBSYSTEM, CLIENT, AT) == {"service": []}

@@ -103,6 +103,7 @@ def test_any_operation_and_wildcards_are_explicit(world: World) -> None:
 def test_the_right_with_the_most_fields_decides_and_rights_are_not_combined(world: World) -> None:
     world.put(world.access(f"{SERVICE}#a", fields=("address",)), world.provider)
     world.put(world.access(f"{SERVICE}#b", fields=("religion",), purposes=("census",)), world.provider)
+    world.put(world.access(f"{SERVICE}#c"), world.provider)
     assert ask(world).rule == f"{SERVICE}#a"
     assert ask(world).granted == {"address"}
     assert ask(world, purpose="census").granted == {"religion"}

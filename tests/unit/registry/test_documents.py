@@ -18,6 +18,7 @@ from registry.view import QuotaLimit
 IDENTIFIERS = st.text(string.ascii_letters + string.digits + "/-.#@", min_size=1, max_size=60)
 WORDS = st.text(min_size=1, max_size=40).filter(lambda text: text.isprintable())
 TIMES = st.datetimes().map(lambda at: at.isoformat(timespec="microseconds") + "Z")
+QUOTAS = st.builds(QuotaLimit, per_second=st.none() | st.floats(0, 1e6), per_day=st.none() | st.integers(0, 10**9))
 HEX = st.binary(min_size=32, max_size=32).map(bytes.hex)
 
 
@@ -37,7 +38,9 @@ def access_documents(draw: st.DrawFn) -> d.Access:
         operations=draw(st.none() | st.lists(WORDS, max_size=3).map(tuple)),
         fields=tuple(draw(st.lists(WORDS, max_size=3))),
         official_required=draw(st.booleans()),
-        quota=QuotaLimit(per_second=draw(st.none() | st.floats(0, 1e6)), per_day=draw(st.none() | st.integers(0, 10**9))),
+        quota=QuotaLimit(
+            per_second=draw(st.none() | st.floats(0, 1e6)), per_day=draw(st.none() | st.integers(0, 10**9))
+        ),
         until=draw(st.none() | TIMES),
     )
 

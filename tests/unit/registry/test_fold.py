@@ -5,7 +5,20 @@ from datetime import timedelta
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from registry_world import CLIENT, CONSUMER, CONTRACT, FAR, PROVIDER, RIGHT, SERVICE, START, SUBSYSTEM, World, b64, time_at
+from registry_world import (
+    CLIENT,
+    CONSUMER,
+    CONTRACT,
+    FAR,
+    PROVIDER,
+    RIGHT,
+    SERVICE,
+    START,
+    SUBSYSTEM,
+    World,
+    b64,
+    time_at,
+)
 
 from evidence.leaf import CONTROL, DIRECTORY, EXCHANGE, Boot, encode_control
 from evidence.signer import FileSigner
@@ -203,6 +216,8 @@ def test_a_key_has_one_use(world: World) -> None:
     member = world.member(world.consumer, keys=(world.consumer.pinned(), world.provider.pinned()))
     assert refused(world, member, world.operator, world.consumer) == "key-reused"
     member = world.member(world.consumer, keys=(world.consumer.pinned("recovery"),))
+    assert refused(world, member, world.operator, world.consumer) == "key-reused"
+    member = world.member(world.consumer, keys=(world.consumer.pinned(), world.consumer.pinned()))
     assert refused(world, member, world.operator, world.consumer) == "key-reused"
     member = world.member(world.consumer, keys=(world.operator.pinned(),))
     assert refused(world, member, world.operator, world.consumer) == "key-reused"

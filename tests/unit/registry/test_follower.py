@@ -22,7 +22,8 @@ from registry.errors import (
     WrongGenesis,
 )
 from registry.fold import Skipped
-from registry.follower import Follower, FollowerSettings
+from registry.follower import Follower
+from registry.settings import FollowerSettings
 
 SETTINGS = FollowerSettings(max_age_s=600, backoff_min_s=1, backoff_max_s=4, max_leaves=1000, max_contract_bytes=100)
 
@@ -140,6 +141,7 @@ async def test_a_rollback_is_refused_and_the_next_honest_checkpoint_accepted(set
     setting.feed.show(setting.world, setting.clock.advance(seconds=30), honest)
     for restart in (False, True):
         follower = setting.restart() if restart else setting.follower
+        setting.feed.show(setting.world, setting.clock.advance(seconds=30), honest)
         with pytest.raises(RollbackDetected):
             await follower.update()
         assert follower.directory.size == 14
@@ -317,9 +319,7 @@ async def test_verdicts_that_cannot_be_kept_are_made_again(setting: Setting) -> 
     await setting.follower.update()
     setting.grow(1)
     connection = setting.follower._copy._connection
-    connection.execute(
-        "CREATE TEMP TRIGGER full BEFORE INSERT ON document BEGIN SELECT RAISE(ABORT, 'disk full'); END"
-    )
+    connection.execute("CREATE TEMP TRIGGER full BEFORE INSERT ON document BEGIN SELECT RAISE(ABORT, 'disk full'); END")
     assert await setting.follower.update()
     assert setting.heard.failures == ["store-unusable"]
     setting.grow(1)
@@ -403,3 +403,39 @@ async def test_a_follower_without_an_observer_works(setting: Setting) -> None:
         running.cancel()
         await asyncio.wait([running])
     quiet.close()
+
+
+async def test_a_copy_that_cannot_be_read_is_an_error_of_this_room(setting: Setting) -> None:
+    await setting.follower.update()
+    setting.follower._copy._connection.execute("DROP TABLE blob")
+    with pytest.raises(StoreUnusable, match="cannot be read"):
+        await setting.follower.contract("0" * 64)
+
+
+async def test_evidence_is_bounded(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("registry.localcopy._ALARMS_OF_A_KIND", 2)
+    setting.grow(6)
+    await setting.follower.update()
+    for size in (5, 6, 7, 8):
+        setting.feed.show(setting.world, setting.clock(), setting.world.leaves[:size])
+        with pytest.raises(RollbackDetected):
+            await setting.follower.update()
+    assert len(setting.follower.alarms()) == 2
+
+
+async def test_a_checkpoint_of_an_impossible_shape_is_refused(setting: Setting) -> None:
+    setting.feed.bundles[0] = [DIRECTORY + b"{"]
+    with pytest.raises(FeedInvalid, match="cannot be read"):
+        await setting.follower.update()
+
+
+async def test_an_origin_that_only_looks_alike_is_refused(tmp_path: Path) -> None:
+    world = World(instance="VN+T").populate()
+    setting = Setting(world, tmp_path)
+    alike = f"{world.genesis}/VN%2BT/directory/1"
+    setting.feed.checkpoint = signed_checkpoint(world, world.leaves, setting.clock(), origin=alike)
+    with pytest.raises(FeedInvalid, match="another log"):
+        await setting.follower.update()
+    setting.feed.show(world, setting.clock())
+    assert await setting.follower.update()
+    setting.follower.close()

@@ -6,9 +6,12 @@ from pathlib import Path
 import pytest
 from registry_world import CLIENT, CONSUMER, PROVIDER, RIGHT, SERVICE, START, World, time_at
 
+from evidence import jws
 from evidence.leaf import DIRECTORY
 from registry import documents as d
+from registry.database import open_store, transaction
 from registry.decision import authorise_coarse
+from registry.envelope import protected_header
 from registry.errors import DocumentMalformed, DocumentRefused, EnvelopeInvalid, StoreUnusable
 from registry.own import OwnStore, OwnView, compare
 
@@ -86,12 +89,10 @@ def test_only_the_next_own_document_is_kept(world: World, own: OwnStore) -> None
             own.put(world.sign(document, world.provider))
     with pytest.raises(EnvelopeInvalid):
         own.put(b"{}")
+    header = protected_header("access", world.provider.chain, world.genesis)
+    empty = jws.sign_flattened(b"{}", header, world.provider.signer)
     with pytest.raises(DocumentMalformed):
-        from evidence import jws
-        from registry.envelope import protected_header
-
-        header = protected_header("access", world.provider.chain, world.genesis)
-        own.put(jws.sign_flattened(b"{}", header, world.provider.signer))
+        own.put(empty)
 
 
 def test_the_store_survives_a_restart(world: World, own: OwnStore, tmp_path: Path) -> None:
@@ -103,8 +104,6 @@ def test_the_store_survives_a_restart(world: World, own: OwnStore, tmp_path: Pat
 
 
 def test_a_store_of_another_instance_kind_or_future_is_refused(world: World, own: OwnStore, tmp_path: Path) -> None:
-    from registry.database import open_store
-
     path = tmp_path / "own.db"
     own.close()
     with pytest.raises(StoreUnusable, match="another instance"):
@@ -118,3 +117,17 @@ def test_a_store_of_another_instance_kind_or_future_is_refused(world: World, own
     (tmp_path / "junk.db").write_bytes(b"no database at all" * 1000)
     with pytest.raises(StoreUnusable):
         open_store(tmp_path / "junk.db", kind="x", version=0, genesis="", schema=())
+
+
+def test_a_failed_commit_writes_nothing(tmp_path: Path) -> None:
+    schema = (
+        "CREATE TABLE parent (id INTEGER PRIMARY KEY)",
+        "CREATE TABLE child (id INTEGER REFERENCES parent(id) DEFERRABLE INITIALLY DEFERRED)",
+    )
+    connection = open_store(tmp_path / "t.db", kind="t", version=1, genesis="", schema=schema)
+    connection.execute("PRAGMA foreign_keys=1")
+    with pytest.raises(StoreUnusable), transaction(connection):
+        connection.execute("INSERT INTO child VALUES (1)")
+    assert not connection.in_transaction
+    assert connection.execute("SELECT COUNT(*) FROM child").fetchone() == (0,)
+    connection.close()

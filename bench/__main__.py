@@ -1,0 +1,29 @@
+"""`python -m bench`: the product against the plain relay, and its parts alone."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+from bench import quick
+from bench.processes import BenchFailed, raise_on_signals
+
+
+def main() -> int:
+    """Runs what was asked for; 1 when the figures mean nothing."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="the speed figures in about a minute; last line JSON")
+    asked = parser.parse_args()
+    raise_on_signals()
+    try:
+        with tempfile.TemporaryDirectory(prefix="lienthong-bench-") as folder:
+            return quick.run(Path(folder))
+    except BenchFailed as error:
+        print(f"bench failed: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,41 @@
+"""What processes cost: user and system time, and resident memory, of a fixed set of processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import psutil
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """CPU seconds since the processes began, and resident bytes now."""
+
+    cpu_s: float
+    resident_bytes: int
+
+
+class Meter:
+    """Measures a set of processes together.
+
+    Args:
+        pids: All processes of a side but the generator.
+    """
+
+    def __init__(self, pids: Iterable[int]) -> None:
+        self._processes = [psutil.Process(pid) for pid in pids]
+
+    def read(self) -> Cost:
+        """The cost until now."""
+        cpu_s, resident = 0.0, 0
+        for process in self._processes:
+            with process.oneshot():
+                times = process.cpu_times()
+                cpu_s += times.user + times.system
+                resident += process.memory_info().rss
+        return Cost(cpu_s, resident)
+
+    def resident_bytes(self) -> list[int]:
+        """Of each process."""
+        return [process.memory_info().rss for process in self._processes]

@@ -1,0 +1,82 @@
+"""What a node says of itself: readiness, status, gauges."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cryptography import x509
+
+from bus.front.admin import Check
+from bus.gateway.parts import Parts
+from bus.settings import GatewaySettings
+from evidence.log import ExchangeLog
+
+
+class Health:
+    """Readiness and status of one node.
+
+    Attributes:
+        log: once it is open.
+        serving_code: empty when calls are taken; otherwise why not (`starting`, `confirming-head`, `draining`, …).
+    """
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self.log: ExchangeLog | None = None
+        self.serving_code = "starting"
+
+    def checks(self) -> list[Check]:
+        """What readiness depends on."""
+        parts = self._parts
+        found = [
+            _check("log", self.log is not None and self.log.writable, "log-unwritable", "free disk space; tried again"),
+            _check(
+                "directory",
+                parts.follower.fresh(parts.clock.now()),
+                "directory-stale",
+                "is the broker up, and the registry?",
+            ),
+            _check("broker", parts.connection.connected, "broker-unavailable", "the gateway reconnects by itself"),
+        ]
+        if self.serving_code:
+            found.append(Check("serving", False, self.serving_code, "calls are answered with 503 until this is over"))
+        return found
+
+    def status(self, settings: GatewaySettings, front_url: str) -> dict[str, object]:
+        """Facts for operators."""
+        parts, log = self._parts, self.log
+        return {
+            "node": parts.node,
+            "origin": parts.origin,
+            "front": front_url,
+            "log": None if log is None else {"size": log.size, "root": log.root.hex()},
+            "directory": {"view": parts.follower.directory.view, "as_of": parts.follower.as_of},
+            "services": sorted(service.id for service in settings.service),
+            "peers_forked": sorted(parts.memory.forked),
+        }
+
+    def refresh(self, settings: GatewaySettings) -> None:
+        """Brings gauges up to date, before a scrape."""
+        parts, log = self._parts, self.log
+        metrics, now, as_of = parts.metrics, parts.clock.now(), parts.follower.as_of
+        metrics.log_writable.set(1 if log is not None and log.writable else 0)
+        metrics.log_size.set(log.size if log is not None else 0)
+        metrics.directory_age.set((now - as_of).total_seconds() if as_of is not None else float("inf"))
+        metrics.directory_size.set(parts.follower.directory.size)
+        for name, path in (
+            ("member", settings.keys.member_certificate),
+            ("front", settings.front.certificate),
+            ("broker-authority", settings.broker.ca),
+        ):
+            if path is not None:
+                metrics.certificate_days.labels(name).set(_days_left(path, now))
+
+
+def _check(name: str, ok: bool, code: str, detail: str) -> Check:
+    return Check(name, True) if ok else Check(name, False, code, detail)
+
+
+def _days_left(path: Path, now: datetime) -> float:
+    certificate = x509.load_pem_x509_certificate(path.read_bytes())
+    return (certificate.not_valid_after_utc.replace(tzinfo=UTC) - now).total_seconds() / 86_400

@@ -1,0 +1,168 @@
+"""What a running node stands on: broker connection, directory, own rights, keys, credentials, back ends, memory.
+
+Everything here works without a writable log. `exchange.py` puts the exchange on top once there is one.
+"""
+
+from __future__ import annotations
+
+import ssl
+from datetime import datetime
+
+import structlog
+
+from bus import errors
+from bus.exchange.contracts import Contracts
+from bus.exchange.keeping import DayKeys
+from bus.exchange.peers import Peers
+from bus.exchange.verification import CheckpointMemory
+from bus.front.credentials import ClientSystem, Credentials
+from bus.front.server import client_tls, server_tls
+from bus.gateway.backends import Backends
+from bus.gateway.ownrights import OwnRights
+from bus.gateway.sealingkeys import load_keys
+from bus.metrics import GatewayMetrics
+from bus.ports import Clock
+from bus.sealing.keys import SealingKeyPair
+from bus.settings import Client, GatewaySettings
+from bus.transport import subjects
+from bus.transport.connection import BrokerIdentity, Connection
+from bus.transport.feed import NatsFeedReader
+from evidence.identifiers import NodeId, log_origin
+from evidence.signer import FileSigner
+from registry.errors import RegistryError
+from registry.fold import Directory, Skipped
+from registry.follower import Follower
+from registry.settings import FollowerSettings
+
+_log = structlog.get_logger("lienthong.gateway")
+
+
+class Parts:
+    """The parts of one node.
+
+    Args:
+        settings: of the node.
+        clock: time and randomness.
+        metrics: of the process.
+    """
+
+    def __init__(self, settings: GatewaySettings, clock: Clock, metrics: GatewayMetrics) -> None:
+        node = NodeId.parse(settings.node)
+        self.node, self.member = str(node), str(node.member)
+        self.genesis = settings.genesis
+        self.origin = log_origin(settings.genesis, node, settings.incarnation)
+        self.clock = clock
+        self.metrics = metrics
+        self.backends = Backends()
+        self.credentials = Credentials(clock.random)
+        self.query_keys: dict[str, SealingKeyPair] = {}
+        self.answer_keys: dict[str, SealingKeyPair] = {}
+        self.memory = CheckpointMemory()
+        self.take(settings)
+
+    def take(self, settings: GatewaySettings) -> None:
+        """Takes over keys and client systems; what it is given was checked before."""
+        keys = load_keys(settings.keys.sealing)
+        for current, new in ((self.query_keys, keys["query"]), (self.answer_keys, keys["answer"])):
+            current.clear()
+            current.update(new)
+        self.credentials.replace([_client_system(client) for client in settings.client])
+        self.max_directory_age_s = settings.directory.max_age_s
+
+    def open(self, settings: GatewaySettings) -> None:
+        """Opens files; no network yet.
+
+        Raises:
+            EvidenceError: a key file cannot be used.
+            RegistryError: a store cannot be used.
+        """
+        clock = self.clock
+        signer = FileSigner.load(settings.keys.broker, passphrase_path=settings.keys.passphrase)
+        credentials = settings.broker.credentials
+        self.connection = Connection(
+            settings.broker.urls,
+            client_tls(str(settings.broker.ca)),
+            BrokerIdentity(self.node, lambda: credentials.read_text(encoding="ascii").strip(), signer.sign),
+            subjects.inbox(self.node),
+            self.metrics,
+            settings.limits.handlers,
+            clock.random,
+        )
+        self.follower = Follower(
+            NatsFeedReader(self.connection),
+            settings.data / "directory.db",
+            settings.genesis,
+            now=clock.now,
+            settings=FollowerSettings(max_age_s=settings.directory.max_age_s, backoff_max_s=4.0),
+            observer=_FollowerLog(self.metrics),
+        )
+        self.own = OwnRights(settings.data / "own.db", settings.genesis, self.member, self.follower.directory)
+        self.contracts = Contracts(self.follower)
+        self.peers = Peers(settings.data / "peers.db")
+        self.day_keys = DayKeys(settings.data / "day-keys", clock.random)
+
+    def directory(self) -> Directory:
+        """The verified directory, if it is fresh enough to decide on.
+
+        Raises:
+            DirectoryStale: it is too old, or there is none yet.
+        """
+        now = self.clock.now()
+        if not self.follower.fresh(now):
+            raise errors.DirectoryStale(
+                f"the directory was last confirmed {_age(self.follower.as_of, now)}; the limit is"
+                f" {self.max_directory_age_s:g} s. The registry or the broker cannot be reached"
+            )
+        return self.follower.directory
+
+    async def close(self) -> None:
+        """Closes everything that was opened."""
+        await self.connection.close()
+        await self.backends.close()
+        self.follower.close()
+        self.own.close()
+        self.peers.close()
+
+
+def front_tls(settings: GatewaySettings) -> ssl.SSLContext | None:
+    """TLS of the front, None for plain HTTP."""
+    front = settings.front
+    if front.certificate is None or front.key is None:
+        return None
+    return server_tls(str(front.certificate), str(front.key), str(front.client_ca or ""))
+
+
+class _FollowerLog:
+    """Observer of the follower: log lines and alarms."""
+
+    def __init__(self, metrics: GatewayMetrics) -> None:
+        self._metrics = metrics
+        self._last = ""
+
+    def updated(self, size: int, seconds: float) -> None:
+        """See `registry.follower.FollowerObserver`."""
+        del seconds
+        self._last = ""
+        self._metrics.directory_size.set(size)
+
+    def skipped(self, outcome: Skipped) -> None:
+        """See `registry.follower.FollowerObserver`."""
+        self._metrics.alarm(f"directory-{outcome.code}", "")
+        _log.warning("directory.document-skipped", index=outcome.index, code=outcome.code)
+
+    def failed(self, error: RegistryError) -> None:
+        """See `registry.follower.FollowerObserver`."""
+        if error.disposition == "halt":
+            self._metrics.alarm(error.code, "")
+        if error.code != self._last:
+            self._last = error.code
+            _log.warning("directory.update-failed", code=error.code)
+
+
+def _client_system(client: Client) -> ClientSystem:
+    key_hash = client.key.read_text(encoding="ascii").strip() if client.key is not None else ""
+    return ClientSystem(client.name, frozenset(client.subsystems), key_hash, client.certificate_sha256)
+
+
+def _age(as_of: datetime | None, now: datetime) -> str:
+    return "never" if as_of is None else f"{(now - as_of).total_seconds():.0f} s ago"

@@ -1,0 +1,85 @@
+"""Who and what takes part in the demonstration: constants, all invented."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+INSTANCE = "VN-DEMO"
+CITIZENS, ENTERPRISES = 100_000, 10_000
+PURPOSE = "residence"
+GROUND = "Sample Act 1, Article 7"
+GRANTED_FIELD = "maritalStatus"
+OFFICIAL = "canbo.maulan"
+ISSUE = "H37-2026-000123"
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A member of the instance.
+
+    Attributes:
+        code: Like H37.
+        name: In English, for the report.
+        vietnamese: Its own name.
+        subsystems: Code to name.
+    """
+
+    code: str
+    name: str
+    vietnamese: str
+    subsystems: dict[str, str]
+
+    @property
+    def id(self) -> str:
+        """Identifier."""
+        return f"{INSTANCE}/GOV/{self.code}"
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A published service and the right that the one-door system gets.
+
+    Attributes:
+        provider: Its member.
+        code: SUBSYSTEM/SERVICE.
+        contract: Folder of the contract.
+        kind: Kind of source.
+        grant: Options of `access grant`.
+    """
+
+    provider: Member
+    code: str
+    contract: str
+    kind: str
+    grant: tuple[str, ...]
+
+    @property
+    def id(self) -> str:
+        """Identifier."""
+        return f"{self.provider.id}/{self.code}"
+
+
+PROVINCE = Member(
+    "H37", "Sample province", "Tỉnh mẫu", {"onedoor": "Hệ thống một cửa", "archive": "Phần mềm lưu trữ"}
+)
+POPULATION_MINISTRY = Member("G01", "Sample ministry, population", "Bộ mẫu Dân cư", {"population": "Dân cư"})
+BUSINESS_MINISTRY = Member(
+    "G05", "Sample ministry, business", "Bộ mẫu Doanh nghiệp", {"business": "Đăng ký doanh nghiệp"}
+)
+MEMBERS = (PROVINCE, POPULATION_MINISTRY, BUSINESS_MINISTRY)
+POPULATION = Service(
+    POPULATION_MINISTRY,
+    "population/citizens",
+    "population/1/openapi.yaml",
+    "population",
+    ("--purpose", PURPOSE, "--ground", GROUND, "--field", GRANTED_FIELD),
+)
+BUSINESS = Service(
+    BUSINESS_MINISTRY,
+    "business/enterprises",
+    "business/1/openapi.yaml",
+    "business",
+    ("--operation", "getEnterprise", "--operation", "registrationStatus", "--purpose", PURPOSE),
+)
+SERVICES = (POPULATION, BUSINESS)
+ONEDOOR, ARCHIVE = f"{PROVINCE.id}/onedoor", f"{PROVINCE.id}/archive"

@@ -1,0 +1,56 @@
+"""`python -m console.health URL`: asks a health address once; for container health checks and units.
+
+Exit code 0 when the answer is 200, 1 otherwise, 2 for wrong usage. Standard library only, plain HTTP only (the admin
+port listens on loopback). It repeats the codes of failing checks and nothing else of the answer.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import sys
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+DEADLINE_S = 3.0
+_MAX_BYTES = 64 * 1024
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs the command line; returns the exit code."""
+    if len(arguments) != 1 or urlsplit(arguments[0]).scheme != "http" or not urlsplit(arguments[0]).hostname:
+        print("usage: python -m console.health http://HOST:PORT/readyz", file=sys.stderr)
+        return 2
+    try:
+        status, body = _ask(arguments[0])
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        print(f"unreachable: {type(error).__name__}", file=sys.stderr)
+        return 1
+    if status == http.client.OK:
+        return 0
+    print(f"not ready: HTTP {status} {', '.join(failing(body))}".rstrip(), file=sys.stderr)
+    return 1
+
+
+def _ask(url: str) -> tuple[int, bytes]:
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port or 80, timeout=DEADLINE_S)
+    try:
+        connection.request("GET", parts.path or "/", headers={"Connection": "close"})
+        answer = connection.getresponse()
+        return answer.status, answer.read(_MAX_BYTES)
+    finally:
+        connection.close()
+
+
+def failing(body: bytes) -> list[str]:
+    """`name=code` of each failing check of a `/readyz` answer; empty when it is not one."""
+    try:
+        checks = json.loads(body)["checks"]
+        return [f"{check['name']}={check['code']}" for check in checks if not check["ok"]]
+    except (ValueError, KeyError, TypeError):
+        return []
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
