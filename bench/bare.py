@@ -13,6 +13,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from nats.aio.client import Client
+
 from bench.brokeruser import ECHO_SUBJECT, BrokerUser
 from bench.lines import answer_lines
 from bus.transport.connection import Connection
@@ -21,37 +23,52 @@ _PAYLOAD = b"x" * 200
 _DEADLINE_S = 5.0
 
 
-async def load(connection: Connection, connections: int, seconds: float, own: bool) -> dict[str, Any]:
-    """`connections` requests under way for `seconds`: through nats-py's own `request`, or the product's class."""
-    started = time.perf_counter()
-    until = started + seconds
-    count = 0
+class Asker:
+    """Sends requests in two ways.
 
-    async def one() -> None:
-        nonlocal count
-        client = connection.client
-        while time.perf_counter() < until:
-            if own:
-                await client.request(ECHO_SUBJECT, _PAYLOAD, _DEADLINE_S)
-            else:
-                await connection.exchange(ECHO_SUBJECT, _PAYLOAD, _DEADLINE_S)
-            count += 1
+    Args:
+        connection: The product's class.
+        client: The NATS library alone, with its own `request`.
+    """
 
-    async with asyncio.TaskGroup() as tasks:
-        for _ in range(connections):
-            tasks.create_task(one())
-    return {"count": count, "seconds": time.perf_counter() - started}
+    def __init__(self, connection: Connection, client: Client) -> None:
+        self._connection = connection
+        self._client = client
+
+    async def load(self, way: str, connections: int, seconds: float) -> dict[str, Any]:
+        """`connections` requests under way for `seconds`; `way` is connection or client."""
+        send = self._connection.exchange if way == "connection" else self._client.request
+        clock = time.perf_counter
+        started = clock()
+        until = started + seconds
+        count = 0
+
+        async def one() -> None:
+            nonlocal count
+            while clock() < until:
+                await send(ECHO_SUBJECT, _PAYLOAD, _DEADLINE_S)
+                count += 1
+
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(connections):
+                tasks.create_task(one())
+        return {"count": count, "seconds": clock() - started}
 
 
 async def main(facts: dict[str, Any]) -> None:
     """Answers until the input ends."""
-    connection = BrokerUser(Path(facts["users"]), "front").connection(facts["broker"], Path(facts["ca"]))
+    user = BrokerUser(Path(facts["users"]), "front")
+    broker = facts["broker"], Path(facts["ca"])
+    connection = user.connection(*broker)
     await connection.start()
     if not await connection.wait_connected(_DEADLINE_S):
         raise RuntimeError("the broker cannot be reached")
+    client = await user.client(*broker)
+    asker = Asker(connection, client)
     try:
-        await answer_lines(lambda asked: load(connection, asked["connections"], asked["seconds"], asked["own"]))
+        await answer_lines(lambda asked: asker.load(asked["way"], asked["connections"], asked["seconds"]))
     finally:
+        await client.close()
         await connection.close()
 
 

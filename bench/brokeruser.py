@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import time
 from dataclasses import dataclass
 from pathlib import Path
+
+from nats.aio.client import Client
 
 from bus.front.server import client_tls
 from bus.transport import nkeys
@@ -42,10 +45,27 @@ class BrokerUser:
 
     def connection(self, url: str, ca: Path) -> Connection:
         """A connection as this user, by the product's own class."""
-        signer = FileSigner.load(self.folder / f"{self.name}.pem")
-        jwt = (self.folder / f"{self.name}.jwt").read_text(encoding="ascii")
+        signer, jwt = self._credentials()
         identity = BrokerIdentity(f"bench-{self.name}", lambda: jwt, signer.sign)
         return Connection([url], client_tls(str(ca)), identity, f"_I.bench.{self.name}.", Unobserved())
+
+    async def client(self, url: str, ca: Path) -> Client:
+        """A connection as this user, by the NATS library alone."""
+        signer, jwt = self._credentials()
+        client = Client()
+        await client.connect(
+            servers=[url],
+            tls=client_tls(str(ca)),
+            user_jwt_cb=lambda: jwt.encode(),
+            signature_cb=lambda nonce: base64.b64encode(signer.sign(nonce.encode())),
+            inbox_prefix=f"_I.bench.{self.name}",
+            allow_reconnect=False,
+        )
+        return client
+
+    def _credentials(self) -> tuple[FileSigner, str]:
+        jwt = (self.folder / f"{self.name}.jwt").read_text(encoding="ascii")
+        return FileSigner.load(self.folder / f"{self.name}.pem"), jwt
 
 
 def mint(instance_home: Path, folder: Path, name: str) -> BrokerUser:

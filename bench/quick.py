@@ -12,7 +12,7 @@ from typing import Any
 from bench.audit import audit
 from bench.instance import bring_up
 from bench.processes import Children
-from bench.rounds import Stand, Taken
+from bench.rounds import Stand, Taken, check_yardstick
 
 _ROUNDS = 5
 _SECONDS_128, _SECONDS_1, _SECONDS_BARE = 2.2, 1.5, 1.0
@@ -33,7 +33,9 @@ def run(folder: Path) -> int:
         audited = audit(product, stand.product_count)
     _say(f"{audited.pairs} exchanges are in both logs, {audited.records_per_s:.0f} records/s verified")
     _say(f"done after {time.monotonic() - started:.1f} s")
-    print(json.dumps(figures(wide, single)))
+    found = figures(wide, single)
+    print(json.dumps(found), flush=True)
+    check_yardstick(found["relay_rps_128"], found["nats_rps_128"])
     return 0
 
 

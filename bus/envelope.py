@@ -20,7 +20,7 @@ OVERHEAD_BYTES = 80_000
 
 
 class Envelope(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
-    """One message: header bytes as logged, its proof (index, size, path of 32-byte hashes, checkpoint note), the seal."""
+    """One message: header bytes as logged, its proof (index, size, path of 32-byte hashes, note), the seal."""
 
     version: int
     header: bytes

@@ -419,6 +419,14 @@ class SettingsInvalid(BusError):
         super().__init__("; ".join(f"{path}:{line}: {key}: {message}" for line, key, message in problems))
 
 
+class StoreTooNew(BusError):
+    """A file was written by a newer version of the program."""
+
+    code = "store-too-new"
+    disposition = "halt"
+    title = "A store was written by a newer version"
+
+
 class CloneSuspected(BusError):
     """Others know a newer log of this node than this one: an old backup, or a second copy."""
 
@@ -461,7 +469,7 @@ DROP_CODES = frozenset(
 )
 
 
-class Dropped(Exception):  # noqa: N818 - it is not an error of ours: the message of a stranger is dropped and counted
+class Dropped(Exception):
     """A received message that is dropped: counted, never logged, never answered with a signature.
 
     Attributes:

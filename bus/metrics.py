@@ -1,6 +1,7 @@
 """Metrics of a gateway, `lienthong_*`. Labels are bounded: never a person, a dossier or an exchange id.
 
-Classic histograms with buckets cut to the goals. Children are kept, because looking a label up costs as much as counting.
+Classic histograms with buckets cut to the goals. Children are kept, because looking a label up costs as much as
+counting.
 """
 
 from __future__ import annotations

@@ -81,6 +81,7 @@ class LimitSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=T
     drain_s: float = 15.0
     join_every_s: float = 45.0
     pending_records: int = 10_000
+    json_depth: int = 64
 
 
 class Retention(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):

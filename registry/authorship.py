@@ -156,6 +156,9 @@ def _require_member(id_: str, document: AnyDocument, signers: Signers, state: Au
     if isinstance(document, Revocation):
         # Deny-only: a suspended member and one that has only its recovery key left can still withdraw trust.
         keys = keys | member.recovery_keys
+        if document.kind == "key" and document.target in member.recovery_keys:
+            # Otherwise a stolen signing key could lock its owner out for good.
+            keys = member.recovery_keys
     elif member.status != "active" or state.is_revoked("member", id_):
         raise AuthorshipRefused(f"{id_} is not active, so it cannot publish", code="member-not-active")
     if not _signed_by(keys, id_, signers, state):

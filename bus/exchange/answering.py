@@ -328,7 +328,7 @@ class Answerer:
             body, declared = self._checked(examined, answer)  # 10
         except errors.BusError as error:
             failure = error
-        except Exception as error:  # noqa: BLE001 - the boundary to foreign sources: a defect there is an answer too
+        except Exception as error:  # the boundary to foreign sources: a defect there is an answer too
             _log.error("source.failed", service=examined.service.id, error=type(error).__name__, exc_info=error)
             failure = errors.InternalError("the provider's gateway failed", acted="unknown")
         else:
@@ -384,7 +384,7 @@ class Answerer:
         if examined.service.fields:
             problem = {
                 "code": "undeclared-answer",
-                "detail": "the back end answered with a status that the contract does not declare; its body is withheld",
+                "detail": "the back end answered a status that the contract does not declare; its body is withheld",
             }
             return msgspec.json.encode(problem), False
         if len(answer.body) > _UNDECLARED_BYTES:

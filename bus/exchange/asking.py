@@ -1,8 +1,8 @@
 """The asking side of a query: one call of a client system becomes a proven exchange.
 
 The procedure (architecture.md, The way of one query): 1 the front has authenticated the client system; 2 resolve the
-service; 3 validate; 4 seal; 5 log; 6 send. Then 1-3 and 6 of the answering side on the answer, match it to the request in
-every field, log it, and only then answer. Every request ends in exactly one closing record of this node's log.
+service; 3 validate; 4 seal; 5 log; 6 send. Then 1-3 and 6 of the answering side on the answer, match it to the request
+in every field, log it, and only then answer. Every request ends in exactly one closing record of this node's log.
 """
 
 from __future__ import annotations

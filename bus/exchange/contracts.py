@@ -1,7 +1,7 @@
 """Compiled contracts, by digest and granted fields.
 
-A contract is fetched by content, tried in a resource-limited child process at this gateway, and only then compiled here.
-One that goes over its budget makes that service unavailable, never the process.
+A contract is fetched by content, tried in a resource-limited child process at this gateway, and only then compiled
+here. One that goes over its budget makes that service unavailable, never the process.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Protocol
 import structlog
 
 from bus.errors import ContractUnavailable
-from registry.contract import CompiledContract, Contract, compile_contract, parse_contract
+from registry.contract import DEFAULT, Budget, CompiledContract, Contract, compile_contract, parse_contract
 from registry.contract.trial import trial_async
 from registry.errors import RegistryError
 from registry.view import ServiceEntry
@@ -38,9 +38,11 @@ class Contracts:
     Args:
         blobs: source of the bytes.
         limit: most contracts at once.
+        budget: of contracts and of the bodies that they validate.
     """
 
-    def __init__(self, blobs: ContractBlobs, limit: int = 512) -> None:
+    def __init__(self, blobs: ContractBlobs, limit: int = 512, budget: Budget = DEFAULT) -> None:
+        self._budget = budget
         self._blobs = blobs
         self._limit = limit
         self._parsed: OrderedDict[str, Contract] = OrderedDict()
@@ -71,7 +73,7 @@ class Contracts:
         if parsed is None:
             parsed = await self._shared_load(service, deadline_s)
         try:
-            compiled = await asyncio.to_thread(compile_contract, parsed, wanted)
+            compiled = await asyncio.to_thread(compile_contract, parsed, wanted, budget=self._budget)
         except RegistryError as error:
             raise ContractUnavailable(
                 f"the contract of {service.id} cannot be used as granted: {error.code}"
@@ -98,7 +100,7 @@ class Contracts:
         document = await self._blobs.contract(digest)
         try:
             await trial_async(document)
-            parsed = await asyncio.to_thread(parse_contract, document)
+            parsed = await asyncio.to_thread(parse_contract, document, self._budget)
         except RegistryError as error:
             if error.disposition != "retry":
                 self._refused[digest] = error.code

@@ -1,8 +1,8 @@
 """Control questions between nodes: consistency proofs, and "what is the newest checkpoint you know of me?".
 
 Nothing here is trusted for being said: a consistency proof is checked against signed checkpoints, a checkpoint by its
-signature. Questions come on `lt.k.<node>.<asker>`; only a node that the directory knows, with a reply subject in its own
-inbox, gets an answer, within a rate limit.
+signature. Questions come on `lt.k.<node>.<asker>`; only a node that the directory knows, with a reply subject in its
+own inbox, gets an answer, within a rate limit.
 """
 
 from __future__ import annotations
@@ -90,6 +90,7 @@ class Control:
         self._joined = {head.origin: head for head in peers.heads()}
         self._unanswered: dict[str, int] = {}
         memory.forked.update(peers.forks())
+        memory.on_fork = self._keep_fork
 
     async def on_question(self, subject: str, reply: str, data: bytes) -> None:
         """Answers one question, or drops it."""
@@ -188,7 +189,7 @@ class Control:
         return True
 
     async def join_all(self) -> None:
-        """Joins the newest checkpoint of each peer to the last joined one by a consistency proof; keeps both or a fork."""
+        """Joins the newest checkpoint of each peer to the last joined one by a consistency proof, or finds a fork."""
         view = self._directory()
         for origin, (size, root, note_bytes) in list(self._memory.newest.items()):
             entry = view.node_by_origin(origin)
@@ -199,9 +200,8 @@ class Control:
             if joined is None or joined.size < size:
                 await self._join(entry, joined, head)
             elif joined.size == size and joined.root != root:
-                self._fork(entry, joined.note, note_bytes)
-        for origin, (first, second) in self._memory.forked.items():
-            self._peers.keep_fork(origin, first, second)
+                self._memory.forked[origin] = (joined.note, note_bytes)
+                self._keep_fork(origin, joined.note, note_bytes)
 
     async def _join(self, entry: NodeEntry, joined: PeerHead | None, head: PeerHead) -> None:
         if joined is not None:
@@ -226,8 +226,9 @@ class Control:
             self._observer.alarm("peer-suspect", entry.member)
             _log.warning("peer.suspect", node=entry.node)
 
-    def _fork(self, entry: NodeEntry, first: bytes, second: bytes) -> None:
-        self._memory.forked[entry.origin] = (first, second)
-        self._observer.alarm("peer-forked", entry.member)
+    def _keep_fork(self, origin: str, first: bytes, second: bytes) -> None:
+        """The peer is quarantined from now on, also after restarts; the two notes are the evidence."""
+        self._peers.keep_fork(origin, first, second)
+        self._observer.alarm("peer-forked", "/".join(origin.split("/")[1:4]))
         digests = [hashlib.sha256(item).hexdigest()[:16] for item in (first, second)]
-        _log.error("peer.forked", node=entry.node, notes=digests)
+        _log.error("peer.forked", origin=origin, notes=digests)

@@ -1,7 +1,7 @@
 """What is written beside the log in the same commit: particulars, proofs of peers, seen ids.
 
-Particulars are encrypted under a key of the day that lies in another place (one file a day, mode 0600): erasing a day is
-deleting its key. The log's evidence stays.
+Particulars are encrypted under a key of the day that lies in another place (one file a day, mode 0600): erasing a day
+is deleting its key. The log's evidence stays.
 """
 
 from __future__ import annotations
@@ -17,11 +17,16 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from bus.exchange.verification import VerifiedRecord
 from bus.sealing.contents import Particulars, decode_particulars
 
+SCHEMA_VERSION = 1
 TABLES = (
+    "CREATE TABLE IF NOT EXISTS exchange_schema (version INTEGER NOT NULL)",
+    "INSERT INTO exchange_schema SELECT 1 WHERE NOT EXISTS (SELECT 1 FROM exchange_schema)",
     "CREATE TABLE IF NOT EXISTS particulars (idx INTEGER PRIMARY KEY, day TEXT NOT NULL, data BLOB NOT NULL)",
     "CREATE TABLE IF NOT EXISTS peer_note (hash BLOB PRIMARY KEY, note BLOB NOT NULL) WITHOUT ROWID",
-    "CREATE TABLE IF NOT EXISTS peer_proof (idx INTEGER PRIMARY KEY, leaf_index INTEGER NOT NULL,"
-    " size INTEGER NOT NULL, path BLOB NOT NULL, note_hash BLOB NOT NULL)",
+    (
+        "CREATE TABLE IF NOT EXISTS peer_proof (idx INTEGER PRIMARY KEY, leaf_index INTEGER NOT NULL,"
+        " size INTEGER NOT NULL, path BLOB NOT NULL, note_hash BLOB NOT NULL)"
+    ),
     "CREATE TABLE IF NOT EXISTS seen (id TEXT PRIMARY KEY, until_s INTEGER NOT NULL) WITHOUT ROWID",
     "CREATE TABLE IF NOT EXISTS open_request (idx INTEGER PRIMARY KEY)",
 )

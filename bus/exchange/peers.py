@@ -9,11 +9,9 @@ import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
+from bus.errors import StoreTooNew
+
 SCHEMA_VERSION = 1
-
-
-class PeersTooNew(RuntimeError):
-    """The file was written by a newer version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +32,7 @@ class Peers:
         path: of the SQLite file.
 
     Raises:
-        PeersTooNew: written by a newer version of the program.
+        StoreTooNew: written by a newer version of the program.
     """
 
     def __init__(self, path: Path) -> None:
@@ -53,7 +51,7 @@ class Peers:
         (version,) = self._db.execute("SELECT version FROM meta").fetchone()
         if version > SCHEMA_VERSION:
             self._db.close()
-            raise PeersTooNew(f"{path} was written by a newer version of lienthong; use that version")
+            raise StoreTooNew(f"{path} was written by a newer version of lienthong; use that version")
 
     def heads(self) -> list[PeerHead]:
         """All heads, the most recent first."""

@@ -7,6 +7,8 @@ import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
+from bus.errors import StoreTooNew
+from bus.exchange.keeping import SCHEMA_VERSION
 from evidence import header, leaf, merkle
 from evidence.header import Header
 
@@ -30,8 +32,14 @@ def left_behind(path: Path, now_s: int) -> LeftBehind:
     Args:
         path: of the SQLite file.
         now_s: ids that expired before are left out.
+
+    Raises:
+        StoreTooNew: written by a newer version; this one must not go on with it.
     """
     with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
+        (version,) = db.execute("SELECT version FROM exchange_schema").fetchone()
+        if version > SCHEMA_VERSION:
+            raise StoreTooNew(f"{path} was written by a newer version of lienthong; use that version")
         seen = db.execute("SELECT id, until_s FROM seen WHERE until_s >= ?", (now_s,)).fetchall()
         rows = db.execute("SELECT idx, leaf.data FROM open_request JOIN leaf USING (idx) ORDER BY idx").fetchall()
     requests = []

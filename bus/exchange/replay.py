@@ -1,4 +1,4 @@
-"""Ids of queries that were seen: reserved in memory at once, consumed in the commit, forgotten when they expire. Pure."""
+"""Ids of queries that were seen: reserved in memory, consumed in the commit, forgotten when they expire. Pure."""
 
 from __future__ import annotations
 

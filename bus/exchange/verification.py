@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -57,6 +58,11 @@ class CheckpointMemory:
 
     Args:
         per_origin: remembered checkpoints of one origin.
+
+    Attributes:
+        newest: per origin size, root and note of the largest verified checkpoint.
+        forked: per origin the two notes that contradict each other.
+        on_fork: told of each new fork at once: origin and both notes.
     """
 
     def __init__(self, per_origin: int = 128) -> None:
@@ -65,6 +71,7 @@ class CheckpointMemory:
         self._roots: dict[str, OrderedDict[int, tuple[bytes, bytes]]] = {}
         self.newest: dict[str, tuple[int, bytes, bytes]] = {}
         self.forked: dict[str, tuple[bytes, bytes]] = {}
+        self.on_fork: Callable[[str, bytes, bytes], None] = _no_fork_listener
 
     def verified(self, origin: str, key: bytes, note_hash: bytes) -> tuple[int, bytes] | None:
         """Size and root of a checkpoint verified before, None if it was not."""
@@ -76,7 +83,9 @@ class CheckpointMemory:
         roots = self._roots.setdefault(origin, OrderedDict())
         known = roots.get(size)
         if known is not None and known[0] != root:
-            self.forked.setdefault(origin, (known[1], note_bytes))
+            if origin not in self.forked:
+                self.forked[origin] = (known[1], note_bytes)
+                self.on_fork(origin, known[1], note_bytes)
             return False
         roots[size] = (root, note_bytes)
         of_origin = self._verified.setdefault(origin, OrderedDict())
@@ -89,6 +98,10 @@ class CheckpointMemory:
         if newest is None or size > newest[0]:
             self.newest[origin] = (size, root, note_bytes)
         return True
+
+
+def _no_fork_listener(_origin: str, _first: bytes, _second: bytes) -> None:
+    return
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +119,16 @@ class RecordVerifier:
         member: own member; records for others are dropped.
         memory: of verified checkpoints.
         limits: of time.
+        alarm: told of a code and a member, for people to look at.
     """
 
-    def __init__(self, member: str, memory: CheckpointMemory, limits: TimeLimits) -> None:
+    def __init__(
+        self, member: str, memory: CheckpointMemory, limits: TimeLimits, alarm: Callable[[str, str], None]
+    ) -> None:
         self._member = member
         self.memory = memory
         self._limits = limits
+        self._alarm = alarm
 
     def verify(self, envelope: Envelope, view: DirectoryView, now: datetime, types: frozenset[str]) -> VerifiedRecord:
         """Steps 1 to 3 of the receiving side.
@@ -127,7 +144,15 @@ class RecordVerifier:
         self._time(decoded, now)
         if sealdigest(envelope.wrapped, envelope.nonce, envelope.ciphertext) != decoded.sealdigest:
             raise Dropped("seal-digest-mismatch")
-        return self.prove(envelope, decoded, node)
+        verified = self.prove(envelope, decoded, node)
+        if decoded.dir != view.view:
+            self._compare_views(decoded.dir or "", view, node.member)
+        return verified
+
+    def _compare_views(self, theirs: str, view: DirectoryView, member: str) -> None:
+        """Gossip: a directory of one size with two roots has shown two members two histories."""
+        if theirs.partition(" ")[0] == str(view.size):
+            self._alarm("directory-two-histories", member)
 
     def prove(self, envelope: Envelope, decoded: Header, node: NodeEntry) -> VerifiedRecord:
         """Checkpoint signature (remembered) and inclusion proof.

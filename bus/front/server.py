@@ -1,6 +1,7 @@
 """The HTTP server of the fronts: raw targets, one place where errors become answers.
 
-aiohttp's low-level server is used because a router would normalise paths: what was decided on is forwarded byte for byte.
+aiohttp's low-level server is used because a router would normalise paths: what was decided on is forwarded byte for
+byte.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ class HttpServer:
             response = await self._dispatch(request, request.message.path)
         except errors.BusError as error:
             response = problem_response(error, request.headers.get("Accept", ""))
-        except Exception as error:  # noqa: BLE001 - the boundary of the process: never a traceback to a client
+        except Exception as error:  # the boundary of the process: never a traceback to a client
             _log.error("front.failed", error=type(error).__name__, exc_info=error)
             hidden = errors.InternalError("the gateway failed; its operator finds the reason in the log")
             response = problem_response(hidden)

@@ -47,7 +47,7 @@ class Exchange:
         keeper = Keeper(parts.day_keys, clock.random)
         opener = Opener(parts.genesis)
         times = TimeLimits(timedelta(seconds=limits.clock_skew_s), _LONGEST_LIFE)
-        verifier = RecordVerifier(parts.member, parts.memory, times)
+        verifier = RecordVerifier(parts.member, parts.memory, times, parts.metrics.alarm)
         self.asker = Asker(
             genesis=parts.genesis,
             node=parts.node,

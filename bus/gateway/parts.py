@@ -6,6 +6,7 @@ Everything here works without a writable log. `exchange.py` puts the exchange on
 from __future__ import annotations
 
 import ssl
+from dataclasses import replace
 from datetime import datetime
 
 import structlog
@@ -29,6 +30,7 @@ from bus.transport.connection import BrokerIdentity, Connection
 from bus.transport.feed import NatsFeedReader
 from evidence.identifiers import NodeId, log_origin
 from evidence.signer import FileSigner
+from registry.contract import DEFAULT
 from registry.errors import RegistryError
 from registry.fold import Directory, Skipped
 from registry.follower import Follower
@@ -97,7 +99,7 @@ class Parts:
             observer=_FollowerLog(self.metrics),
         )
         self.own = OwnRights(settings.data / "own.db", settings.genesis, self.member, self.follower.directory)
-        self.contracts = Contracts(self.follower)
+        self.contracts = Contracts(self.follower, budget=replace(DEFAULT, depth=settings.limits.json_depth))
         self.peers = Peers(settings.data / "peers.db")
         self.day_keys = DayKeys(settings.data / "day-keys", clock.random)
 

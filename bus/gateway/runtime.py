@@ -1,7 +1,7 @@
 """One node, running: what is started in which order, what happens on SIGHUP and SIGTERM.
 
-Order of a start: admin port (so that health can be asked) and front, local directory, broker, log (recovered, boot leaf),
-own head confirmed with counterparties, requests of an earlier run closed; only then are calls taken and served.
+Order of a start: admin port (so that health can be asked) and front, local directory, broker, log (recovered, boot
+leaf), own head confirmed with counterparties, requests of an earlier run closed; only then are calls taken and served.
 """
 
 from __future__ import annotations
@@ -231,7 +231,7 @@ class Gateway:
             self._parts.own.take_over()
 
     async def _housekeeping(self) -> None:
-        """Joins peers' checkpoints, compares own rights with the directory, closes open requests, erases old contents."""
+        """Joins peers' checkpoints, compares own rights with the directory, closes requests, erases old contents."""
         parts = self._parts
         while True:
             await asyncio.sleep(self.settings.limits.join_every_s)

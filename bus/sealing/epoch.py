@@ -60,7 +60,7 @@ def _aad_ends(genesis: str, node: str, to: str, keyid: str) -> tuple[bytes, byte
 
 
 def message_aad(genesis: str, node: str, to: str, record_id: str, keyid: str) -> bytes:
-    """Additional data that binds a ciphertext to its header: each part after its 32-bit length (protocol.md, Sealing)."""
+    """Additional data that binds a ciphertext to its header; each part after its 32-bit length."""
     head, tail = _aad_ends(genesis, node, to, keyid)
     encoded = record_id.encode()
     return head + len(encoded).to_bytes(4, "big") + encoded + tail

@@ -1,8 +1,8 @@
 """The gateway's connection to the broker.
 
 Requests go through one subscription on the node's own inbox; nothing is queued while the connection is down (a query
-fails at once); a client that NATS closed for good (expired or revoked credentials) is replaced by a new one. Handlers run
-as bounded tasks. "Consumer" in JetStream's sense stays inside this package.
+fails at once); a client that NATS closed for good (expired or revoked credentials) is replaced by a new one. Handlers
+run as bounded tasks. "Consumer" in JetStream's sense stays inside this package.
 """
 
 from __future__ import annotations
@@ -187,9 +187,8 @@ class Connection:
                 f"{self._inbox}*", cb=self._on_reply, pending_msgs_limit=65_536, pending_bytes_limit=256 * 1024 * 1024
             )
             for wanted in self._subscriptions:
-                live.append(
-                    await client.subscribe(wanted.subject, queue=wanted.group, cb=self._dispatcher(wanted.handler))
-                )
+                dispatch = self._dispatcher(wanted.handler)
+                live += [await client.subscribe(wanted.subject, queue=wanted.group, cb=dispatch)]
             await client.flush(2)
         except BaseException:
             await client.close()

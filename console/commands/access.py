@@ -45,7 +45,7 @@ def grant(
     until: datetime | None,
     as_json: bool,
 ) -> None:
-    """Grant CLIENT (a subsystem or member identifier) access to SUBSYSTEM/SERVICE. Granting again replaces the right."""
+    """Grant CLIENT (a subsystem or member) access to SUBSYSTEM/SERVICE. Granting again replaces the right."""
     from console.homes import MemberHome
     from console.services import grant_access
     from evidence.header import encode_time

@@ -12,11 +12,14 @@ import ctypes
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 from bus.errors import BusError
+
+T = TypeVar("T")
 
 _PR_SET_PDEATHSIG = 1
 _prctl = ctypes.CDLL(None).prctl
@@ -138,14 +141,16 @@ class Processes:
         except TimeoutError as error:
             raise DemoFailed(f"{name}: no end after {deadline_s:g} s") from error
         finally:
-            _kill_group(process)
+            if process.returncode is None:
+                _kill_group(process)
+                await process.wait()
         if process.returncode not in codes:
             said = tail((out + err).decode(errors="replace"))
             raise DemoFailed(f"{name} ended with code {process.returncode}; its last lines:\n{said}")
         return out
 
     async def wait_for(
-        self, child: Child, what: str, there: Callable[[], object], *, deadline_s: float = 45.0
+        self, child: Child, what: str, there: Callable[[], Awaitable[object]], *, deadline_s: float = 45.0
     ) -> None:
         """Wait until a process has done something that can be looked up.
 
@@ -159,7 +164,7 @@ class Processes:
             DemoFailed: The process ended, or the deadline passed.
         """
         until_s = asyncio.get_running_loop().time() + deadline_s
-        while not there():
+        while not await there():
             child.check()
             if asyncio.get_running_loop().time() > until_s:
                 raise DemoFailed(f"{child.name}: {what} is not there after {deadline_s:g} s; last lines:\n{child.tail()}")
@@ -213,3 +218,13 @@ def tail(text: str) -> str:
     """The last lines of a text, indented."""
     lines = text.strip().splitlines()[-_TAIL_LINES:]
     return "\n".join(f"    {line}" for line in lines) or "    (nothing)"
+
+
+async def together(*works: Coroutine[Any, Any, T]) -> list[T]:
+    """Do independent work at the same time; the first failure ends the rest and is raised as it is."""
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            started = [tasks.create_task(work) for work in works]
+    except BaseExceptionGroup as failures:
+        raise failures.exceptions[0] from None
+    return [task.result() for task in started]

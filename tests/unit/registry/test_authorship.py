@@ -128,6 +128,8 @@ def test_a_rekey_by_the_operator_alone_is_refused(world: World) -> None:
 def test_a_stolen_signing_key_is_replaced_with_the_recovery_key(world: World) -> None:
     recovery, new = world.party(world.provider.id), world.party(world.provider.id)
     world.put(rekeyed(world, world.provider.pinned(), recovery.pinned("recovery")), world.operator, world.provider)
+    locked_out = world.revocation(f"key:{recovery.keyid}")
+    assert skipped(world, locked_out, world.provider) == "operator-signature-missing"
     world.put(world.revocation(f"key:{world.provider.keyid}"), recovery)
     keys = new.pinned(), recovery.pinned("recovery")
     assert skipped(world, rekeyed(world, *keys), world.operator, world.provider) == "previous-key-missing"

@@ -1,0 +1,277 @@
+"""Brings the demonstration's instance up, by the commands that a person would use, and takes it down again.
+
+Homes: `instance/`, `H37/`, `G01/`, `G05/` in the working folder. This module does not call any service.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import secrets
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import aiohttp
+
+from console.data import data_folder
+from console.demo import samples
+from console.demo.cast import (
+    BUSINESS,
+    CITIZENS,
+    ENTERPRISES,
+    INSTANCE,
+    MEMBERS,
+    ONEDOOR,
+    POPULATION,
+    PROVINCE,
+    Member,
+    Service,
+)
+from console.demo.postgresql import Server
+from console.demo.processes import LIENTHONG, SAMPLE, Child, DemoFailed, Processes, together
+
+Database = Literal["sqlite", "postgresql"]
+
+_FIRST_PORT, _PORTS = 20_000, 10_000
+_HTTP = aiohttp.ClientTimeout(total=3)
+
+
+@dataclass(slots=True)
+class Node:
+    """A member's running gateway.
+
+    Attributes:
+        origin: Of its log.
+        front: Address for client systems.
+        admin: Address for operators.
+        child: Its process.
+    """
+
+    origin: str
+    front: str = ""
+    admin: str = ""
+    child: Child | None = None
+
+
+class World:
+    """An instance with three members on this machine.
+
+    Args:
+        processes: Runs everything.
+        work: Working folder.
+        seed: Of the registers and of whom the client asks about.
+        database: What the registers are kept in.
+
+    Attributes:
+        genesis: Identity of the instance, as the operator tells it.
+        registry: Address of the registry.
+        nodes: Gateways by member code.
+        keys: Name of a client system to the file with its key.
+        marked: Fields that a service delivers only when granted, by service.
+        samples: Whom the client asks about.
+        effects: File in which the business register's own application notes what it served.
+    """
+
+    def __init__(self, processes: Processes, work: Path, seed: int, database: Database) -> None:
+        self._processes = processes
+        self._work = work
+        self._seed = seed
+        self._server = Server(processes) if database == "postgresql" else None
+        self._home = work / "instance"
+        self._backend = ""
+        self.genesis = ""
+        self.registry = ""
+        self.nodes: dict[str, Node] = {}
+        self.keys: dict[str, Path] = {}
+        self.marked: dict[str, list[str]] = {}
+        self.samples: samples.Samples
+        self.effects = work / "effects.jsonl"
+
+    def home(self, member: Member) -> Path:
+        """Home of a member."""
+        return self._work / member.code
+
+    async def bring_up(self) -> None:
+        """Everything from nothing to gateways that take calls.
+
+        Raises:
+            DemoFailed: Something did not start; the message names it.
+        """
+        await together(self._registers(), self._instance_and_members())
+        await together(self._offer(POPULATION), self._offer(BUSINESS), self._clients())
+        await together(*(self.start_gateway(member) for member in MEMBERS))
+
+    async def command(self, *arguments: str | Path, codes: tuple[int, ...] = (0,)) -> dict[str, Any]:
+        """Run `lienthong … --json`; what it printed.
+
+        Raises:
+            DemoFailed: It failed.
+        """
+        words = [str(argument) for argument in arguments]
+        out = await self._processes.run(f"lienthong {' '.join(words)}", [*LIENTHONG, *words, "--json"], codes=codes)
+        result: dict[str, Any] = json.loads(out)
+        return result
+
+    # --- registers ----------------------------------------------------------------------------------------------
+
+    def register(self, name: str) -> str:
+        """Address of a register's database: `population` or `business`."""
+        return self._server.address(name) if self._server else f"sqlite:///{self._work / name}.db"
+
+    async def _registers(self) -> None:
+        if self._server is not None:
+            await self._server.start()
+        await together(self._make("population", CITIZENS), self._make("business", ENTERPRISES))
+        _, self.samples = await asyncio.gather(
+            self._start_backend(), samples.pick(self._seed, self.register("population"), self.register("business"))
+        )
+
+    async def _make(self, name: str, count: int) -> None:
+        place = ["--database", self.register(name)] if self._server else ["--out", str(self._work / f"{name}.db")]
+        arguments = [*SAMPLE, name, "--seed", str(self._seed), "--count", str(count), *place]
+        await self._processes.run(f"sample data, {name}", arguments)
+
+    async def _start_backend(self) -> None:
+        port_file = self._work / "backend.port"
+        places = ["--database", self.register("business"), "--effects", str(self.effects)]
+        child = await self._processes.start(
+            "business-backend", [*SAMPLE, "backend", *places, "--port-file", str(port_file)]
+        )
+        await self._processes.wait_for(child, str(port_file), lambda: _exists(port_file))
+        self._backend = f"http://127.0.0.1:{port_file.read_text().strip()}"
+
+    # --- instance and members -----------------------------------------------------------------------------------
+
+    async def _instance_and_members(self) -> None:
+        await self._start_instance()
+        await together(*(self._join(member) for member in MEMBERS))
+
+    async def _start_instance(self) -> None:
+        registry, broker = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
+        listen = ("--registry-listen", registry, "--broker-listen", broker)
+        made = await self.command("init", "instance", INSTANCE, "--home", self._home, *listen)
+        self.genesis, self.registry = made["genesis"], made["registry"]
+        for role in ("broker", "registry"):
+            child = await self._processes.start(role, [*LIENTHONG, role, "--home", str(self._home)])
+            listening = self._home / role / "listening.json"
+            await self._processes.wait_for(child, str(listening), lambda file=listening: _exists(file))  # type: ignore[misc]
+
+    async def _join(self, member: Member) -> None:
+        """A member's way in: home, certificate, request, approval, node, subsystems."""
+        home, keys = self.home(member), self.home(member) / "keys"
+        where = ("--registry", self.registry, "--genesis", self.genesis)
+        await self.command("init", "member", member.id, "--home", home, *where)
+        certificate = ("--public-key", keys / "member.pub", "--out", keys / "member.crt")
+        await self.command("certificate", "issue", member.id, "--home", self._home, *certificate)
+        names = ("--name", f"vi={member.vietnamese}", "--name", f"en={member.name}")
+        asked = await self.command("member", "request", "--home", home, *names)
+        await self.command("member", "approve", "--home", self._home, asked["request"])
+        listen = ("--front", "127.0.0.1:0", "--admin", "127.0.0.1:0")
+        node = await self.command("node", "add", "n1", "--home", home, *listen)
+        self.nodes[member.code] = Node(node["origin"])
+        for code, name in member.subsystems.items():
+            await self.command("subsystem", "add", code, "--home", home, "--name", f"vi={name}")
+
+    async def _offer(self, service: Service) -> None:
+        """Publish a service and grant it to the one-door system."""
+        home = self.home(service.provider)
+        settings = self._work / f"{service.kind}.toml"
+        settings.write_text(self._settings(service), encoding="utf-8")
+        contract = data_folder("schemas") / service.contract
+        how = ("--contract", contract, "--kind", service.kind, "--settings", settings)
+        published = await self.command("service", "publish", service.code, "--home", home, *how)
+        self.marked[service.id] = published["fields"]
+        await self.command("access", "grant", ONEDOOR, service.code, "--home", home, *service.grant)
+
+    def _settings(self, service: Service) -> str:
+        if service is BUSINESS:
+            return f'base_url = "{self._backend}"\ncheck_path = "/livez"\n'
+        return f'database = "{self.register("population")}"\n'
+
+    async def _clients(self) -> None:
+        """Keys of the province's two client systems, and one that nobody gave out."""
+        folder = self._work / "client-keys"
+        folder.mkdir(mode=0o700)
+        for code in PROVINCE.subsystems:
+            made = await self.command("client", "add", code, "--home", self.home(PROVINCE), "--subsystem", code)
+            self.keys[code] = _secret(folder / code, made["key"])
+        self.keys["stranger"] = _secret(folder / "stranger", f"onedoor.{secrets.token_urlsafe(32)}")
+
+    # --- gateways -----------------------------------------------------------------------------------------------
+
+    async def start_gateway(self, member: Member) -> None:
+        """Start a member's gateway and wait until it takes calls and has the whole directory.
+
+        Raises:
+            DemoFailed: It does not; with its last lines.
+        """
+        home, node = self.home(member), self.nodes[member.code]
+        child = await self._processes.start(f"gateway-{member.code}", [*LIENTHONG, "gateway", "--home", str(home)])
+        listening = home / "data" / "listening.json"
+        await self._processes.wait_for(child, str(listening), lambda: _exists(listening))
+        facts = json.loads(listening.read_text())
+        node.front, node.admin, node.child = facts["front"], facts["admin"], child
+        async with aiohttp.ClientSession(timeout=_HTTP) as session:
+            await self._processes.wait_for(child, f"{node.admin}/readyz", lambda: self._ready(session, node))
+
+    async def _ready(self, session: aiohttp.ClientSession, node: Node) -> bool:
+        try:
+            async with session.get(f"{node.admin}/readyz") as got:
+                if got.status != 200:
+                    return False
+            async with session.get(f"{node.admin}/status") as got:
+                view = (await got.json())["directory"]["view"]
+            async with session.get(f"{self.registry}/checkpoint") as got:
+                newest = (await got.text()).splitlines()[1]
+        except (aiohttp.ClientError, TimeoutError):
+            return False
+        return bool(view.partition(" ")[0] == newest)
+
+    async def stop_gateway(self, member: Member) -> None:
+        """Stop a member's gateway as an operator would.
+
+        Raises:
+            DemoFailed: It did not end well.
+        """
+        child = self.nodes[member.code].child
+        assert child is not None
+        code = await self._processes.stop(child)
+        if code:
+            raise DemoFailed(f"{child.name} ended with code {code} after SIGTERM; its last lines:\n{child.tail()}")
+
+    async def stop_gateways(self) -> None:
+        """Stop all gateways: their logs are complete and closed."""
+        await together(*(self.stop_gateway(member) for member in MEMBERS))
+
+    def remove(self) -> None:
+        """Remove what lies outside the working folder; all processes are stopped before."""
+        if self._server is not None:
+            self._server.remove()
+
+
+async def _exists(path: Path) -> bool:
+    return path.exists()
+
+
+def _secret(path: Path, text: str) -> Path:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="ascii") as file:
+        file.write(text + "\n")
+    return path
+
+
+def free_port() -> int:
+    """A free port below those that outgoing connections take, so that it is still free in a moment."""
+    while True:
+        port = _FIRST_PORT + secrets.randbelow(_PORTS)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+
+
