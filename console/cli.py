@@ -13,6 +13,7 @@ _COMMANDS = {
     "registry": ("console.commands.processes", "registry"),
     "broker": ("console.commands.processes", "broker"),
     "demo": ("console.commands.demo", "demo"),
+    "wait": ("console.commands.wait", "wait"),
     "call": ("console.commands.call", "call"),
     "config": ("console.commands.config", "config"),
     "member": ("console.commands.member", "member"),

@@ -167,7 +167,9 @@ class Processes:
         while not await there():
             child.check()
             if asyncio.get_running_loop().time() > until_s:
-                raise DemoFailed(f"{child.name}: {what} is not there after {deadline_s:g} s; last lines:\n{child.tail()}")
+                raise DemoFailed(
+                    f"{child.name}: {what} is not there after {deadline_s:g} s; last lines:\n{child.tail()}"
+                )
             await asyncio.sleep(_POLL_S)
 
     def check(self) -> None:

@@ -15,8 +15,8 @@ import asyncpg
 
 _SQLITE = "sqlite:///"
 _CITIZENS = """
-SELECT number, full_name, birth_date, father_name IS NOT NULL AND mother_name IS NOT NULL AND spouse_name IS NOT NULL
-AND marital_status IS NOT NULL AND religion IS NOT NULL AND length(birth_date) = 8
+SELECT number, full_name, birth_date, spouse_name IS NOT NULL AND marital_status IS NOT NULL AND religion IS NOT NULL
+AND ethnicity IS NOT NULL AND household_head_name IS NOT NULL AND length(birth_date) = 8
 FROM citizen ORDER BY number
 """
 _ENTERPRISES = "SELECT code, document FROM enterprise ORDER BY code"
@@ -40,7 +40,7 @@ class Samples:
         citizens: For the bulk of calls.
         enterprises: Codes, for the bulk of calls.
         dossiers: Codes, for the bulk of calls.
-        citizen: One with parents, spouse, religion and marital status on record.
+        citizen: One with spouse, head of household, religion, ethnicity and marital status on record.
         enterprise: One with members and a representative's number on record.
         counts: Rows of the registers, by table.
     """

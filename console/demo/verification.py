@@ -112,7 +112,9 @@ class Verification:
     async def _export_log(self, member: Member) -> dict[str, Any]:
         folder = self.folder(member)
         folder.mkdir(parents=True)
-        return await self._world.command("audit", "tiles", self._world.home(member) / "data" / "log.db", "--out", folder)
+        return await self._world.command(
+            "audit", "tiles", self._world.home(member) / "data" / "log.db", "--out", folder
+        )
 
     async def verify(self) -> list[LogResult]:
         """Verify every log offline."""

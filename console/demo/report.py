@@ -1,0 +1,286 @@
+"""The report of the demonstration: for people, 80 to 110 columns, plain text when it does not go to a terminal."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import monotonic
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from console.demo.calls import Told
+from console.demo.cast import MEMBERS, ONEDOOR, POPULATION, PROVINCE, PURPOSE, SERVICES
+from console.demo.scenario import Fields, Step
+from console.demo.verification import Books, LogResult, Tampering
+from console.demo.world import World
+
+_NARROWEST, _WIDEST, _PLAIN = 80, 110, 100
+_INDENT = (0, 0, 0, 3)
+_TYPES = {"query": "queries", "answer": "answers", "refusal": "refusals", "outcome": "outcomes"}
+
+
+@dataclass(slots=True)
+class Heading:
+    """A section under way; its title is printed with its duration when the work of it is done."""
+
+    title: str
+    started_s: float = field(default_factory=monotonic)
+
+
+def report_console(*, to_stderr: bool) -> Console:
+    """A console of a width that reads well."""
+    console = Console(stderr=to_stderr, highlight=False)
+    console.width = min(max(console.width, _NARROWEST), _WIDEST) if console.is_terminal else _PLAIN
+    return console
+
+
+class Report:
+    """Prints each part as soon as it is known.
+
+    Args:
+        console: Where to.
+        brief: Only one line a part, for `--check`.
+    """
+
+    def __init__(self, console: Console, *, brief: bool) -> None:
+        self._console = console
+        self._brief = brief
+        self._number = 0
+
+    @contextmanager
+    def part(self, title: str, doing: str) -> Iterator[None]:
+        """A numbered part: while it is worked on, a terminal shows what is being done; then title and duration."""
+        started_s = monotonic()
+        with self._console.status(f"{doing} …"):
+            yield
+        self._number += 1
+        took = f"{monotonic() - started_s:.1f} s"
+        head = Text(f"{self._number}  {title} ", style="bold")
+        head.append("─" * max(self._console.width - head.cell_len - len(took) - 1, 1), style="dim")
+        head.append(f" {took}", style="dim")
+        if not self._brief:
+            self._console.print()
+        self._console.print(head)
+
+    def opening(self, seed: int, database: str) -> None:
+        """What this is."""
+        if self._brief:
+            return
+        self._console.print(Text("Liên Thông: a province asks two ministries", style="bold"))
+        self._print(
+            "Everything runs on this machine, from nothing, by the commands that a person would use. All people and"
+            f" firms are invented (seed {seed}, {database})."
+        )
+
+    def world(self, world: World, database: str) -> None:
+        """What came up."""
+        counts = world.samples.counts
+        kept = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}[database]
+        behind = {
+            "H37": "one-door software, archive software",
+            "G01": f"{counts['citizens']:,} citizens in {kept}",
+            "G05": f"{counts['enterprises']:,} enterprises behind an HTTP application of their own, {kept}",
+        }
+        table = _table("member", "", "offers", "gateway", "behind it")
+        for member in MEMBERS:
+            offers = [service.code for service in SERVICES if service.provider is member]
+            front = world.nodes[member.code].front
+            table.add_row(member.id, member.name, ", ".join(offers) or "-", front, behind[member.code])
+        self._print(f"genesis {world.genesis}")
+        self._print(
+            "One broker (nats-server), one registry, three members; each made its own keys and signed its own word."
+        )
+        self._show(table)
+
+    def good(self, steps: list[Step]) -> None:
+        """Calls that succeeded."""
+        table = _table("", "caller", "operation", "", "answer", "ms>")
+        for step in steps:
+            table.add_row(*_call(step), f"{step.answer.status}  {_gist(step)}", f"{step.answer.ms:.1f}")
+        self._show(table)
+        self._print(
+            "The first call to a service is slower: both gateways check its contract in a separate process, once."
+        )
+
+    def refused(self, steps: list[Step]) -> None:
+        """Calls that were refused, with the reasons."""
+        table = _table("", "caller", "operation", "", "refused with", "ms>")
+        for step in steps:
+            body = step.body
+            codes = [str(step.answer.status), body.get("code", ""), body.get("reason", "")]
+            table.add_row(*_call(step), "  ".join(filter(None, codes)), f"{step.answer.ms:.1f}")
+            for line in _reasons(step):
+                table.add_row("", "", "", "", Text(line, style="dim"), "")
+        self._show(table)
+        self._print(
+            "A provider's refusal is signed and stands in both logs; what the own gateway refuses is never sent."
+        )
+
+    def fields(self, found: list[Fields]) -> None:
+        """Which marked fields came."""
+        table = _table("", "service", "granted and delivered", "not granted: cut out by the provider's gateway")
+        for one in found:
+            service = one.service.split("/", 3)[3]
+            table.add_row(_mark(one.problems), service, ", ".join(one.delivered) or "-", ", ".join(one.withheld) or "-")
+        self._show(table)
+
+    def bulk(self, told: Told, connections: int) -> None:
+        """Many calls."""
+        good = told.calls == told.good
+        self._marked(
+            good,
+            f"{told.good:,} of {told.calls:,} answers are right, over {connections} connections:"
+            f" {told.exchanges / told.seconds:,.0f} exchanges/s, median {told.p50_ms:.0f} ms,"
+            f" 99 % within {told.p99_ms:.0f} ms.",
+        )
+        self._print(
+            "Each call was authorised, checked against the contract on both sides, sealed end to end, and is in two"
+            " signed logs, on disk before anything was sent. Client, three gateways, broker and back end share this machine."
+        )
+
+    def away(self, steps: list[Step]) -> None:
+        """The provider's gateway was stopped."""
+        table = _table("", "caller", "operation", "", "answer", "ms>")
+        for step in steps:
+            body = step.body
+            parts = [str(step.answer.status), body.get("code", _gist(step))]
+            if "acted" in body:
+                parts.append(f"acted: {body['acted']}")
+            if step.answer.retry_after:
+                parts.append(f"Retry-After: {step.answer.retry_after} s")
+            table.add_row(*_call(step), "  ".join(parts), f"{step.answer.ms:.1f}")
+        self._show(table)
+
+    def logs(self, logs: list[LogResult], books: Books) -> None:
+        """The verified logs and their match."""
+        table = _table(
+            "", "log", "records>", *(f"{word}>" for word in _TYPES.values()), "others' proofs>", "root", "ms>"
+        )
+        for log in logs:
+            counts = [f"{log.counts.get(type_, 0):,}" for type_ in _TYPES]
+            mark, root = _mark(not log.verified), f"{log.root[:12]}…"
+            name = f"{log.member.code}/@n1"
+            table.add_row(mark, name, f"{log.records:,}", *counts, f"{log.proofs:,}", root, f"{log.seconds * 1000:.0f}")
+        self._show(table)
+        self._marked(
+            not books.unmatched,
+            f"Both sides' books agree: {books.matched:,} records stand in the logs of both, {books.explained} are"
+            f" explained by an outcome (the call to the stopped gateway), {books.unmatched} unmatched.",
+        )
+
+    def tampering(self, found: Tampering) -> None:
+        """The changed copy."""
+        place = f"one bit of byte {found.offset} of record {found.index:,} in a copy of {found.member.code}'s log"
+        self._marked(found.detected, f"Changed {place}: {'caught' if found.detected else 'NOT CAUGHT'}.")
+        for line in found.said[:3]:
+            self._print(f"  verifier: {line}")
+        self._print(f"  record    {found.leaf_hash}")
+
+    def closing(self, problems: list[str], summary: str, out: Path | None) -> None:
+        """Whether all was as expected."""
+        if not self._brief:
+            self._console.print()
+        for problem in problems:
+            self._console.print(Text(f"✗ {problem}", style="red"))
+        good = Text(f"✓ All as expected: {summary}", style="bold green")
+        self._console.print(Text(f"✗ Not as expected: {summary}", style="bold red") if problems else good)
+        if out is not None and not self._brief:
+            self._print(f"Logs, trust file and both sides' own notes: {out}")
+
+    def running(self, world: World, work: Path, pid: int) -> None:
+        """Where everything is, for trying."""
+        node, home = world.nodes[PROVINCE.code], world.home(PROVINCE)
+        self._console.print()
+        self._console.print(Text("Everything goes on running.", style="bold"))
+        rows = [
+            ("front of H37", node.front),
+            *((f"admin of {one.code}", f"{world.nodes[one.code].admin}  (/readyz /status /metrics)") for one in MEMBERS),
+            ("registry", world.registry),
+            ("homes", f"{work}/{{instance,H37,G01,G05}}"),
+            *((f"key of {name}", world.keys[name].read_text().strip()) for name in PROVINCE.subsystems),
+        ]  # fmt: skip
+        for name, value in rows:
+            self._line(f"   {name:<14} {value}")
+        citizen = world.samples.citizen
+        claim = f'{{"number": "{citizen.number}", "fullName": "{citizen.full_name}"}}'
+        common = _curl(home / "tls" / "ca.crt", world.keys["onedoor"])
+        service = f"{node.front}/r1/{POPULATION.id}"
+        self._line("\n   Look a citizen up, and confirm one:\n")
+        self._line(f"{common} {service}/citizens/{citizen.number}\n")
+        self._line(f"{common} -H 'Content-Type: application/json' -d '{claim}' {service}/confirm\n")
+        self._line(f"   To stop: Ctrl-C here, or kill {pid}. The folder {work} goes with it.")
+
+    def _print(self, text: str) -> None:
+        if not self._brief:
+            self._console.print(Padding(Text(text), _INDENT, expand=False))
+
+    def _marked(self, good: bool, text: str) -> None:
+        if not self._brief:
+            grid = Table.grid(padding=(0, 1))
+            grid.add_row(_mark(not good), Text(text))
+            self._console.print(Padding(grid, _INDENT, expand=False))
+
+    def _show(self, table: Table) -> None:
+        if not self._brief:
+            self._console.print(Padding(table, (1, 0, 1, 3), expand=False))
+
+    def _line(self, text: str) -> None:
+        """A line that is for copying: never wrapped."""
+        self._console.print(Text(text), soft_wrap=True)
+
+
+def _table(*titles: str) -> Table:
+    """A table without lines; a title that ends in `>` is of a column of numbers."""
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim", show_edge=False)
+    for title in titles:
+        if title.endswith(">"):
+            table.add_column(title[:-1], justify="right", no_wrap=True)
+        else:
+            table.add_column(title, overflow="fold")
+    return table
+
+
+def _mark(problems: object) -> Text:
+    return Text("✗", style="bold red") if problems else Text("✓", style="green")
+
+
+def _call(step: Step) -> tuple[Text, str, str, str]:
+    return _mark(step.problems), step.call.client.rpartition("/")[2], step.call.operation, step.what
+
+
+def _gist(step: Step) -> str:
+    """The part of an answer that a person looks for first."""
+    body = step.body
+    if "exists" in body:
+        return f"exists: {str(body['exists']).lower()}"
+    if isinstance(body.get("name"), dict):
+        return f"{body['name'].get('full')}, {body.get('maritalStatus')}"
+    if "legalForm" in body:
+        return str(body["name"])
+    state = re.search(r"<State>([a-z-]+)</State>", step.answer.body)
+    return f"State: {state[1]}" if state else ""
+
+
+def _reasons(step: Step) -> list[str]:
+    """Why a call was refused, in the gateway's words."""
+    body = step.body
+    found = [f"{one.get('pointer')}: {one.get('message')}" for one in body.get("violations", [])]
+    return found or [str(body.get("detail", ""))]
+
+
+def _curl(authority: Path, key: Path) -> str:
+    from console.demo.cast import GROUND
+
+    headers = (
+        f'"X-LienThong-Key: $(cat {key})"',
+        f"'X-Road-Client: {ONEDOOR}'",
+        f"'X-LienThong-Purpose: {PURPOSE}'",
+        f"'X-LienThong-Legal-Basis: {GROUND}'",
+    )
+    return f"curl -s --cacert {authority} " + " ".join(f"-H {header}" for header in headers)

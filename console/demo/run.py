@@ -1,0 +1,253 @@
+"""The demonstration from its beginning to its end, whatever the end is: nothing stays behind."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from console.demo.cast import BUSINESS, PROVINCE
+from console.demo.processes import DemoFailed, Processes
+from console.demo.report import Report
+from console.demo.scenario import BULK_CONNECTIONS, Outcome, Scenario
+from console.demo.verification import Books, LogResult, Tampering, Verification, sent_successes
+from console.demo.world import Database, World
+
+_OUT_NAMES = ("logs", "trust.json", "sent.jsonl", "effects.jsonl")
+_WATCH_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What was asked for.
+
+    Attributes:
+        seed: Of the registers, of whom is asked about, and of the changed byte.
+        database: What the registers are kept in.
+        keep_running: Leave everything running until a signal comes.
+        out: Where to leave logs, trust file and notes; None leaves nothing.
+    """
+
+    seed: int
+    database: Database
+    keep_running: bool
+    out: Path | None
+
+
+class Result(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """What it came to; the JSON line of `--json`.
+
+    Attributes:
+        exchanges_ok: Successful exchanges: by the client's notes, the gateway's counter and its log alike.
+        exchanges_per_s: Of the bulk of calls, by the gateway's counter.
+        refused_as_expected: Refusals with the expected status, code and pointer.
+        records_verified: Leaves of all logs, hashed again offline.
+        unmatched: Records on one side only that no outcome explains.
+        tamper_detected: Whether the changed byte was caught and its record named.
+        tampered_record: Leaf hash of that record as it was.
+        seconds: From the first process to the end of the last.
+        problems: Everything that is not as expected.
+    """
+
+    exchanges_ok: int
+    exchanges_per_s: float
+    refused_as_expected: int
+    records_verified: int
+    unmatched: int
+    tamper_detected: bool
+    tampered_record: str
+    seconds: float
+    problems: list[str] = []
+
+    def summary(self) -> str:
+        """In a few words."""
+        return (
+            f"{self.exchanges_ok:,} exchanges, {self.refused_as_expected} refusals, {self.records_verified:,} records"
+            f" verified, {self.unmatched} unmatched, {self.seconds:.1f} s."
+        )
+
+
+def run(options: Options, report: Report) -> tuple[int, Result | None]:
+    """Play the demonstration; exit code and result. None when a signal ended it.
+
+    Raises:
+        DemoFailed: It could not be played to its end.
+    """
+    came: list[int] = []
+
+    async def main() -> Result | None:
+        task = asyncio.current_task()
+        assert task is not None
+
+        def end(number: int) -> None:
+            if not came:  # stopping is under way already
+                came.append(number)
+                task.cancel()
+
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            asyncio.get_running_loop().add_signal_handler(number, end, number)
+        return await Demonstration(options, report).play()
+
+    try:
+        result = asyncio.run(main())
+    except asyncio.CancelledError:
+        return 128 + came[0], None
+    return int(result is None or bool(result.problems)), result
+
+
+class Demonstration:
+    """One run.
+
+    Args:
+        options: What was asked for.
+        report: Told as it goes.
+    """
+
+    def __init__(self, options: Options, report: Report) -> None:
+        self._options = options
+        self._report = report
+        self._started_s = time.monotonic()
+
+    async def play(self) -> Result:
+        """Everything, and then nothing is left.
+
+        Raises:
+            DemoFailed: It could not be played to its end.
+        """
+        options = self._options
+        if options.out is not None:
+            clear_earlier(options.out)
+        work = Path(tempfile.mkdtemp(prefix="lienthong-demo-"))
+        processes = Processes(work)
+        world = World(processes, work, options.seed, options.database)
+        try:
+            result = await self._scenes(processes, world, work)
+            self._report.closing(result.problems, result.summary(), options.out)
+            if options.keep_running:
+                self._report.running(world, work, os.getpid())
+                with contextlib.suppress(asyncio.CancelledError):
+                    await _watch(processes)
+        finally:
+            await processes.stop_all()
+            world.remove()
+            shutil.rmtree(work, ignore_errors=True)
+        return result
+
+    async def _scenes(self, processes: Processes, world: World, work: Path) -> Result:
+        report, options = self._report, self._options
+        report.opening(options.seed, options.database)
+        with report.part("An instance comes up", "making registers, members, keys, rights; starting gateways"):
+            await world.bring_up()
+        report.world(world, options.database)
+        scenario = Scenario(processes, world, work, options.seed)
+        await self._play_scenario(scenario)
+        out = options.out if options.out is not None else work / "out"
+        return await self._verify(world, scenario, Verification(world, out.resolve(), work, options.seed))
+
+    async def _play_scenario(self, scenario: Scenario) -> None:
+        report, outcome = self._report, scenario.outcome
+        with report.part("Calls that succeed", "calling"):
+            await scenario.call_well()
+        report.good(outcome.good)
+        with report.part("Calls that are refused, each with its reason", "calling wrongly"):
+            await scenario.call_wrongly()
+        report.refused(outcome.refused)
+        with report.part("Only the fields that the right grants", "comparing"):
+            report_fields = outcome.fields
+        report.fields(report_fields)
+        with report.part("Many calls at once", "calling"):
+            await scenario.call_much()
+        assert outcome.bulk is not None
+        report.bulk(outcome.bulk, BULK_CONNECTIONS)
+        with report.part("A provider's gateway is stopped, then started again", "stopping, calling, starting, calling"):
+            await scenario.call_while_away()
+        report.away(outcome.away)
+
+    async def _verify(self, world: World, scenario: Scenario, verification: Verification) -> Result:
+        report, live = self._report, self._options.keep_running
+        title = "Evidence, checked offline" + ("" if live else ": all gateways are stopped, files are all there is")
+        with report.part(title, "exporting and verifying"):
+            if not live:
+                await world.stop_gateways()
+            await verification.export(scenario.sent)
+            logs, books = await verification.verify(), await verification.reconcile()
+            tampering = await verification.tamper()
+        report.logs(logs, books)
+        report.tampering(tampering)
+        return self._judge(scenario, logs, books, tampering, world)
+
+    def _judge(
+        self, scenario: Scenario, logs: list[LogResult], books: Books, tampering: Tampering, world: World
+    ) -> Result:
+        outcome = scenario.outcome
+        bulk = outcome.bulk
+        assert bulk is not None
+        good = sum(not step.expected.code for step in outcome.steps()) + bulk.calls
+        problems = outcome.problems()
+        problems += [f"the log of {log.member.code} does not verify" for log in logs if not log.verified]
+        problems += counted(good, outcome, scenario.sent, logs, world.effects)
+        if books.unmatched:
+            problems.append(f"{books.unmatched} records are unmatched")
+        if not tampering.detected:
+            problems.append("the changed byte was not caught")
+        return Result(
+            exchanges_ok=sent_successes(scenario.sent),
+            exchanges_per_s=round(bulk.exchanges / bulk.seconds, 1),
+            refused_as_expected=sum(not step.problems for step in outcome.refused),
+            records_verified=sum(log.records for log in logs if log.verified),
+            unmatched=books.unmatched,
+            tamper_detected=tampering.detected,
+            tampered_record=tampering.leaf_hash,
+            seconds=round(time.monotonic() - self._started_s, 1),
+            problems=problems,
+        )
+
+
+def counted(expected: int, outcome: Outcome, sent: Path, logs: list[LogResult], effects: Path) -> list[str]:
+    """Compare what four parties counted: the scenario, the client, the gateway's metrics, its log; and the back end."""
+    noted, asked = sent_successes(sent), next(log for log in logs if log.member is PROVINCE)
+    counts = {
+        "planned": expected,
+        "noted by the client": noted,
+        "counted by the gateway": outcome.exchanges,
+        "answers in its log": asked.counts.get("answer", 0),
+    }
+    served = sum(f'"service":"{BUSINESS.id}"' in line and '"status":200' in line for line in _lines(sent))
+    found = [f"successful calls: {counts}"] if len(set(counts.values())) > 1 else []
+    if served != len(_lines(effects)):
+        found.append(f"the business register's application served {len(_lines(effects))} calls, {served} were answered")
+    return found
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8").splitlines()
+
+
+def clear_earlier(out: Path) -> None:
+    """Make room for the results: an earlier run's are removed, anything else of those names is left alone.
+
+    Raises:
+        DemoFailed: The folder holds such names, but not all that an earlier run leaves.
+    """
+    there = [name for name in _OUT_NAMES if (out / name).exists()]
+    if there and len(there) < len(_OUT_NAMES):
+        raise DemoFailed(
+            f"{out} holds {', '.join(there)}, but not from a run of this demonstration; choose another folder"
+        )
+    for name in there:
+        path = out / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+async def _watch(processes: Processes) -> None:
+    while True:
+        processes.check()
+        await asyncio.sleep(_WATCH_S)

@@ -1,0 +1,67 @@
+"""Is a process of a home ready? Asked through the file that says where it listens, and its health address."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from bus.errors import BusError
+
+_PAUSE_S = 0.1
+
+
+class NotReady(BusError):
+    """A process was not ready in time."""
+
+    code = "not-ready"
+    title = "Not ready in time"
+
+
+def _listening(folder: Path) -> dict[str, str]:
+    """Facts of a running process; empty when it does not listen."""
+    try:
+        facts: dict[str, str] = json.loads((folder / "listening.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return facts
+
+
+def _answers(url: str) -> str:
+    """Empty when the address answers 200, otherwise what it says."""
+    try:
+        with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310 - a loopback address from our own file
+            return "" if answer.status == 200 else f"HTTP {answer.status}"
+    except urllib.error.HTTPError as error:
+        failed = [check for check in json.loads(error.read() or b"{}").get("checks", []) if not check.get("ok")]
+        return ", ".join(f"{check['name']}: {check['code']}" for check in failed) or f"HTTP {error.code}"
+    except (OSError, ValueError) as error:
+        return f"no answer ({type(error).__name__})"
+
+
+def missing(home: Path) -> str:
+    """What a home lacks to be ready; empty when it is ready."""
+    if (home / "instance.json").exists():
+        if not _listening(home / "broker"):
+            return "the broker does not run (lienthong broker)"
+        registry = _listening(home / "registry")
+        return _answers(f"{registry['url']}/readyz") if registry else "the registry does not run (lienthong registry)"
+    gateway = _listening(home / "data")
+    return _answers(f"{gateway['admin']}/readyz") if gateway else "the gateway does not run (lienthong gateway)"
+
+
+def wait_ready(homes: list[Path], timeout_s: float) -> float:
+    """Waits for all homes; how many seconds it took.
+
+    Raises:
+        NotReady: with what was missing.
+    """
+    started = time.monotonic()
+    for home in homes:
+        while reason := missing(home):
+            if time.monotonic() - started > timeout_s:
+                raise NotReady(f"{home} is not ready after {timeout_s:g} s: {reason}")
+            time.sleep(_PAUSE_S)
+    return time.monotonic() - started
