@@ -7,7 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench import quick
+from bench import profiling, quick
 from bench.processes import BenchFailed, raise_on_signals
 
 
@@ -15,10 +15,13 @@ def main() -> int:
     """Runs what was asked for; 1 when the figures mean nothing."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="the speed figures in about a minute; last line JSON")
+    parser.add_argument("--profile", choices=("consumer", "provider"), help="where one gateway's time goes")
     asked = parser.parse_args()
     raise_on_signals()
     try:
         with tempfile.TemporaryDirectory(prefix="lienthong-bench-") as folder:
+            if asked.profile:
+                return profiling.run(Path(folder), asked.profile)
             return quick.run(Path(folder))
     except BenchFailed as error:
         print(f"bench failed: {error}", file=sys.stderr)

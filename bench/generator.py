@@ -25,6 +25,7 @@ SEED = 20_260_131
 _ITEMS = 4_096
 _ANSWER_BYTES = 200
 _KEPT_ERRORS = 5
+_GRACE_S = 30.0
 
 
 class Side:
@@ -56,7 +57,8 @@ class Side:
                 headers=self._headers,
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
-                timeout=aiohttp.ClientTimeout(total=30),
+                skip_auto_headers=("User-Agent", "Accept-Encoding"),
+                timeout=aiohttp.ClientTimeout(total=None),
             )
         return found
 
@@ -86,7 +88,7 @@ class Side:
                     _count(errors, f"{answer.status} {body[:300].decode('utf-8', 'replace')}")
                 before = after
 
-        async with asyncio.TaskGroup() as tasks:
+        async with asyncio.timeout(seconds + _GRACE_S), asyncio.TaskGroup() as tasks:
             for _ in range(connections):
                 tasks.create_task(one())
         return {"count": len(latencies), "errors": errors, "seconds": clock() - started, **_quantiles(latencies)}

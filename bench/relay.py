@@ -104,21 +104,33 @@ class Back:
         await self._connection.send(reply, data)
 
 
+async def hop(request: web.BaseRequest) -> web.StreamResponse:
+    """The HTTP hop alone: what an answer costs before anything is done for it."""
+    body = item(request.message.path[-12:])
+    return web.Response(status=200, body=body, headers={"Content-Type": "application/json"})
+
+
 async def serve_front(facts: dict[str, Any], listening: Path, stop: asyncio.Event) -> None:
     """Runs the front until `stop`."""
     connection = BrokerUser(Path(facts["users"]), "front").connection(facts["broker"], Path(facts["ca"]))
     await connection.start()
     front = Front(connection, load_contract(Path(facts["contract"])), facts["prefix"])
-    runner = web.ServerRunner(web.Server(front.handle, access_log=None), handle_signals=False)
+    tls = server_tls(facts["certificate"], facts["key"])
+    runners = {
+        name: web.ServerRunner(web.Server(handler, access_log=None), handle_signals=False)
+        for name, handler in (("relay", front.handle), ("http", hop))
+    }
     try:
         if not await connection.wait_connected(_CONNECT_DEADLINE_S):
             raise RuntimeError("the broker cannot be reached")
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=server_tls(facts["certificate"], facts["key"])).start()
-        announce(listening, {"url": f"https://127.0.0.1:{runner.addresses[0][1]}"})
+        for runner in runners.values():
+            await runner.setup()
+            await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
+        announce(listening, {name: f"https://127.0.0.1:{one.addresses[0][1]}" for name, one in runners.items()})
         await stop.wait()
     finally:
-        await runner.cleanup()
+        for runner in runners.values():
+            await runner.cleanup()
         await connection.close()
 
 

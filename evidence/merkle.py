@@ -232,13 +232,14 @@ class Frontier:
         levels = []
         for level in range((size - 1).bit_length()):
             if old >> level & 1:
-                row.insert(0, next(complete))
+                row = [next(complete), *row]
             levels.append(row)
-            nodes = iter(row)
-            parents = [sha256(b"\x01" + left + right).digest() for left, right in zip(nodes, nodes, strict=False)]
-            if len(row) & 1:
-                parents.append(row[-1])
-            row = parents
+            if len(row) == 2:  # most levels of a small batch
+                row = [sha256(b"\x01" + row[0] + row[1]).digest()]
+            elif len(row) > 2:
+                nodes = iter(row)
+                parents = [sha256(b"\x01" + left + right).digest() for left, right in zip(nodes, nodes, strict=False)]
+                row = [*parents, row[-1]] if len(row) & 1 else parents
         levels.append(row)
         return levels
 
@@ -248,18 +249,18 @@ class Frontier:
         paths = [b""]
         for level in range(len(levels) - 2, -1, -1):
             row = levels[level]
-            nodes = iter(row)
             # the row above may begin with an old node that is only a sibling
-            parents = iter(paths)
             if old >> (level + 1) & 1:
-                next(parents)
-            paths = []
-            for left, right in zip(nodes, nodes, strict=False):
-                parent = next(parents)
-                paths.append(right + parent)
-                paths.append(left + parent)
-            if len(row) & 1:
-                paths.append(next(parents))
+                del paths[0]
+            if len(row) == 2:
+                paths = [row[1] + paths[0], row[0] + paths[0]]
+            elif len(row) > 2:
+                nodes, parents = iter(row), iter(paths)
+                paths = []
+                for left, right in zip(nodes, nodes, strict=False):
+                    parent = next(parents)
+                    paths += (right + parent, left + parent)
+                paths += parents  # the last node of an odd row has no sibling
         return paths[1:] if old & 1 else paths
 
     def _tile_roots(self, levels: list[list[bytes]], size: int) -> list[tuple[int, int, bytes]]:

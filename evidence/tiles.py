@@ -8,6 +8,7 @@ This module does no input or output and verifies nothing; whoever receives a pro
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 from evidence.errors import ProofInvalid
 from evidence.merkle import EMPTY_ROOT, HASH_BYTES, TILE_HEIGHT, Extension, node_hash
@@ -104,7 +105,7 @@ def root_at(reader: TileReader, size: int) -> bytes:
     Raises:
         ProofInvalid: A tile is shorter than that tree needs.
     """
-    return _range_root(reader, 0, size, size)
+    return _range_root(cache(reader), 0, size, size)
 
 
 def frontier_edge(reader: TileReader, size: int) -> tuple[bytes, ...]:
@@ -129,6 +130,7 @@ def inclusion_path(reader: TileReader, index: int, size: int) -> list[bytes]:
     """
     if not 0 <= index < size:
         raise ProofInvalid(f"index {index} is not inside a tree of size {size}")
+    reader = cache(reader)  # neighbouring subtrees come out of the same tile
     path = []
     start, end = 0, size
     while end - start > 1:
@@ -159,6 +161,7 @@ def consistency_path(reader: TileReader, old_size: int, new_size: int) -> list[b
     """
     if not 0 < old_size <= new_size:
         raise ProofInvalid(f"no consistency proof exists from size {old_size} to size {new_size}")
+    reader = cache(reader)
     path = []
     start, end = 0, new_size
     while old_size != end:

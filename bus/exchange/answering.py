@@ -155,7 +155,7 @@ class Answerer:
         self._observer.in_flight("provider", 1)
         try:
             await self._serve(view, record, key, reply, now, started)
-        except LogUnwritable:
+        except (LogUnwritable, errors.LogUnwritable):
             # Nothing was sent; the id stays reserved because the commit's outcome may be unknown.
             self._keeper.forget_notes()
             await self._drop("log-unwritable", reply)
@@ -342,7 +342,8 @@ class Answerer:
         made = Particulars(
             status=answer.status,
             content_type=answer.content_type if declared else CONTENT_TYPE,
-            headers=answer.headers,
+            # an HTTP client's names may be a subtype of str, which does not travel
+            headers=tuple((f"{name}", f"{value}") for name, value in answer.headers),
             body_bytes=len(body),
         )
         return class_, made, body

@@ -8,7 +8,8 @@ in every field, log it, and only then answer. Every request ends in exactly one 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -172,7 +173,8 @@ class Asker:
         self._per_client = per_client
         self._per_service = per_service
         self.limits = limits
-        self._unclosed: list[_Sent] = []
+        # ids of requests from before their append until their closing record: nobody else may close them
+        self._asking: set[str] = set()
         self._under_way = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -226,6 +228,23 @@ class Asker:
         if not self._broker.connected:
             raise errors.BrokerUnavailable("nothing was logged or sent; the gateway reconnects by itself")
         draft = self._seal(call, service, match.operation.id, view, now, deadline_s)  # 4
+        self._asking.add(draft.header.id)
+        try:
+            return await self._exchange(call, service, draft, view, now, deadline_s, started)
+        finally:
+            self._asking.discard(draft.header.id)
+
+    async def _exchange(
+        self,
+        call: ClientCall,
+        service: ServiceEntry,
+        draft: Draft,
+        view: DirectoryView,
+        now: datetime,
+        deadline_s: float,
+        started: float,
+    ) -> ClientAnswer:
+        """From the request's append to its closing record and the client's answer."""
         sent, logged = await self._log_request(draft, now)  # 5
         try:
             reply = await self._send(service, draft, logged, deadline_s, started)  # 6
@@ -238,7 +257,7 @@ class Asker:
         await self._log_answer(sent, answer)
         self._measure_clock(answer, now)
         self._ended(call, service, answer.header.class_ or "ok", started, len(body))
-        return await self._deliver(call, service, match.operation.id, sent, particulars, body)
+        return await self._deliver(call, service, draft.header.operation or "", sent, particulars, body)
 
     def _seal(
         self,
@@ -341,26 +360,34 @@ class Asker:
         return errors.ProviderDropped(f"the provider's gateway hinted: {code} (a hint is not evidence)")
 
     async def _close_without_answer(self, sent: _Sent, error: errors.BusError) -> None:
-        """Appends the `outcome`; if the log cannot be written it is done as soon as it can."""
+        """Appends the `outcome`; if the log cannot be written, `close_orphans` does it as soon as it can."""
         leaf = self._composer.outcome(sent.header, sent.leaf_hash_hex, _outcome_class(error), self._clock.now())
-        try:
+        with contextlib.suppress(LogUnwritable):
             await self._log.append([leaf], [self._keeper.closed(sent.index)])
-        except LogUnwritable:
-            self._unclosed.append(sent)
 
-    async def close_open(self, sent: list[tuple[int, Header, str]]) -> None:
-        """Closes requests of an earlier run, or of a time without a writable log, with outcome `unknown`."""
+    async def close_open(self, sent: Sequence[tuple[int, Header, str]]) -> None:
+        """Closes requests with outcome `unknown`: (index, header, leaf hash in hex) of calls that nobody waits for."""
         now = self._clock.now()
-        waiting = [_Sent(header_, index, leaf_hash) for index, header_, leaf_hash in sent] + self._unclosed
-        self._unclosed = []
-        for at in range(0, len(waiting), 256):
-            part = waiting[at : at + 256]
-            leaves = [self._composer.outcome(one.header, one.leaf_hash_hex, "unknown", now) for one in part]
+        for at in range(0, len(sent), 256):
+            part = sent[at : at + 256]
+            leaves = [self._composer.outcome(head, leaf_hash, "unknown", now) for _, head, leaf_hash in part]
             try:
-                await self._log.append(leaves, [self._keeper.closed(one.index) for one in part])
+                await self._log.append(leaves, [self._keeper.closed(index) for index, _, _ in part])
             except LogUnwritable:
-                self._unclosed.extend(waiting[at:])
-                return
+                return  # they stay open in the store: the next round closes them
+
+    async def close_orphans(self, read_open: Callable[[], Awaitable[Sequence[tuple[int, Header, str]]]]) -> None:
+        """Closes requests whose call ended while the log could not be written.
+
+        What was stored decides, not what was reported: a commit that was reported as failed may have been done. A call
+        that is under way now, or begins from now on, closes its request itself.
+
+        Args:
+            read_open: reads the requests without a closing record from the store.
+        """
+        asking, size = frozenset(self._asking), self._log.size
+        found = await read_open()
+        await self.close_open([one for one in found if one[0] < size and one[1].id not in asking])
 
     async def _log_answer(self, sent: _Sent, answer: VerifiedRecord) -> None:
         rows = self._keeper.proof(0, answer)
@@ -369,7 +396,6 @@ class Asker:
             await self._log.append([answer.leaf], rows)
         except LogUnwritable as error:
             self._keeper.forget_notes()
-            self._unclosed.append(sent)
             failure = errors.LogUnwritable(
                 "the answer came but could not be logged, so it is not delivered",
                 record_id=sent.header.id,

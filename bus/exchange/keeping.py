@@ -14,6 +14,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from bus.errors import LogUnwritable
 from bus.exchange.verification import VerifiedRecord
 from bus.sealing.contents import Particulars, decode_particulars
 
@@ -59,7 +60,11 @@ class DayKeys:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def cipher(self, day: str) -> AESGCM:
-        """Cipher of a day, `YYYY-MM-DD`."""
+        """Cipher of a day, `YYYY-MM-DD`.
+
+        Raises:
+            LogUnwritable: the day's key is not there and cannot be written.
+        """
         found = self._loaded.get(day)
         if found is None:
             found = self._loaded[day] = AESGCM(self._load(day))
@@ -72,17 +77,26 @@ class DayKeys:
         if path.exists():
             return path.read_bytes()
         secret = self._random(32)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            self._write(path, secret)
+        except OSError as error:
+            raise LogUnwritable("the key of the day cannot be written, so nothing can be kept beside the log") from error
+        return secret
+
+    def _write(self, path: Path, secret: bytes) -> None:
+        """Whole or not at all: a power cut or a full disk must not leave a key that is too short for the rest of the day."""
+        temporary = path.with_suffix(".new")
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(secret)
             file.flush()
             os.fsync(file.fileno())
+        temporary.rename(path)
         parent = os.open(self._folder, os.O_RDONLY)
         try:
             os.fsync(parent)
         finally:
             os.close(parent)
-        return secret
 
     def erase_before(self, oldest: date) -> list[str]:
         """Deletes the keys of all days before `oldest`: their particulars are gone. Returns the days."""

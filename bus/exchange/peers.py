@@ -14,6 +14,10 @@ from bus.errors import StoreTooNew
 SCHEMA_VERSION = 1
 
 
+class PeersUnwritable(OSError):
+    """The file cannot be written now; nothing was changed."""
+
+
 @dataclass(frozen=True, slots=True)
 class PeerHead:
     """The newest checkpoint of a peer's log that is joined to all earlier ones by a consistency proof."""
@@ -59,8 +63,12 @@ class Peers:
         return [PeerHead(*row) for row in rows]
 
     def keep(self, head: PeerHead, at_s: int) -> None:
-        """Replaces the head of an origin."""
-        self._db.execute(
+        """Replaces the head of an origin.
+
+        Raises:
+            PeersUnwritable: the disk does not take it.
+        """
+        self._write(
             "INSERT INTO head VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (origin) DO UPDATE SET node = excluded.node,"
             " size = excluded.size, root = excluded.root, note = excluded.note, at_s = excluded.at_s",
             (head.origin, head.node, head.size, head.root, head.note, at_s),
@@ -71,8 +79,18 @@ class Peers:
         return {origin: (first, second) for origin, first, second in self._db.execute("SELECT * FROM fork")}
 
     def keep_fork(self, origin: str, first: bytes, second: bytes) -> None:
-        """Keeps the evidence of a fork for ever."""
-        self._db.execute("INSERT OR IGNORE INTO fork VALUES (?, ?, ?)", (origin, first, second))
+        """Keeps the evidence of a fork for ever.
+
+        Raises:
+            PeersUnwritable: the disk does not take it.
+        """
+        self._write("INSERT OR IGNORE INTO fork VALUES (?, ?, ?)", (origin, first, second))
+
+    def _write(self, sql: str, row: tuple[object, ...]) -> None:
+        try:
+            self._db.execute(sql, row)
+        except sqlite3.Error as error:
+            raise PeersUnwritable(f"what is known of peers cannot be written ({error})") from error
 
     def close(self) -> None:
         """Closes the file."""

@@ -28,11 +28,13 @@ from bus.gateway.exchange import Exchange
 from bus.gateway.health import Health
 from bus.gateway.parts import Parts, front_tls
 from bus.gateway.sealingkeys import load_keys
+from bus.gateway.warming import keep_warm
 from bus.metrics import GatewayMetrics
 from bus.ports import Clock
 from bus.settings import GatewaySettings, load_settings
 from bus.transport import subjects
 from evidence.errors import EvidenceError, LogUnwritable
+from evidence.header import Header
 from evidence.log import ExchangeLog
 from evidence.log.store import SqliteStore, Store
 from evidence.signer import FileSigner
@@ -123,6 +125,7 @@ class Gateway:
                     tasks.create_task(self._become_ready(stop)),
                     tasks.create_task(self._watch_own_rights()),
                     tasks.create_task(self._housekeeping()),
+                    tasks.create_task(keep_warm(self._parts.follower, self._parts.contracts, self._parts.member)),
                 ]
                 await stop.wait()
                 await self._drain()
@@ -223,6 +226,10 @@ class Gateway:
         if left.open_requests:
             _log.info("requests.closed", count=len(left.open_requests), outcome="unknown")
 
+    async def _open_requests(self) -> list[tuple[int, Header, str]]:
+        now_s = int(self._clock.now().timestamp())
+        return (await asyncio.to_thread(left_behind, self.settings.data / "log.db", now_s)).open_requests
+
     # Background ---------------------------------------------------------------------------------------------------
 
     async def _watch_own_rights(self) -> None:
@@ -239,8 +246,8 @@ class Gateway:
             if exchange is not None and parts.connection.connected:
                 with contextlib.suppress(errors.DirectoryStale):
                     await exchange.control.join_all()
-            if exchange is not None and exchange.log.writable:
-                await exchange.asker.close_open([])
+            if exchange is not None and self._calls is not None and exchange.log.writable:
+                await exchange.asker.close_orphans(self._open_requests)
             parts.own.report_differences(self.metrics)
             oldest = self._clock.now().date() - timedelta(days=self.settings.retention.particulars_days)
             if gone := parts.day_keys.erase_before(oldest):

@@ -26,6 +26,8 @@ from console.demo.calls import Answer, Call, Plan, Told
 
 _CALL_S = 60.0
 _OK = 200
+_PATIENCE = 100
+"""So many bad answers, and no further calls are made: something is broken, and waiting shows nothing more."""
 
 
 class Sent:
@@ -90,19 +92,23 @@ class Client:
         self._sent.note(call, answer, at)
         return answer
 
-    async def run(self) -> list[Answer]:
-        """Make all calls, as many at once as the plan says; the answers in the order of the calls."""
+    async def run(self) -> list[tuple[Call, Answer]]:
+        """Make all calls, as many at once as the plan says; calls with their answers, in the order of the calls."""
         answers: list[Answer | None] = [None] * len(self._plan.calls)
-        waiting = iter(enumerate(self._plan.calls))
+        waiting, bad = iter(enumerate(self._plan.calls)), 0
 
         async def work(numbered: Iterator[tuple[int, Call]]) -> None:
+            nonlocal bad
             for number, call in numbered:
-                answers[number] = await self.call(call)
+                answer = answers[number] = await self.call(call)
+                bad += not is_good(call, answer)
+                if bad > _PATIENCE:
+                    break
 
         async with asyncio.TaskGroup() as tasks:
             for _ in range(self._plan.connections):
                 tasks.create_task(work(waiting))
-        return [answer for answer in answers if answer is not None]
+        return [(call, answer) for call, answer in zip(self._plan.calls, answers, strict=True) if answer is not None]
 
     async def exchanges(self) -> int:
         """Successful exchanges so far, from the gateway's /metrics."""
@@ -133,20 +139,24 @@ async def run(plan: Plan) -> Told:
         async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
             client = Client(plan, session, Sent(file))
             before, started_s = await client.exchanges(), time.perf_counter()
-            answers = await client.run()
+            made = await client.run()
             seconds, after = time.perf_counter() - started_s, await client.exchanges()
-    return told(plan, answers, seconds, after - before)
+    return told(plan, made, seconds, after - before)
 
 
-def told(plan: Plan, answers: list[Answer], seconds: float, exchanges: int) -> Told:
+def is_good(call: Call, answer: Answer) -> bool:
+    """Whether the answer is what was asked for."""
+    return answer.status == _OK and call.expect in answer.body
+
+
+def told(plan: Plan, made: list[tuple[Call, Answer]], seconds: float, exchanges: int) -> Told:
     """Sum up a run."""
-    times_ms = sorted(answer.ms for answer in answers) or [0.0]
-    pairs = zip(plan.calls, answers, strict=True)
+    times_ms = sorted(answer.ms for _, answer in made) or [0.0]
     return Told(
-        answers=answers if plan.keep else [],
-        calls=len(answers),
-        good=sum(answer.status == _OK and call.expect in answer.body for call, answer in pairs),
-        statuses=dict(Counter(answer.status for answer in answers)),
+        answers=[answer for _, answer in made] if plan.keep else [],
+        calls=len(made),
+        good=sum(is_good(call, answer) for call, answer in made),
+        statuses=dict(Counter(answer.status for _, answer in made)),
         seconds=seconds,
         exchanges=exchanges,
         p50_ms=times_ms[len(times_ms) // 2],

@@ -2,42 +2,60 @@
 
 from __future__ import annotations
 
+import io
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
+from typing import IO
 
-from rich.console import Console
+from rich.cells import cell_len, set_cell_size
+from rich.console import Console, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from console.demo.calls import Told
-from console.demo.cast import MEMBERS, ONEDOOR, POPULATION, PROVINCE, PURPOSE, SERVICES
+from console.demo.cast import GROUND, MEMBERS, ONEDOOR, POPULATION, PROVINCE, PURPOSE, SERVICES
 from console.demo.scenario import Fields, Step
 from console.demo.verification import Books, LogResult, Tampering
 from console.demo.world import World
 
 _NARROWEST, _WIDEST, _PLAIN = 80, 110, 100
 _INDENT = (0, 0, 0, 3)
+_BLANKS = re.compile(r" +$", re.MULTILINE)
+_DATABASES = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
 _TYPES = {"query": "queries", "answer": "answers", "refusal": "refusals", "outcome": "outcomes"}
-
-
-@dataclass(slots=True)
-class Heading:
-    """A section under way; its title is printed with its duration when the work of it is done."""
-
-    title: str
-    started_s: float = field(default_factory=monotonic)
 
 
 def report_console(*, to_stderr: bool) -> Console:
     """A console of a width that reads well."""
-    console = Console(stderr=to_stderr, highlight=False)
+    console = Console(file=sys.stderr if to_stderr else sys.stdout, highlight=False)
+    if not console.is_terminal:
+        console.file = _Trimmed(console.file)
     console.width = min(max(console.width, _NARROWEST), _WIDEST) if console.is_terminal else _PLAIN
     return console
+
+
+class _Trimmed(io.TextIOBase):
+    """Takes away the blanks with which tables fill their lines up.
+
+    Args:
+        file: Where the text goes.
+    """
+
+    def __init__(self, file: IO[str]) -> None:
+        self._file = file
+
+    def write(self, text: str) -> int:
+        """Write whole lines."""
+        return self._file.write(_BLANKS.sub("", text))
+
+    def flush(self) -> None:
+        """Flush the file below."""
+        self._file.flush()
 
 
 class Report:
@@ -80,47 +98,35 @@ class Report:
 
     def world(self, world: World, database: str) -> None:
         """What came up."""
-        counts = world.samples.counts
-        kept = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}[database]
+        counts, kept = world.samples.counts, _DATABASES[database]
         behind = {
             "H37": "one-door software, archive software",
-            "G01": f"{counts['citizens']:,} citizens in {kept}",
-            "G05": f"{counts['enterprises']:,} enterprises behind an HTTP application of their own, {kept}",
+            "G01": f"{counts['citizens']:,} citizens, {kept}",
+            "G05": f"{counts['enterprises']:,} enterprises, HTTP application",
         }
-        table = _table("member", "", "offers", "gateway", "behind it")
+        table = _table("member", "", "offers", "behind its gateway")
         for member in MEMBERS:
             offers = [service.code for service in SERVICES if service.provider is member]
-            front = world.nodes[member.code].front
-            table.add_row(member.id, member.name, ", ".join(offers) or "-", front, behind[member.code])
+            table.add_row(member.id, member.name, ", ".join(offers) or "-", behind[member.code])
         self._print(f"genesis {world.genesis}")
-        self._print(
-            "One broker (nats-server), one registry, three members; each made its own keys and signed its own word."
-        )
+        self._print("A broker (nats-server), a registry, three members with keys of their own making.")
         self._show(table)
 
     def good(self, steps: list[Step]) -> None:
         """Calls that succeeded."""
-        table = _table("", "caller", "operation", "", "answer", "ms>")
-        for step in steps:
-            table.add_row(*_call(step), f"{step.answer.status}  {_gist(step)}", f"{step.answer.ms:.1f}")
-        self._show(table)
+        self._calls([(step, f"{step.answer.status}  {_gist(step)}", []) for step in steps])
         self._print(
-            "The first call to a service is slower: both gateways check its contract in a separate process, once."
+            "The first call to a service takes longer: both gateways try its contract in a process apart, once."
         )
 
     def refused(self, steps: list[Step]) -> None:
         """Calls that were refused, with the reasons."""
-        table = _table("", "caller", "operation", "", "refused with", "ms>")
+        rows = []
         for step in steps:
-            body = step.body
-            codes = [str(step.answer.status), body.get("code", ""), body.get("reason", "")]
-            table.add_row(*_call(step), "  ".join(filter(None, codes)), f"{step.answer.ms:.1f}")
-            for line in _reasons(step):
-                table.add_row("", "", "", "", Text(line, style="dim"), "")
-        self._show(table)
-        self._print(
-            "A provider's refusal is signed and stands in both logs; what the own gateway refuses is never sent."
-        )
+            codes = (str(step.answer.status), step.body.get("code", ""), step.body.get("reason", ""))
+            rows.append((step, "  ".join(filter(None, codes)), _reasons(step)))
+        self._calls(rows)
+        self._print("A provider's refusal is signed and in both logs. What one's own gateway refuses is never sent.")
 
     def fields(self, found: list[Fields]) -> None:
         """Which marked fields came."""
@@ -141,21 +147,37 @@ class Report:
         )
         self._print(
             "Each call was authorised, checked against the contract on both sides, sealed end to end, and is in two"
-            " signed logs, on disk before anything was sent. Client, three gateways, broker and back end share this machine."
+            " signed logs, on disk before anything was sent. Client, gateways, broker and back end share this machine."
         )
 
     def away(self, steps: list[Step]) -> None:
         """The provider's gateway was stopped."""
-        table = _table("", "caller", "operation", "", "answer", "ms>")
+        rows: list[tuple[Step, str, list[str]]] = []
         for step in steps:
-            body = step.body
-            parts = [str(step.answer.status), body.get("code", _gist(step))]
-            if "acted" in body:
-                parts.append(f"acted: {body['acted']}")
+            parts = [str(step.answer.status), step.body.get("code", _gist(step))]
+            if "acted" in step.body:
+                parts.append(f"acted: {step.body['acted']}")
             if step.answer.retry_after:
-                parts.append(f"Retry-After: {step.answer.retry_after} s")
-            table.add_row(*_call(step), "  ".join(parts), f"{step.answer.ms:.1f}")
-        self._show(table)
+                parts.append(f"retry after {step.answer.retry_after} s")
+            rows.append((step, "  ".join(parts), []))
+        self._calls(rows)
+
+    def _calls(self, rows: list[tuple[Step, str, list[str]]]) -> None:
+        """Calls, one a line with its duration, further lines below it."""
+        cells = [(step.call.client.rpartition("/")[2], step.call.operation, step.what) for step, _, _ in rows]
+        widths = [max(cell_len(row[column]) for row in cells) for column in range(3)]
+        self._gap()
+        for (step, answer, more), row in zip(rows, cells, strict=True):
+            line = Text("   ").append(_mark(step.problems)).append(" ")
+            for text, width in zip(row, widths, strict=True):
+                line.append(text + " " * (width - cell_len(text) + 2))
+            room = self._console.width - line.cell_len - 10
+            line.append(set_cell_size(answer, max(room, cell_len(answer))))
+            line.append(f"{step.answer.ms:7.1f} ms", style="dim")
+            self._out(line)
+            for text in more:
+                self._out(Padding(Text(text, style="dim"), (0, 0, 0, 7), expand=False))
+        self._gap()
 
     def logs(self, logs: list[LogResult], books: Books) -> None:
         """The verified logs and their match."""
@@ -200,7 +222,7 @@ class Report:
         self._console.print(Text("Everything goes on running.", style="bold"))
         rows = [
             ("front of H37", node.front),
-            *((f"admin of {one.code}", f"{world.nodes[one.code].admin}  (/readyz /status /metrics)") for one in MEMBERS),
+            *((f"admin of {one.code}", f"{world.nodes[one.code].admin}  /readyz /status /metrics") for one in MEMBERS),
             ("registry", world.registry),
             ("homes", f"{work}/{{instance,H37,G01,G05}}"),
             *((f"key of {name}", world.keys[name].read_text().strip()) for name in PROVINCE.subsystems),
@@ -217,18 +239,24 @@ class Report:
         self._line(f"   To stop: Ctrl-C here, or kill {pid}. The folder {work} goes with it.")
 
     def _print(self, text: str) -> None:
-        if not self._brief:
-            self._console.print(Padding(Text(text), _INDENT, expand=False))
+        self._out(Padding(Text(text), _INDENT, expand=False))
 
     def _marked(self, good: bool, text: str) -> None:
-        if not self._brief:
-            grid = Table.grid(padding=(0, 1))
-            grid.add_row(_mark(not good), Text(text))
-            self._console.print(Padding(grid, _INDENT, expand=False))
+        grid = Table.grid(padding=(0, 1))
+        grid.add_row(_mark(not good), Text(text))
+        self._out(Padding(grid, _INDENT, expand=False))
 
     def _show(self, table: Table) -> None:
+        self._gap()
+        self._out(Padding(table, _INDENT, expand=False))
+        self._gap()
+
+    def _gap(self) -> None:
+        self._out(Text())
+
+    def _out(self, what: RenderableType) -> None:
         if not self._brief:
-            self._console.print(Padding(table, (1, 0, 1, 3), expand=False))
+            self._console.print(what)
 
     def _line(self, text: str) -> None:
         """A line that is for copying: never wrapped."""
@@ -248,10 +276,6 @@ def _table(*titles: str) -> Table:
 
 def _mark(problems: object) -> Text:
     return Text("✗", style="bold red") if problems else Text("✓", style="green")
-
-
-def _call(step: Step) -> tuple[Text, str, str, str]:
-    return _mark(step.problems), step.call.client.rpartition("/")[2], step.call.operation, step.what
 
 
 def _gist(step: Step) -> str:
@@ -275,8 +299,6 @@ def _reasons(step: Step) -> list[str]:
 
 
 def _curl(authority: Path, key: Path) -> str:
-    from console.demo.cast import GROUND
-
     headers = (
         f'"X-LienThong-Key: $(cat {key})"',
         f"'X-Road-Client: {ONEDOOR}'",

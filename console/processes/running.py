@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 import os
@@ -60,10 +61,13 @@ def run_process(
 
     # The event loop and the commit thread share one interpreter: a short switch interval keeps hand-overs short.
     sys.setswitchinterval(0.0005)
+    # Calls make few cycles and directories are large: collections are rare, and what was read at the start is left out.
+    gc.set_threshold(20_000, 50, 50)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(supervised())
 
 
 def announce(path: Path, facts: dict[str, Any]) -> None:
-    """Writes where a process listens; others wait for this file."""
+    """Writes where a process listens; others wait for this file. What was made until now stays: see `gc.freeze`."""
+    gc.freeze()
     replace_file(path, json.dumps({"pid": os.getpid(), **facts}).encode(), 0o644)

@@ -181,10 +181,16 @@ class Appender:
         finally:
             self._refuse_all()
 
-    def shut(self) -> None:
-        """After `drain`: end the thread, which finishes a commit that is under way, and close the file."""
-        self._thread.stop()
+    async def shut(self) -> bool:
+        """After `drain`: end the thread, which finishes a commit that is under way, and close the file.
+
+        Returns:
+            False if the disk does not answer: the file is still in use, and only the end of the process frees it.
+        """
+        if not await asyncio.to_thread(self._thread.stop, CLOSE_DEADLINE_S):
+            return False
         self._store.close()
+        return True
 
     # --- the commit, in the event loop but for step 4 ---
 

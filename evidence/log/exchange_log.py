@@ -219,8 +219,8 @@ class ExchangeLog:
             self._readers.shutdown()
             if self._reader is not None:
                 self._reader.close()
-            self._appender.shut()
-            self._lock.release()
+            if await self._appender.shut():
+                self._lock.release()
 
     def _refuse_call(self) -> NoReturn:
         refusal = self._appender.refusal

@@ -23,12 +23,8 @@ def load_tree(store: Store) -> Tree:
     """
     head = store.head()
     tiles = TileEdge(tuple(_partial_tiles(store, head.size)))
-    try:
-        frontier = Frontier(head.size, frontier_edge(lambda level, _index, _width: tiles.partial[level], head.size))
-    except (ProofInvalid, IndexError):
-        raise LogCorrupt(
-            "stored leaves or tiles of the log are missing: restore the file or declare a new one"
-        ) from None
+    edge = frontier_edge(lambda level, _index, _width: tiles.partial[level], head.size)
+    frontier = Frontier(head.size, edge)
     tree = Tree(frontier, frontier.root(), tiles)
     if tree.head() != head:
         raise LogCorrupt(f"the stored leaves do not give the stored root of size {head.size}: do not use this file")

@@ -46,10 +46,11 @@ class WriterThread:
         self.submit(job, done)
         return await future
 
-    def stop(self) -> None:
-        """End the thread after the jobs that were submitted, and wait for it."""
+    def stop(self, deadline_s: float) -> bool:
+        """End the thread after the jobs that were submitted; whether it has ended within the deadline."""
         self._jobs.put(None)
-        self._thread.join()
+        self._thread.join(deadline_s)
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
         while (item := self._jobs.get()) is not None:

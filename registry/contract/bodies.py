@@ -22,7 +22,7 @@ class Body:
         kind: ``json``, ``xml`` or ``opaque``.
     """
 
-    __slots__ = ("_accepts", "_depth", "_json", "_max_bytes", "_schema", "_xml", "kind", "media_type")
+    __slots__ = ("_depth", "_json", "_max_bytes", "_schema", "_xml", "kind", "media_type")
 
     def __init__(
         self, representation: Representation, schema: SchemaValidator | None, xml: XmlValidator | None, depth: int
@@ -31,7 +31,6 @@ class Body:
         self.kind = representation.kind
         self._json = representation.kind == "json"
         self._schema = schema
-        self._accepts = schema.accepts if schema is not None else None
         self._xml = xml
         self._max_bytes = representation.max_bytes
         self._depth = depth
@@ -50,15 +49,14 @@ class Body:
         except JsonMalformed as error:
             found.append(Violation("body", "", error.rule, str(error)))
             return None, body
-        accepts = self._accepts
-        if accepts is not None and not accepts(value):
-            self.explain(value, found)
+        self.judge(value, found)
         return value, encoded
 
-    def explain(self, value: Json, found: list[Violation]) -> None:
-        """Adds to `found` why `value` is not valid."""
-        if self._schema is not None:
-            found.extend(self._schema.explain(value, "body"))
+    def judge(self, value: Json, found: list[Violation]) -> None:
+        """Adds to `found` why a decoded `value` is not valid."""
+        schema = self._schema
+        if schema is not None and not schema.accepts(value):
+            found.extend(schema.explain(value, "body"))
 
 
 class AnswerBody(Body):
@@ -91,9 +89,7 @@ class AnswerBody(Body):
             found.append(Violation("body", "", error.rule, str(error)))
             return body
         shorter = self._cutter.cut(value, encoded)
-        accepts = self._accepts
-        if accepts is not None and not accepts(value):
-            self.explain(value, found)
+        self.judge(value, found)
         return body if shorter is None else shorter
 
 

@@ -170,6 +170,8 @@ class Translator:
             elif name != "$ref" and name not in {"description", "summary"} and not name.startswith("x-"):
                 message = "OpenAPI 3.0 ignores what stands beside $ref; use allOf"
                 self._faults.add(pointer.join(place.at, name), "reference-sibling", message)
+            else:
+                check_extension(name, pointer.join(place.at, name), frozenset(), self._faults)
 
     def _keyword(self, place: _Place, name: str) -> None:
         value, at = place.schema[name], pointer.join(place.at, name)

@@ -215,24 +215,24 @@ class _Schemas:
                 before, after = old.get(name), new.get(name)
                 if before == after:
                     continue
-                tighter = wider = True
-                if before is None or after is None:
-                    tighter, wider = before is None, after is None
-                elif isinstance(before, int | float) and isinstance(after, int | float):
-                    tighter = sign * after > sign * before
-                    wider = not tighter
+                # An absent bound is looser than every other.
+                tighter = before is None or (after is not None and sign * _number(after) > sign * _number(before))
+                wider = not tighter
                 place = pointer.join(at, name)
                 self._add(place, "bound-changed", f"{name} changed", tighter=tighter, wider=wider)
 
 
 def _resolved(schema: Json, root: Schema) -> Json:
-    for _ in range(64):
-        if not isinstance(schema, dict) or schema.keys() - {"$defs", keywords.MARK} != {"$ref"}:
-            return schema
+    # References never lead in a circle without going down: parsing refuses that.
+    while isinstance(schema, dict) and schema.keys() - {"$defs", keywords.MARK} == {"$ref"}:
         ref = schema["$ref"]
         target = pointer.from_fragment(ref[1:]) if isinstance(ref, str) else None
         schema = pointer.resolve(root, target or "")[1]
     return schema
+
+
+def _number(value: Json) -> float:
+    return value if isinstance(value, int | float) else 0.0
 
 
 def _rest(schema: Mapping[str, Json], root: Schema) -> Json:

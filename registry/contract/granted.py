@@ -248,9 +248,8 @@ class _Rewrite:
             if keyword == "$ref":
                 out["$ref"] = reference["$ref"]
             else:
-                listed = out[keyword]
-                if isinstance(listed, list):
-                    out[keyword] = [*listed[:place], reference, *listed[place + 1 :]]
+                listed = _listed(out, keyword)
+                out[keyword] = [*listed[:place], reference, *listed[place + 1 :]]
 
     def _properties(self, member: str, schema: dict[str, Json], out: dict[str, Json]) -> None:
         drop, own = self.plan.drop, _mapping(schema, "properties")
@@ -274,9 +273,7 @@ class _Rewrite:
             out["minProperties"] = max(0, int(least) - len(drop))
         forbidden = sorted(drop.intersection(own))
         if forbidden:
-            earlier = out.get("allOf")
-            excluded: list[Json] = [{"not": {"required": [name]}} for name in forbidden]
-            out["allOf"] = [*(earlier if isinstance(earlier, list) else []), *excluded]
+            out["allOf"] = [*_listed(out, "allOf"), {"properties": dict.fromkeys(forbidden, False)}]
 
     def _items(self, member: str, schema: dict[str, Json], out: dict[str, Json]) -> None:
         plan, prefix = self.plan, schema.get("prefixItems")
@@ -330,3 +327,8 @@ def _used_definitions(root: dict[str, Json], available: dict[str, Json]) -> dict
 def _mapping(schema: dict[str, Json], keyword: str) -> dict[str, Json]:
     value = schema.get(keyword)
     return value if isinstance(value, dict) else {}
+
+
+def _listed(schema: dict[str, Json], keyword: str) -> list[Json]:
+    value = schema.get(keyword)
+    return value if isinstance(value, list) else []

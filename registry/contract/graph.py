@@ -103,7 +103,7 @@ class _Builder:
         if isinstance(identifier, str):
             if "#" in identifier.rstrip("#"):
                 self.fault(node.at, "id", "an $id must not carry a fragment")
-            node.base = urljoin(node.base, identifier.rstrip("#"))
+            node.base = _joined(node.base, identifier.rstrip("#"))
             node.resource = node.at
             if self.resources.setdefault(node.base, node.at) != node.at:
                 self.fault(node.at, "id", "two schemas have the same $id")
@@ -207,7 +207,7 @@ class _Builder:
         if not isinstance(ref, str):
             self.fault(place, "shape", "$ref must be a string")
             return None
-        uri, fragment = urldefrag(urljoin(node.base, ref) if not ref.startswith("#") else node.base + ref)
+        uri, fragment = urldefrag(node.base + ref if ref.startswith("#") else _joined(node.base, ref))
         if uri == keywords.DIALECT and not fragment:
             return self._metaschema_node()
         # A reference that names no embedded resource is remote, wherever it points.
@@ -245,6 +245,14 @@ def build_graph(root: Schema, budget: Budget, *, formats: bool = True) -> tuple[
     if not builder.faults:
         builder.connect()
     return Graph(builder.nodes, builder.index, frozenset(builder.names)), builder.faults
+
+
+def _joined(base: str, reference: str) -> str:
+    try:
+        return urljoin(base, reference)
+    except ValueError:
+        # No address at all: the engine refuses it as an identifier, and as a reference it finds nothing.
+        return "invalid:"
 
 
 def _listed(schema: dict[str, Json], name: str) -> list[Json]:

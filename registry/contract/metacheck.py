@@ -28,10 +28,10 @@ def check_meta(document: dict[str, Json], *, legacy: bool) -> None:
     Raises:
         ContractRejected: It does not conform; places and rules, at most 20.
     """
+    # The library takes extensions of the Paths object for path items.
     paths = document.get("paths")
-    if isinstance(paths, dict):
-        # The library takes extensions of the Paths object for path items.
-        document = {**document, "paths": {key: item for key, item in paths.items() if not key.startswith("x-")}}
+    items = paths.items() if isinstance(paths, dict) else ()
+    document = {**document, "paths": {key: item for key, item in items if not key.startswith("x-")}}
     kind: Any = OpenAPIV30SpecValidator if legacy else OpenAPIV31SpecValidator
     try:
         errors = list(islice(kind(SchemaPath.from_dict(document)).iter_errors(), _MOST))

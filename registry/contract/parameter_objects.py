@@ -87,8 +87,6 @@ def read_headers(reader: Reader, value: Json, at: str) -> tuple[Parameter, ...]:
         place = pointer.join(at, name)
         target, target_at = reader.follow(item, place)
         members = reader.members(target, target_at, _HEADER_KNOWN, unsupported=_UNSUPPORTED)
-        if not members:
-            continue
         _check_header_name(reader, name, place)
         found.append(_typed(reader, members, target_at, name, "header", reader.answers))
     if len({header.name.lower() for header in found}) != len(found):

@@ -72,14 +72,20 @@ class SchemaValidator:
         self.accepts = engine.is_valid
 
     def is_valid(self, value: object) -> bool:
-        """Says whether `value` (JSON as Python objects) is valid; deeper than the budget's depth is not."""
-        return self._shallow(value) and self.accepts(value)
+        """Says whether `value` (JSON as Python objects) is valid; too deep or not JSON at all is not."""
+        try:
+            return self._shallow(value) and self.accepts(value)
+        except (ValueError, TypeError):
+            return False
 
     def validate(self, value: object) -> list[Violation]:
         """Returns what is wrong with `value`, at most :data:`MAX_VIOLATIONS` entries; empty when it is valid."""
-        if not self._shallow(value):
-            return [Violation("", "", "depth", f"nests deeper than {self._depth} levels")]
-        return self.explain(value)
+        try:
+            if not self._shallow(value):
+                return [Violation("", "", "depth", f"nests deeper than {self._depth} levels")]
+            return self.explain(value)
+        except (ValueError, TypeError):
+            return [Violation("", "", "json", "is not JSON")]
 
     def explain(self, value: object, where: str = "", base: str = "") -> list[Violation]:
         """Like :meth:`validate` for a value of bounded depth, with every pointer under `base`."""

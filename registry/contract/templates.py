@@ -35,9 +35,7 @@ def split_template(template: str) -> tuple[tuple[str | None, str], ...] | None:
 
 
 def ambiguous(one: tuple[tuple[str | None, str], ...], other: tuple[tuple[str | None, str], ...]) -> bool:
-    """Says whether a path can match both templates although neither is more specific everywhere."""
-    if len(one) != len(other):
-        return False
+    """Says whether a path can match both templates (of one length) although neither is more specific everywhere."""
     one_wins = other_wins = False
     for (left, _), (right, _) in zip(one, other, strict=True):
         if left is not None and right is not None:

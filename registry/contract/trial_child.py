@@ -90,5 +90,5 @@ def main(arguments: Sequence[str], source: BinaryIO, sink: BinaryIO) -> None:
     sink.flush()
 
 
-if __name__ == "__main__":
+if __name__ == "__main__":  # pragma: no cover - this is the child
     main(sys.argv[1:], sys.stdin.buffer, sys.stdout.buffer)

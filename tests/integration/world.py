@@ -1,7 +1,7 @@
 """A reusable test world: a real broker, a real registry and real gateways, brought up by the console's own commands.
 
     with World(tmp_path) as world:                      # instance, broker and registry run
-        world.add_member("H37")                         # keys, certificate, approval, node n1, sealing keys, credentials
+        world.add_member("H37")                         # keys, certificate, approval, node n1, credentials
         world.add_member("G01")
         client = world.add_client("H37", "onedoor")     # subsystem + client system with an API key
         world.publish("G01", "desk/notes", contract=Path(...), kind="http", settings={"base_url": ...})
@@ -19,6 +19,7 @@
         world.stop_gateway("G01"); world.kill_gateway("G01"); world.start_gateway("G01")
         world.stop_broker(); world.start_broker(); world.stop_registry(); world.start_registry()
         wait_until(lambda: world.metric(...) == 1)      # poll with a deadline; raises with `what`
+        await eventually(lambda: ...)                   # the same without blocking the event loop (nats needs it)
 
 `standard_world(folder)` is a context manager with H37 (client) and G01 (provider of `desk/notes`, kind `http`, in
 front of the recording `Backend` in `world.backend`) that run already.
@@ -47,6 +48,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -54,7 +56,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import click.testing
 import msgspec
@@ -139,6 +141,18 @@ def wait_until(condition: Callable[[], Any], what: str = "the condition", deadli
         if time.monotonic() > end_s:
             raise AssertionError(f"{what} did not come about within {deadline_s:g} s")
         time.sleep(0.02)
+
+
+async def eventually(condition: Callable[[], Any], what: str = "the condition", deadline_s: float = 15.0) -> Any:
+    """`wait_until` for tests with connections of their own: the event loop goes on between the looks."""
+    end_s = time.monotonic() + deadline_s
+    while True:
+        found = condition()
+        if found:
+            return found
+        if time.monotonic() > end_s:
+            raise AssertionError(f"{what} did not come about within {deadline_s:g} s")
+        await asyncio.sleep(0.01)
 
 
 @dataclass
@@ -329,7 +343,9 @@ class World:
     Attributes:
         folder: Everything lies below it.
         instance: Name of the instance.
-        sync_always: Kept for readers: the broker syncs each write, as in production.
+        members: By code.
+        clients: Client systems by `<member>/<name>`.
+        backend: The recording backend behind kind `http`.
     """
 
     folder: Path
@@ -345,7 +361,7 @@ class World:
         self.registry: subprocess.Popen[bytes] | None = None
         self._commands = ThreadPoolExecutor(1, "console")
 
-    def __enter__(self) -> World:
+    def __enter__(self) -> Self:
         try:
             self._begin()
         except BaseException:
@@ -452,7 +468,9 @@ class World:
         if isinstance(contract, str):
             path = self.folder / f"{stem}.yaml"
             path.write_text(contract, encoding="utf-8")
-        told: Mapping[str, Any] = {"base_url": self.backend.url} if settings is None and kind == "http" else settings or {}
+        told: Mapping[str, Any] = (
+            {"base_url": self.backend.url} if settings is None and kind == "http" else settings or {}
+        )
         toml = self.folder / f"{stem}.toml"
         toml.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in told.items()), encoding="utf-8")
         self.command("service", "publish", service, "--home", str(home), "--contract", str(path), "--kind", kind,
@@ -476,7 +494,7 @@ class World:
                 stderr=output,
                 cwd=Path(__file__).parents[2],
                 start_new_session=True,
-                preexec_fn=_become_child,
+                preexec_fn=_become_child,  # noqa: PLW1509  (it only asks the kernel)
             )
 
     def start_broker(self) -> None:
@@ -618,7 +636,7 @@ class World:
         if url is None:
             return Answer(0, {}, b"")
         try:
-            with urllib.request.urlopen(url + path, timeout=10) as got:  # noqa: S310
+            with urllib.request.urlopen(url + path, timeout=10) as got:
                 return Answer(got.status, dict(got.headers.items()), got.read())
         except urllib.error.HTTPError as error:
             with error:
@@ -632,7 +650,7 @@ class World:
         found = (_METRIC.fullmatch(line) for line in text.splitlines() if not line.startswith("#"))
         return {match[1]: float(match[2]) for match in found if match is not None}
 
-    def metric(self, code: str, name: str, **labels: str) -> float:
+    def metric(self, code: str, name: str, /, **labels: str) -> float:
         """Sum of the samples of a metric that have these labels; 0.0 when there are none."""
         wanted = [f'{key}="{value}"' for key, value in labels.items()]
         return sum(
@@ -671,7 +689,7 @@ class World:
         await connection.connect(
             servers=[f"tls://127.0.0.1:{self.broker_port}"],
             tls=context,
-            user_jwt_cb=lambda: jwt.encode(),
+            user_jwt_cb=jwt.encode,
             signature_cb=lambda nonce: base64.b64encode(signer.sign(nonce.encode())),
             error_cb=quiet,
             allow_reconnect=False,

@@ -107,7 +107,8 @@ def identity_headers(request: AdapterRequest) -> list[tuple[str, str]]:
 def answer_headers(headers: Iterable[tuple[str, str]]) -> Headers:
     """Headers of the backend's answer that may pass. One whose value is not text is dropped."""
     kept = _passing(tuple(headers), _ANSWER_DROPPED, _ANSWER_DROPPED_BEGINNINGS)
-    return tuple(pair for pair in kept if _is_text(pair[1]))
+    # the HTTP client's names are a kind of str of its own, which codecs do not take
+    return tuple((str(name), value) for name, value in kept if _is_text(value))
 
 
 def _passing(headers: Headers, dropped: frozenset[str], beginnings: tuple[str, ...]) -> list[tuple[str, str]]:

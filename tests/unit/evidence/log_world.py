@@ -1,5 +1,6 @@
 """A small world for log tests: one clock, countable tokens, two members' nodes and a store that fails on command."""
 
+import asyncio
 import itertools
 import os
 import sqlite3
@@ -54,6 +55,7 @@ class Heard:
     def __init__(self):
         self.batches = []
         self.failures = 0
+        self.failure = asyncio.Event()
 
     def committed(self, leaves, seconds):
         assert seconds >= 0
@@ -61,6 +63,7 @@ class Heard:
 
     def failed(self):
         self.failures += 1
+        self.failure.set()
 
 
 class Faults:
@@ -69,6 +72,7 @@ class Faults:
     def __init__(self):
         self._armed = {}
         self.seen = []
+        self.gates = {}
 
     def arm(self, step, how="fails", times=1, error=None):
         """`how`: "fails" (not done), "reported" (done, but reported as failed) or "killed"."""
@@ -79,6 +83,8 @@ class Faults:
 
     def run(self, step, call):
         self.seen.append(step)
+        if step in self.gates:
+            self.gates[step].wait(60)
         how, times, error = self._armed.get(step, ("", 0, None))
         if not times:
             return call()

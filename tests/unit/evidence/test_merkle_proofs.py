@@ -173,7 +173,10 @@ def test_a_frontier_grows_like_the_reference(batches):
         assert extension.frontier.size == size
         assert len(extension.paths) == len(added)
         for at, path in enumerate(extension.paths, size - len(added)):
-            assert split_path(path) == naive_path(at, LEAVES[:size])
+            verify_inclusion(LEAVES[at], at, size, path, root)
+        for at in (0, -1):
+            index = size - len(added) if at == 0 else size - 1
+            assert split_path(extension.paths[at]) == naive_path(index, LEAVES[:size])
         tile_roots += extension.tile_roots
         frontier = extension.frontier
     assert tile_roots == [(0, tile, naive_root(LEAVES[256 * tile : 256 * tile + 256])) for tile in range(size // 256)]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -20,7 +21,9 @@ from registry.contract import (
     RequestInvalid,
     compile_contract,
 )
+from registry.contract.budget import DEFAULT
 from registry.contract.mediatype import parse_media_type
+from registry.contract.xmlbody import xsd_refusal
 
 XSD = """<xs:schema xmlns:xs="http://www.w3.org/2001/XMLSchema" targetNamespace="urn:x" elementFormDefault="qualified">
 <xs:element name="person"><xs:complexType><xs:sequence>
@@ -52,7 +55,11 @@ CONTRACT = parsed(
             "post": operation(
                 operationId="file",
                 requestBody={
-                    "content": {"application/pdf": {"x-lienthong-max-bytes": 4}, "image/*": {}, "multipart/form-data": {}}
+                    "content": {
+                        "application/pdf": {"x-lienthong-max-bytes": 4},
+                        "image/*": {},
+                        "multipart/form-data": {},
+                    }
                 },
             )
         },
@@ -72,6 +79,12 @@ CONTRACT = parsed(
             )
         },
         "/default": {"get": operation(operationId="default", responses={"default": {"description": ""}})},
+        "/opaque": {
+            "get": operation(
+                operationId="opaque",
+                responses={"200": {"description": "", "content": {"*/*": {}, "text/xml": {"x-lienthong-xsd": XSD}}}},
+            )
+        },
         "/closed": {"get": answering(False, operationId="closed")},
     }
 )
@@ -91,7 +104,13 @@ def rules(path: str, content_type: str, body: bytes) -> set[tuple[str, str]]:
 
 @pytest.mark.parametrize(
     "content_type",
-    [JSON, "APPLICATION/JSON", "application/json; charset=utf-8", 'application/json;charset="UTF-8" ; ', "application/json;"],
+    [
+        JSON,
+        "APPLICATION/JSON",
+        "application/json; charset=utf-8",
+        'application/json;charset="UTF-8" ; ',
+        "application/json;",
+    ],
 )
 def test_a_json_body_is_decoded_and_validated(content_type: str) -> None:
     for _ in range(2):
@@ -108,6 +127,7 @@ def test_a_json_body_is_decoded_and_validated(content_type: str) -> None:
         "application/json; version=2",
         "application/json; charset=utf-8; charset=utf-8",
         "application/json charset=utf-8",
+        "application/json; charset",
         "application",
         "a/b/c",
         "application/jsoné",
@@ -215,6 +235,14 @@ def test_xml_violations_never_repeat_the_value() -> None:
     assert "secret" not in repr(caught.value.violations) + str(caught.value)
 
 
+def test_repetitions_in_a_row_are_no_reason_to_refuse() -> None:
+    pattern = r"([0-9]{10})(-[0-9]{3})?(\\p{L}|[a-z{}]){1,50}|[\\)(]{2,}a{3}{2})"
+    for text, fine in ((pattern.removesuffix(")"), True), ("([a-z]{1,40}){1,40}", False)):
+        restriction = f'<xs:restriction base="xs:string"><xs:pattern value="{text}"/></xs:restriction>'
+        refusal = xsd_refusal(xs(f'<xs:simpleType name="t">{restriction}</xs:simpleType>'), DEFAULT)
+        assert (refusal is None or refusal[0] == "xsd") is fine
+
+
 def xs(inner: str) -> str:
     return f'<xs:schema xmlns:xs="http://www.w3.org/2001/XMLSchema">{inner}</xs:schema>'
 
@@ -319,6 +347,20 @@ def test_answer_headers_are_validated_when_given() -> None:
         with pytest.raises(AnswerInvalid) as caught:
             check(200, JSON, b'{"name":"An"}', headers=headers)
         assert caught.value.violations[0].where == "header"
+
+
+def test_the_cache_of_answer_types_is_bounded() -> None:
+    for i in range(100):
+        assert check(200, f"x/y{i}", b"1", "opaque").declared
+
+
+def test_a_schema_or_xsd_that_an_engine_refuses_makes_no_compiled_contract() -> None:
+    for name, broken in (("json", {"schema": {"type": 3}}), ("xml", {"xsd": "<a/>"})):
+        wrong = CONTRACT.operations[name]
+        wrong = replace(wrong, request=tuple(replace(one, **broken) for one in wrong.request))
+        with pytest.raises(ContractRejected) as caught:
+            compile_contract(replace(CONTRACT, operations={name: wrong}))
+        assert caught.value.errors[0].pointer == wrong.request[0].pointer
 
 
 def test_a_schema_that_nothing_fits_is_enforced() -> None:

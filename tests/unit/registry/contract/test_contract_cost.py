@@ -23,7 +23,9 @@ BOMBS: dict[str, Any] = {
         "$ref": "#/$defs/s0",
         "$defs": {
             **{
-                f"s{i}": {"properties": {"a": {"allOf": [{"$ref": f"#/$defs/s{i + 1}"}, {"$ref": f"#/$defs/s{i + 1}"}]}}}
+                f"s{i}": {
+                    "properties": {"a": {"allOf": [{"$ref": f"#/$defs/s{i + 1}"}, {"$ref": f"#/$defs/s{i + 1}"}]}}
+                }
                 for i in range(30)
             },
             "s30": True,

@@ -62,7 +62,11 @@ def test_openapi_30_schemas_mean_what_they_say(schema: Any, body: bytes, valid: 
         ({"contentEncoding": "base64"}, b'"*"', False),
         ({"const": {"a": 1}}, b'{"a":1}', True),
         ({"prefixItems": [{"type": "string"}], "items": False}, b'["a",1]', False),
-        ({"$schema": "https://json-schema.org/draft/2020-12/schema", "unevaluatedProperties": False}, b'{"a":1}', False),
+        (
+            {"$schema": "https://json-schema.org/draft/2020-12/schema", "unevaluatedProperties": False},
+            b'{"a":1}',
+            False,
+        ),
         ({"$defs": {"x": {"type": "string"}}, "properties": {"a": True}}, b'{"a":1}', True),
         (False, b"1", False),
         (True, b"1", True),
@@ -73,8 +77,8 @@ def test_openapi_31_schemas_mean_what_they_say(schema: Any, body: bytes, valid: 
 
 
 def test_references_work_with_every_character_that_names_can_have() -> None:
-    schemas = {"A": {"properties": {"a b/c~{é}%\"": {"type": "string"}}}}
-    schema = {"properties": {"x": {"$ref": '#/components/schemas/A/properties/a%20b~1c~0%7B%C3%A9%7D%25%22'}}}
+    schemas = {"A": {"properties": {'a b/c~{é}%"': {"type": "string"}}}}
+    schema = {"properties": {"x": {"$ref": "#/components/schemas/A/properties/a%20b~1c~0%7B%C3%A9%7D%25%22"}}}
     assert answers(schema, b'{"x":"a"}', schemas, "3.1.0")
     assert not answers(schema, b'{"x":1}', schemas, "3.1.0")
 
@@ -116,7 +120,14 @@ def test_a_write_only_property_never_comes_back(version: str) -> None:
     assert answers(READ_ONLY, b'{"id":"1","name":"a","other":"o"}', PARTS, version)
 
 
+def test_a_read_only_property_need_not_be_required_at_all() -> None:
+    schema = {"type": "object", "properties": {"id": {"type": "string", "readOnly": True}}}
+    assert asks(schema, b'{"id":"1"}')
+
+
 def test_one_component_can_serve_both_directions_recursively() -> None:
-    schemas = {"A": {"type": "object", "properties": {"n": {"$ref": "#/components/schemas/A"}, "v": {"type": "integer"}}}}
+    schemas = {
+        "A": {"type": "object", "properties": {"n": {"$ref": "#/components/schemas/A"}, "v": {"type": "integer"}}}
+    }
     assert asks({"$ref": "#/components/schemas/A"}, b'{"n":{"n":{"v":1}}}', schemas)
     assert not asks({"$ref": "#/components/schemas/A"}, b'{"n":{"n":{"v":"1"}}}', schemas)

@@ -53,8 +53,12 @@ def cut(compiled: CompiledContract, value: Any, **members: Any) -> Any:
     return json.loads(result)
 
 
+A, B = "#/components/schemas/A", "#/components/schemas/B"
+PARTS = {"A": {"properties": {"a": marked("a")}}, "B": {"required": ["b"]}}
+
+
 def cut_by(schema: Any, value: Any, granted: frozenset[str] = NOTHING) -> Any:
-    return cut(compile_contract(answer_contract(schema), granted), value)
+    return cut(compile_contract(answer_contract(schema, PARTS), granted), value)
 
 
 def whole() -> dict[str, Any]:
@@ -161,7 +165,12 @@ def test_a_cut_answer_has_a_largest_size() -> None:
 def test_other_representations_are_withheld_with_the_fields() -> None:
     answer = {
         "description": "",
-        "content": {JSON: {"schema": {"properties": {"a": marked("a")}}}, "text/csv": {}, "application/hal+json": {}},
+        "content": {
+            JSON: {"schema": {"properties": {"a": marked("a")}}},
+            "text/csv": {},
+            "application/hal+json": {},
+            "application/problem+json": {"schema": {"properties": {"b": {}}}},
+        },
     }
     contract = parsed({"/things": {"get": operation(responses={"200": answer, "404": {
         "description": "", "content": {"text/plain": {}}}})}})  # fmt: skip
@@ -172,6 +181,7 @@ def test_other_representations_are_withheld_with_the_fields() -> None:
             with pytest.raises(AnswerUndeclared):
                 call("read", status, content_type, b"a")
     assert nothing.cut_answer("read", 200, "application/hal+json", b'{"x":{"a":1},"b":2}') == b'{"x":{},"b":2}'
+    assert nothing.cut_answer("read", 200, "application/problem+json", b'{"a":1,"b":2}') == b'{"b":2}'
     assert nothing.cut_answer("read", 200, JSON, b"", head=True) == b""
 
 
@@ -197,30 +207,60 @@ def test_derivation_changes_nothing_but_answers_with_marks() -> None:
     ("schema", "value", "result"),
     [
         ({"oneOf": [{"properties": {"a": marked("a")}}, {"type": "null"}]}, {"a": 1, "b": 2}, {"b": 2}),
-        ({"oneOf": [{"properties": {"a": marked("a")}}, {"type": "null"}]}, None, None),
+        ({"oneOf": [{"type": "object", "properties": {"a": marked("a")}}, {"type": "null"}]}, None, None),
         (
-            {"properties": {"a": marked("a"), "b": {}}, "minProperties": 2, "dependentRequired": {"a": ["b"], "b": ["a"]}},
+            {
+                "properties": {"a": marked("a"), "b": {}},
+                "minProperties": 2,
+                "dependentRequired": {"a": ["b"], "b": ["a"]},
+            },
             {"a": 1, "b": 2},
             {"b": 2},
         ),
         ({"prefixItems": [{"properties": {"a": marked("a")}}], "items": True}, [{"a": 1}, 2], [{}, 2]),
         (
-            {"prefixItems": [True, {"properties": {"a": marked("a"), "c": {}}}], "items": {"properties": {"b": marked("b")}}},
+            {
+                "prefixItems": [True, {"properties": {"a": marked("a"), "c": {}}}],
+                "items": {"properties": {"b": marked("b")}},
+            },
             [0, {"a": 1}, {"b": 2, "c": 1}],
             [0, {}, {"c": 1}],
         ),
         ({"items": {"properties": {"a": marked("a")}}, "uniqueItems": True}, [{"a": 1}, {"a": 2}], [{}, {}]),
         (
-            {"allOf": [{"properties": {"a": marked("a")}}, {"properties": {"a": {"type": "integer"}}, "required": ["a"]}]},
+            {
+                "allOf": [
+                    {"properties": {"a": marked("a")}},
+                    {"properties": {"a": {"type": "integer"}}, "required": ["a"]},
+                ]
+            },
             {"a": 1},
             {},
         ),
         ({"properties": {"a": marked("a")}, "additionalProperties": False}, {"a": 1}, {}),
-        ({"properties": {"a": marked("a")}, "additionalProperties": {"type": "string"}}, {"a": 1, "b": "c"}, {"b": "c"}),
+        (
+            {"properties": {"a": marked("a")}, "additionalProperties": {"type": "string"}},
+            {"a": 1, "b": "c"},
+            {"b": "c"},
+        ),
         ({"properties": {"a": marked("a"), "b": {}}, "unevaluatedProperties": False}, {"a": 1, "b": 1}, {"b": 1}),
-        ({"properties": {"a": marked("a"), "k": {}}, "if": {"required": ["k"]}, "then": {"type": "object"}}, {"a": 1}, {}),
-        ({"properties": {"a": marked("a")}, "anyOf": [{"required": ["b"]}, {"required": ["c"]}]}, {"a": 1, "c": 1}, {"c": 1}),
+        (
+            {"properties": {"a": marked("a"), "k": {}}, "if": {"required": ["k"]}, "then": {"type": "object"}},
+            {"a": 1},
+            {},
+        ),
+        (
+            {"properties": {"a": marked("a")}, "anyOf": [{"required": ["b"]}, {"required": ["c"]}]},
+            {"a": 1, "c": 1},
+            {"c": 1},
+        ),
         ({"properties": {"a": marked("a", properties={"b": marked("b")})}}, {"a": {"b": 1}}, {}),
+        (
+            {"$defs": {}, "allOf": [{"$ref": A}, {"$ref": A}, {"not": {"anyOf": [{"$ref": B}, {"$ref": B}]}}]},
+            {"a": 1},
+            {},
+        ),
+        ({"properties": {"a": marked("a"), "b": {}}}, {'x"a': 1, "b": 2}, {'x"a': 1, "b": 2}),
         ({"properties": {"x": {"properties": {"a": marked("a")}}}, "required": ["x"]}, {"x": {"a": 1}}, {"x": {}}),
         (
             {"properties": {"x": {"properties": {"a": marked("a")}}}, "anyOf": [{"required": ["x"]}, {"type": "null"}]},
@@ -280,6 +320,13 @@ def test_what_cannot_be_derived_with_certainty_is_refused_with_its_place(schema:
     assert derive_granted(contract, frozenset({"a"})) == contract
 
 
+def test_a_mark_beside_a_reference_works_in_both_versions() -> None:
+    for version in ("3.0.3", "3.1.0"):
+        schema = {"type": "object", "properties": {"a": {"$ref": B, "x-lienthong-field": "a"}}}
+        contract = answer_contract(schema, {"B": {"type": "string"}}, version=version)
+        assert cut(compile_contract(contract, NOTHING), {"a": "x"}) == {}
+
+
 def test_places_in_components_are_named() -> None:
     contract = answer_contract({"$ref": "#/components/schemas/A"}, {"A": {"not": INNER}})
     with pytest.raises(FieldGrantUnderivable) as caught:
@@ -301,13 +348,15 @@ leaf: st.SearchStrategy[Any] = st.sampled_from([{}, {"type": "integer"}, True])
 
 def objects(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     one = st.tuples(inner, st.sampled_from([None, None, "f", "g"])).map(
-        lambda pair: {**(pair[0] if isinstance(pair[0], dict) else {}), "x-lienthong-field": pair[1]}
-        if pair[1]
-        else pair[0]
+        lambda pair: (
+            {**(pair[0] if isinstance(pair[0], dict) else {}), "x-lienthong-field": pair[1]} if pair[1] else pair[0]
+        )
     )
     properties = st.dictionaries(names, one, max_size=3)
     return st.one_of(
-        st.fixed_dictionaries({"properties": properties}, optional={"required": st.lists(names, max_size=2, unique=True)}),
+        st.fixed_dictionaries(
+            {"properties": properties}, optional={"required": st.lists(names, max_size=2, unique=True)}
+        ),
         st.fixed_dictionaries({"items": inner}),
         st.fixed_dictionaries({"allOf": st.lists(inner, min_size=1, max_size=2)}),
         st.fixed_dictionaries({"anyOf": st.tuples(inner, st.just({"type": "null"})).map(list)}),
@@ -344,7 +393,11 @@ def leaks(value: Any, schema: Any, granted: frozenset[str]) -> bool:
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
-@given(answer_schemas, st.lists(bodies, min_size=1, max_size=6), st.sampled_from([NOTHING, frozenset("f"), frozenset("fg")]))
+@given(
+    answer_schemas,
+    st.lists(bodies, min_size=1, max_size=6),
+    st.sampled_from([NOTHING, frozenset("f"), frozenset("fg")]),
+)
 def test_a_withheld_name_never_stands_at_a_marked_place(schema: Any, sent: list[Any], granted: frozenset[str]) -> None:
     document = {
         "openapi": "3.1.0",

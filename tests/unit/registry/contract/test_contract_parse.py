@@ -55,7 +55,12 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
     ("trace", document({"/a": {"trace": operation()}}), "/paths/~1a/trace", "unsupported"),
     ("head", document({"/a": {"head": operation()}}), "/paths/~1a/head", "unsupported"),
     ("no operationId", document({"/things": {"get": {"responses": {}}}}), P + "/operationId", "operation-id"),
-    ("odd operationId", document({"/things": {"get": operation(operationId="a b")}}), P + "/operationId", "operation-id"),
+    (
+        "odd operationId",
+        document({"/things": {"get": operation(operationId="a b")}}),
+        P + "/operationId",
+        "operation-id",
+    ),
     (
         "operationId twice",
         document({"/things": {"get": operation(), "put": operation()}}),
@@ -63,36 +68,135 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
         "operation-id",
     ),
     ("callbacks", document({"/things": {"get": operation(callbacks={})}}), P + "/callbacks", "unsupported"),
-    ("unknown extension of ours", document({"/things": {"get": operation(**{"x-lienthong-cache": 1})}}),
-     P + "/x-lienthong-cache", "unknown-extension"),
+    (
+        "unknown extension of ours",
+        document({"/things": {"get": operation(**{"x-lienthong-cache": 1})}}),
+        P + "/x-lienthong-cache",
+        "unknown-extension",
+    ),
     ("no responses", document({"/things": {"get": {"operationId": "a"}}}), P + "/responses", "shape"),
     ("odd status", document({"/things": {"get": operation(responses={"20": {}})}}), P + "/responses/20", "status"),
     ("1xx", document({"/things": {"get": operation(responses={"100": {}})}}), P + "/responses/100", "status"),
-    ("links", document({"/things": {"get": operation(responses={"200": {"description": "", "links": {}}})}}),
-     RESPONSE + "/links", "unsupported"),
+    (
+        "links",
+        document({"/things": {"get": operation(responses={"200": {"description": "", "links": {}}})}}),
+        RESPONSE + "/links",
+        "unsupported",
+    ),
     ("body of a GET", document({"/things": {"get": asking({})}}), P + "/requestBody", "unsupported"),
-    ("body without content", document({"/things": {"post": operation(requestBody={"description": "x"})}}),
-     "/paths/~1things/post/requestBody/content", "shape"),
+    (
+        "body without content",
+        document({"/things": {"post": operation(requestBody={"description": "x"})}}),
+        "/paths/~1things/post/requestBody/content",
+        "shape",
+    ),
     ("content that is no object", with_content([]), CONTENT, "shape"),
     ("malformed media type", with_content({"json": {}}), CONTENT + "/json", "media-type"),
-    ("media type parameters", with_content({"application/json; v=2": {}}), CONTENT + "/application~1json; v=2", "media-type"),
+    (
+        "media type parameters",
+        with_content({"application/json; v=2": {}}),
+        CONTENT + "/application~1json; v=2",
+        "media-type",
+    ),
     ("odd range", with_content({"*/json": {}}), CONTENT + "/*~1json", "media-type"),
     ("media type twice", with_content({JSON: {}, "Application/JSON": {}}), CONTENT + "/Application~1JSON", "duplicate"),
-    ("encoding", with_content({"multipart/form-data": {"encoding": {}}}),
-     CONTENT + "/multipart~1form-data/encoding", "unsupported"),
-    ("form with a schema", with_content({"multipart/form-data": {"schema": {"type": "object"}}}),
-     CONTENT + "/multipart~1form-data/schema", "media-type-schema"),
+    (
+        "encoding",
+        with_content({"multipart/form-data": {"encoding": {}}}),
+        CONTENT + "/multipart~1form-data/encoding",
+        "unsupported",
+    ),
+    (
+        "form with a schema",
+        with_content({"multipart/form-data": {"schema": {"type": "object"}}}),
+        CONTENT + "/multipart~1form-data/schema",
+        "media-type-schema",
+    ),
+    (
+        "schema for any file",
+        with_content({"text/csv": {"schema": True}}),
+        CONTENT + "/text~1csv/schema",
+        "media-type-schema",
+    ),
     ("XML without XSD", with_content({"application/xml": {}}), CONTENT + "/application~1xml", "media-type-schema"),
-    ("XML by JSON schema", with_content({"text/xml": {"schema": {}}}), CONTENT + "/text~1xml/schema", "media-type-schema"),
-    ("XSD for JSON", with_content({JSON: {"x-lienthong-xsd": "<a/>"}}),
-     CONTENT + "/application~1json/x-lienthong-xsd", "unsupported"),
-    ("odd size", with_content({"text/csv": {"x-lienthong-max-bytes": 0}}),
-     CONTENT + "/text~1csv/x-lienthong-max-bytes", "shape"),
-    ("odd root name", with_content({"text/xml": {"x-lienthong-xsd": "<a/>", "x-lienthong-xsd-root": "a b"}}),
-     CONTENT + "/text~1xml/x-lienthong-xsd-root", "shape"),
-    ("headers that are no object", document({"/things": {"get": operation(responses={"200": {"headers": []}})}}),
-     RESPONSE + "/headers", "shape"),
-    ("parameters that are no list", document({"/things": {"get": operation(parameters={})}}), P + "/parameters", "shape"),
+    (
+        "XML by JSON schema",
+        with_content({"text/xml": {"schema": {}}}),
+        CONTENT + "/text~1xml/schema",
+        "media-type-schema",
+    ),
+    (
+        "XSD for JSON",
+        with_content({JSON: {"x-lienthong-xsd": "<a/>"}}),
+        CONTENT + "/application~1json/x-lienthong-xsd",
+        "unsupported",
+    ),
+    (
+        "odd size",
+        with_content({"text/csv": {"x-lienthong-max-bytes": 0}}),
+        CONTENT + "/text~1csv/x-lienthong-max-bytes",
+        "shape",
+    ),
+    (
+        "odd root name",
+        with_content({"text/xml": {"x-lienthong-xsd": "<a/>", "x-lienthong-xsd-root": "a b"}}),
+        CONTENT + "/text~1xml/x-lienthong-xsd-root",
+        "shape",
+    ),
+    (
+        "headers that are no object",
+        document({"/things": {"get": operation(responses={"200": {"headers": []}})}}),
+        RESPONSE + "/headers",
+        "shape",
+    ),
+    (
+        "parameters that are no list",
+        document({"/things": {"get": operation(parameters={})}}),
+        P + "/parameters",
+        "shape",
+    ),
+    (
+        "header without a schema",
+        document({"/things": {"get": operation(responses={"200": {"headers": {"X-A": {}}}})}}),
+        RESPONSE + "/headers/X-A",
+        "parameter-untyped",
+    ),
+    (
+        "headers that differ in case",
+        document(
+            {
+                "/things": {
+                    "get": operation(
+                        responses={
+                            "200": {
+                                "headers": {
+                                    "X-A": {"schema": {"type": "string"}},
+                                    "x-a": {"schema": {"type": "string"}},
+                                }
+                            }
+                        }
+                    )
+                }
+            }
+        ),
+        RESPONSE + "/headers",
+        "duplicate",
+    ),
+    (
+        "parameter schema that is itself",
+        document(
+            {
+                "/things": {
+                    "get": operation(
+                        parameters=[{"name": "q", "in": "query", "schema": {"$ref": "#/components/schemas/A"}}]
+                    )
+                }
+            },
+            {"A": {"$ref": "#/components/schemas/A"}},
+        ),
+        PARAMETER + "/schema",
+        "parameter-untyped",
+    ),
     ("cookie", with_parameter(**{"in": "cookie"}), PARAMETER + "/in", "unsupported"),
     ("nowhere", with_parameter(**{"in": "body"}), PARAMETER + "/in", "unsupported"),
     ("parameter by content", with_parameter(content={}), PARAMETER + "/content", "unsupported"),
@@ -100,51 +204,131 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
     ("pipeDelimited", with_parameter(style="pipeDelimited"), PARAMETER + "/style", "unsupported"),
     ("allowReserved", with_parameter(allowReserved=True), PARAMETER + "/allowReserved", "unsupported"),
     ("allowEmptyValue", with_parameter(allowEmptyValue=True), PARAMETER + "/allowEmptyValue", "unsupported"),
-    ("no schema", document({"/things": {"get": operation(parameters=[{"name": "q", "in": "query"}])}}),
-     PARAMETER, "parameter-untyped"),
+    (
+        "no schema",
+        document({"/things": {"get": operation(parameters=[{"name": "q", "in": "query"}])}}),
+        PARAMETER,
+        "parameter-untyped",
+    ),
     ("object parameter", with_parameter(schema={"type": "object"}), PARAMETER + "/schema", "parameter-untyped"),
-    ("nullable parameter", with_parameter(schema={"type": ["string", "null"]}), PARAMETER + "/schema", "parameter-untyped"),
+    (
+        "nullable parameter",
+        with_parameter(schema={"type": ["string", "null"]}),
+        PARAMETER + "/schema",
+        "parameter-untyped",
+    ),
     ("array of what", with_parameter(schema={"type": "array"}), PARAMETER + "/schema", "parameter-untyped"),
-    ("array of arrays", with_parameter(schema={"type": "array", "items": {"type": "array"}}),
-     PARAMETER + "/schema", "parameter-untyped"),
+    (
+        "array of arrays",
+        with_parameter(schema={"type": "array", "items": {"type": "array"}}),
+        PARAMETER + "/schema",
+        "parameter-untyped",
+    ),
     ("any parameter", with_parameter(schema=True), PARAMETER + "/schema", "parameter-untyped"),
-    ("slash in a query", with_parameter(**{"x-lienthong-allow-slash": True}),
-     PARAMETER + "/x-lienthong-allow-slash", "unsupported"),
+    (
+        "slash in a query",
+        with_parameter(**{"x-lienthong-allow-slash": True}),
+        PARAMETER + "/x-lienthong-allow-slash",
+        "unsupported",
+    ),
     ("required that is no flag", with_parameter(required="yes"), PARAMETER + "/required", "shape"),
     ("name that is no text", with_parameter(name=1), PARAMETER + "/name", "shape"),
-    ("Authorization", with_parameter(**{"in": "header", "name": "Authorization"}), PARAMETER + "/name", "header-reserved"),
+    (
+        "Authorization",
+        with_parameter(**{"in": "header", "name": "Authorization"}),
+        PARAMETER + "/name",
+        "header-reserved",
+    ),
     ("X-Road header", with_parameter(**{"in": "header", "name": "X-Road-Id"}), PARAMETER + "/name", "header-reserved"),
     ("odd header name", with_parameter(**{"in": "header", "name": "a b"}), PARAMETER + "/name", "shape"),
     ("undeclared path parameter", document({"/{id}": {"get": operation()}}), "/paths/~1{id}/get", "path-parameters"),
-    ("optional path parameter", document({"/{id}": {"get": operation(parameters=[{**ID, "required": False}])}}),
-     "/paths/~1{id}/get/parameters/0/required", "shape"),
-    ("parameter twice", document({"/things": {"get": operation(parameters=[
-        {"name": "q", "in": "query", "schema": {"type": "string"}}] * 2)}}), P, "parameter-duplicate"),
-    ("same name in two places", document({"/{id}": {"get": operation(parameters=[ID, {**ID, "in": "query"}])}}),
-     "/paths/~1{id}/get", "parameter-duplicate"),
-    ("path's parameter twice", document({"/{id}": {"parameters": [ID, ID], "get": operation()}}),
-     "/paths/~1{id}/get", "parameter-duplicate"),
-    ("ambiguous templates", document({
-        "/{a}/b": {"get": operation(parameters=[{**ID, "name": "a"}])},
-        "/c/{d}": {"get": operation(operationId="x", parameters=[{**ID, "name": "d"}])}}),
-     "/paths/~1c~1{d}", "path-ambiguous"),
-    ("same template by another name", document({
-        "/{a}": {"get": operation(parameters=[{**ID, "name": "a"}])},
-        "/{b}": {"put": operation(operationId="x", parameters=[{**ID, "name": "b"}])}}), "/paths/~1{b}", "path-ambiguous"),
+    (
+        "optional path parameter",
+        document({"/{id}": {"get": operation(parameters=[{**ID, "required": False}])}}),
+        "/paths/~1{id}/get/parameters/0/required",
+        "shape",
+    ),
+    (
+        "parameter twice",
+        document(
+            {"/things": {"get": operation(parameters=[{"name": "q", "in": "query", "schema": {"type": "string"}}] * 2)}}
+        ),
+        P,
+        "parameter-duplicate",
+    ),
+    (
+        "same name in two places",
+        document({"/{id}": {"get": operation(parameters=[ID, {**ID, "in": "query"}])}}),
+        "/paths/~1{id}/get",
+        "parameter-duplicate",
+    ),
+    (
+        "path's parameter twice",
+        document({"/{id}": {"parameters": [ID, ID], "get": operation()}}),
+        "/paths/~1{id}/get",
+        "parameter-duplicate",
+    ),
+    (
+        "ambiguous templates",
+        document(
+            {
+                "/{a}/b": {"get": operation(parameters=[{**ID, "name": "a"}])},
+                "/c/{d}": {"get": operation(operationId="x", parameters=[{**ID, "name": "d"}])},
+            }
+        ),
+        "/paths/~1c~1{d}",
+        "path-ambiguous",
+    ),
+    (
+        "same template by another name",
+        document(
+            {
+                "/{a}": {"get": operation(parameters=[{**ID, "name": "a"}])},
+                "/{b}": {"put": operation(operationId="x", parameters=[{**ID, "name": "b"}])},
+            }
+        ),
+        "/paths/~1{b}",
+        "path-ambiguous",
+    ),
     ("remote schema", with_schema({"$ref": "https://x.test/a.json"}), SCHEMA + "/$ref", "remote-reference"),
     ("schema in a file", with_schema({"$ref": "a.yaml#/A"}), SCHEMA + "/$ref", "remote-reference"),
-    ("remote reference that nothing reaches", document(components={"schemas": {"A": {"$ref": "//x.test"}}}),
-     "/components/schemas/A/$ref", "remote-reference"),
+    (
+        "remote reference that nothing reaches",
+        document(components={"schemas": {"A": {"$ref": "//x.test"}}}),
+        "/components/schemas/A/$ref",
+        "remote-reference",
+    ),
     ("missing schema", with_schema({"$ref": "#/components/schemas/A"}), SCHEMA + "/$ref", "reference"),
-    ("missing response", document({"/things": {"get": operation(responses={"200": {"$ref": "#/components/responses/A"}})}}),
-     RESPONSE + "/$ref", "reference"),
-    ("remote response", document({"/things": {"get": operation(responses={"200": {"$ref": "r.json"}})}}),
-     RESPONSE + "/$ref", "remote-reference"),
-    ("sibling of a reference", document({"/things": {"get": operation(responses={
-        "200": {"$ref": "#/components/responses/A", "content": {}}})}},
-        components={"responses": {"A": {"description": ""}}}), RESPONSE, "reference-sibling"),
-    ("responses without end", document({"/things": {"get": operation(responses={"200": {"$ref": "#/components/responses/A"}})}},
-        components={"responses": {"A": {"$ref": "#/components/responses/A"}}}), "/components/responses/A", "reference-loop"),
+    (
+        "missing response",
+        document({"/things": {"get": operation(responses={"200": {"$ref": "#/components/responses/A"}})}}),
+        RESPONSE + "/$ref",
+        "reference",
+    ),
+    (
+        "remote response",
+        document({"/things": {"get": operation(responses={"200": {"$ref": "r.json"}})}}),
+        RESPONSE + "/$ref",
+        "remote-reference",
+    ),
+    (
+        "sibling of a reference",
+        document(
+            {"/things": {"get": operation(responses={"200": {"$ref": "#/components/responses/A", "content": {}}})}},
+            components={"responses": {"A": {"description": ""}}},
+        ),
+        RESPONSE,
+        "reference-sibling",
+    ),
+    (
+        "responses without end",
+        document(
+            {"/things": {"get": operation(responses={"200": {"$ref": "#/components/responses/A"}})}},
+            components={"responses": {"A": {"$ref": "#/components/responses/A"}}},
+        ),
+        "/components/responses/A",
+        "reference-loop",
+    ),
     ("unknown keyword", with_schema({"tpye": "string"}), SCHEMA + "/tpye", "unknown-keyword"),
     ("discriminator", with_schema({"discriminator": {}}), SCHEMA + "/discriminator", "unsupported-keyword"),
     ("$id", with_schema({"$id": "a"}), SCHEMA + "/$id", "unsupported-keyword"),
@@ -162,33 +346,78 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
     ("properties that are no object", with_schema({"properties": 1}), SCHEMA + "/properties", "shape"),
     ("allOf that is no list", with_schema({"allOf": {}}), SCHEMA + "/allOf", "shape"),
     ("schema that is no object", with_schema({"items": 3}), SCHEMA + "/items", "shape"),
-    ("extension of ours in a schema", with_schema({"x-lienthong-xsd": ""}), SCHEMA + "/x-lienthong-xsd", "unknown-extension"),
+    (
+        "extension of ours in a schema",
+        with_schema({"x-lienthong-xsd": ""}),
+        SCHEMA + "/x-lienthong-xsd",
+        "unknown-extension",
+    ),
     ("boolean schema in 3.0", with_schema({"items": True}, "3.0.3"), SCHEMA + "/items", "shape"),
     ("const in 3.0", with_schema({"const": 1}, "3.0.3"), SCHEMA + "/const", "unsupported-keyword"),
     ("types in 3.0", with_schema({"type": ["string"]}, "3.0.3"), SCHEMA + "/type", "shape"),
     ("null in 3.0", with_schema({"type": "null"}, "3.0.3"), SCHEMA + "/type", "shape"),
     ("number for a flag in 3.0", with_schema({"exclusiveMinimum": 3}, "3.0.3"), SCHEMA + "/exclusiveMinimum", "shape"),
-    ("flag without a bound in 3.0", with_schema({"exclusiveMinimum": True}, "3.0.3"), SCHEMA + "/exclusiveMinimum", "shape"),
+    (
+        "flag without a bound in 3.0",
+        with_schema({"exclusiveMinimum": True}, "3.0.3"),
+        SCHEMA + "/exclusiveMinimum",
+        "shape",
+    ),
     ("nullable without type", with_schema({"nullable": True}, "3.0.3"), SCHEMA + "/nullable", "nullable"),
     ("nullable that is no flag", with_schema({"nullable": 1}, "3.0.3"), SCHEMA + "/nullable", "shape"),
     ("array without items in 3.0", with_schema({"type": "array"}, "3.0.3"), SCHEMA, "shape"),
-    ("sibling of a reference in 3.0", with_schema({"$ref": "#/info", "maxLength": 1}, "3.0.3"),
-     SCHEMA + "/maxLength", "reference-sibling"),
+    (
+        "sibling of a reference in 3.0",
+        with_schema({"$ref": "#/info", "maxLength": 1}, "3.0.3"),
+        SCHEMA + "/maxLength",
+        "reference-sibling",
+    ),
+    (
+        "extension of ours beside a reference in 3.0",
+        with_schema({"$ref": "#/info", "x-lienthong-a": 1}, "3.0.3"),
+        SCHEMA + "/x-lienthong-a",
+        "unknown-extension",
+    ),
     ("mark on a root", with_schema({"x-lienthong-field": "a"}), SCHEMA + "/x-lienthong-field", "field-mark-misplaced"),
-    ("mark on items", with_schema({"items": {"x-lienthong-field": "a"}}),
-     SCHEMA + "/items/x-lienthong-field", "field-mark-misplaced"),
-    ("mark in allOf", with_schema({"allOf": [{"x-lienthong-field": "a"}]}),
-     SCHEMA + "/allOf/0/x-lienthong-field", "field-mark-misplaced"),
-    ("mark on a pattern", with_schema({"patternProperties": {"a": {"x-lienthong-field": "a"}}}),
-     SCHEMA + "/patternProperties/a/x-lienthong-field", "field-mark-misplaced"),
-    ("mark without a name", with_schema({"properties": {"a": {"x-lienthong-field": ""}}}),
-     SCHEMA + "/properties/a/x-lienthong-field", "field-mark"),
-    ("mark on a component", document({"/things": {"get": answering({"$ref": "#/components/schemas/A"})}},
-        {"A": {"x-lienthong-field": "a"}}), "/components/schemas/A/x-lienthong-field", "field-mark-misplaced"),
-    ("mark in a request", document({"/things": {"post": asking({"properties": {"a": {"x-lienthong-field": "a"}}})}}),
-     "/paths/~1things/post/requestBody/content/application~1json/schema/properties/a/x-lienthong-field",
-     "field-mark-misplaced"),
-]  # fmt: skip
+    (
+        "mark on items",
+        with_schema({"items": {"x-lienthong-field": "a"}}),
+        SCHEMA + "/items/x-lienthong-field",
+        "field-mark-misplaced",
+    ),
+    (
+        "mark in allOf",
+        with_schema({"allOf": [{"x-lienthong-field": "a"}]}),
+        SCHEMA + "/allOf/0/x-lienthong-field",
+        "field-mark-misplaced",
+    ),
+    (
+        "mark on a pattern",
+        with_schema({"patternProperties": {"a": {"x-lienthong-field": "a"}}}),
+        SCHEMA + "/patternProperties/a/x-lienthong-field",
+        "field-mark-misplaced",
+    ),
+    (
+        "mark without a name",
+        with_schema({"properties": {"a": {"x-lienthong-field": ""}}}),
+        SCHEMA + "/properties/a/x-lienthong-field",
+        "field-mark",
+    ),
+    (
+        "mark on a component",
+        document(
+            {"/things": {"get": answering({"$ref": "#/components/schemas/A"})}}, {"A": {"x-lienthong-field": "a"}}
+        ),
+        "/components/schemas/A/x-lienthong-field",
+        "field-mark-misplaced",
+    ),
+    (
+        "mark in a request",
+        document({"/things": {"post": asking({"properties": {"a": {"x-lienthong-field": "a"}}})}}),
+        "/paths/~1things/post/requestBody/content/application~1json/schema/properties/a/x-lienthong-field",
+        "field-mark-misplaced",
+    ),
+]
 
 
 @pytest.mark.parametrize(("made", "place", "code"), [case[1:] for case in REFUSED], ids=[case[0] for case in REFUSED])
@@ -199,7 +428,9 @@ def test_what_is_not_supported_is_refused_with_its_place(made: dict[str, Any], p
 
 
 def test_every_reason_is_reported_at_once() -> None:
-    made = document({"/things": {"get": operation(callbacks={}, parameters=[{"name": "q", "in": "cookie"}])}}, webhooks={})
+    made = document(
+        {"/things": {"get": operation(callbacks={}, parameters=[{"name": "q", "in": "cookie"}])}}, webhooks={}
+    )
     with pytest.raises(ContractRejected) as caught:
         parse_contract(encoded(made))
     assert len(caught.value.errors) == 3
@@ -218,6 +449,15 @@ def test_a_rich_contract_is_accepted() -> None:
             "x-group": 1,
             "/": {"get": operation(operationId="root")},
             "/things/": {"get": operation(operationId="list")},
+            "/again": {
+                "get": operation(
+                    operationId="again",
+                    parameters=[
+                        {"name": "c", "in": "query", "schema": {"$ref": "#/paths/~1again/get/parameters/1/schema"}},
+                        {"name": "d", "in": "query", "schema": {"type": "string"}},
+                    ],
+                )
+            },
             "/things/{id}": {
                 "summary": "s",
                 "servers": [{"url": "https://x.test"}],
@@ -260,7 +500,7 @@ def test_a_rich_contract_is_accepted() -> None:
         jsonSchemaDialect="https://spec.openapis.org/oas/3.1/dialect/base",
         tags=[{"name": "a"}],
     )
-    assert list(contract.operations) == ["root", "list", "one", "replace", "count"]
+    assert list(contract.operations) == ["root", "list", "again", "one", "replace", "count"]
     one = contract.operations["one"]
     assert one.parameters[0].plain
     assert one.parameters[0].pointer == "/components/parameters/Id"
@@ -326,6 +566,15 @@ def test_recursion_that_multiplies_is_refused_at_the_operation() -> None:
     with pytest.raises(ContractOverBudget) as caught:
         parsed({"/things": {"get": answering({"$ref": "#/components/schemas/A"})}}, {"A": twice})
     assert caught.value.errors[0].pointer == SCHEMA
+
+
+def test_a_property_that_refers_to_itself_is_refused() -> None:
+    with pytest.raises(ContractOverBudget) as caught:
+        parsed(
+            {"/things": {"post": asking({"properties": {"a": {"$ref": "#/components/schemas/A"}}})}},
+            {"A": {"$ref": "#/components/schemas/A"}},
+        )
+    assert caught.value.errors[0].code == "reference-loop"
 
 
 def test_a_message_shows_at_most_three_reasons() -> None:

@@ -132,7 +132,9 @@ def test_a_path_that_servers_could_read_differently_is_refused(
     assert caught.value.reason == reason
 
 
-@pytest.mark.parametrize("path", ["/nothing", "/things/7/parts", "/things/7/", "/things/7/parts/", "/files/", "/thing%20s"])
+@pytest.mark.parametrize(
+    "path", ["/nothing", "/things/7/parts", "/things/7/", "/things/7/parts/", "/files/", "/thing%20s"]
+)
 def test_a_path_without_a_template_is_unknown(compiled: CompiledContract, path: str) -> None:
     with pytest.raises(OperationUnknown):
         compiled.route("GET", path)
@@ -179,6 +181,21 @@ def test_every_harmless_text_can_be_a_path_value(text: str) -> None:
     if text in {".", ".."} or "/" in text or text in {"search", "a@b"}:
         return
     assert COMPILED.route("GET", "/things/" + encoded).raw == {"id": encoded}
+
+
+def test_without_any_such_parameter_every_encoded_slash_is_refused() -> None:
+    compiled = compile_contract(parsed({"/things/{id}": {"get": operation(parameters=[path_parameter("id")])}}))
+    with pytest.raises(PathRefused, match="encoded-slash"):
+        compiled.route("GET", "/things/a%2Fb")
+
+
+def test_a_trailing_slash_is_a_path_of_its_own_in_any_order() -> None:
+    one = {"get": operation(operationId="one", parameters=[path_parameter("id")])}
+    listed = {"get": operation(operationId="list")}
+    for paths in ({"/a/{id}": one, "/a/": listed}, {"/a/": listed, "/a/{id}": one}):
+        compiled = compile_contract(parsed(paths))
+        assert compiled.route("GET", "/a/").operation.id == "list"
+        assert compiled.route("GET", "/a/1").operation.id == "one"
 
 
 COMPILED = contract()

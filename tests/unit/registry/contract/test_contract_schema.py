@@ -79,7 +79,9 @@ schemas = st.recursive(st.booleans() | keyword_sets(st.booleans()), keyword_sets
 def test_verdicts_are_those_of_the_reference_implementation(
     root: Any, one: Any, other: Any, given_instances: list[Any]
 ) -> None:
-    anchored = {**other, "$anchor": "anchored"} if isinstance(other, dict) else {"$anchor": "anchored", "allOf": [other]}
+    anchored = (
+        {**other, "$anchor": "anchored"} if isinstance(other, dict) else {"$anchor": "anchored", "allOf": [other]}
+    )
     schema = {"$defs": {"x": one, "y": anchored}, "allOf": [root]}
     try:
         validator = compile_schema(schema)
@@ -172,7 +174,11 @@ def test_what_cannot_be_supported_is_refused_with_its_place(schema: Any, place: 
         (True, 1, None),
         ({"properties": {"foo": {"$ref": "#"}}, "additionalProperties": False}, {"foo": {"foo": 1}}, {"foo": {"b": 1}}),
         ({"$defs": {"a/b~c%d": {"type": "string"}}, "$ref": "#/$defs/a~1b~0c%25d"}, "x", 1),
-        ({"$defs": {"a": {"$id": "http://x.test/n", "$anchor": "q", "type": "string"}}, "$ref": "http://x.test/n#q"}, "", 1),
+        (
+            {"$defs": {"a": {"$id": "http://x.test/n", "$anchor": "q", "type": "string"}}, "$ref": "http://x.test/n#q"},
+            "",
+            1,
+        ),
         ({"$id": "http://x.test/a", "$defs": {"b": {"$id": "b", "type": "string"}}, "$ref": "b"}, "", 1),
         ({"$ref": META}, {"minLength": 1}, {"minLength": -1}),
         ({"definitions": {"a": {"type": "null"}}, "$ref": "#/definitions/a"}, None, 1),
@@ -181,6 +187,7 @@ def test_what_cannot_be_supported_is_refused_with_its_place(schema: Any, place: 
         ({"properties": {"$ref": {"type": "string"}}}, {"$ref": "a"}, {"$ref": 1}),
         ({"$id": "urn:example:root", "$defs": {"s": {"type": "string"}}, "$ref": "urn:example:root#/$defs/s"}, "", 1),
         ({"type": "integer"}, 1e20, 1.5),
+        ({"properties": {"a": {"$ref": META}, "b": {"$ref": META}}}, {"a": {}, "b": True}, {"a": 1}),
         ({"maximum": 10**30}, 10**30, 10**31),
     ],
 )
@@ -271,6 +278,24 @@ def test_a_schema_deeper_than_the_budget_is_refused() -> None:
     for _ in range(200):
         schema = {"not": schema}
     with pytest.raises(ContractOverBudget):
+        compile_schema(schema)
+
+
+@pytest.mark.parametrize("value", ["\ud800", object(), [object()], {1: "\ud800"}, {"a": {1, 2}, "b": object()}])
+def test_a_value_that_is_not_json_is_invalid(value: Any) -> None:
+    validator = compile_schema({"title": "anything"})
+    assert not validator.is_valid(value)
+    assert [item.rule for item in validator.validate(value)] == ["json"]
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [{"$id": "http://[bad"}, {"$ref": "http://[bad"}, {"const": {1: 2}}, {"const": "\ud800"}, {"minimum": 1e999}],
+)
+def test_a_schema_that_is_no_json_or_has_no_address_is_refused(schema: Any) -> None:
+    if schema == {"minimum": 1e999}:
+        schema = {"minimum": float("nan")}
+    with pytest.raises(SchemaRefused):
         compile_schema(schema)
 
 

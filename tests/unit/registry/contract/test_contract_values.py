@@ -57,15 +57,15 @@ PATHS = compile_contract(
     )
 )
 REQUIRED = compile_contract(
-    parameter_contract(query("q", {"type": "string"}, required=True), header("X-Need", {"type": "string"}, required=True))
+    parameter_contract(
+        query("q", {"type": "string"}, required=True), header("X-Need", {"type": "string"}, required=True)
+    )
 )
 OPEN = compile_contract(parameter_contract(query("q", {"type": "string"}), **{"x-lienthong-additional-query": True}))
 BARE = compile_contract(parameter_contract())
 
 
-def read(
-    raw: str, headers: Any = (), compiled: CompiledContract = TYPED, path: str = "/things"
-) -> dict[str, object]:
+def read(raw: str, headers: Any = (), compiled: CompiledContract = TYPED, path: str = "/things") -> dict[str, object]:
     return compiled.validate_request(compiled.route("GET", path), raw, headers, "", b"").values
 
 
@@ -142,6 +142,7 @@ def test_a_query_is_read_by_its_declared_styles(raw: str, values: dict[str, obje
         ("few=1&few=2", "few", "repeated"),
         ("few=" + "1," * 1_001 + "1", "few", "items"),
         ("unknown=1", "*", "undeclared"),
+        ("un+known=1", "*", "undeclared"),
         ("S=1", "*", "undeclared"),
         ("s", "", "form"),
         ("=1", "", "form"),
@@ -205,7 +206,10 @@ def test_an_operation_without_parameters_takes_no_query() -> None:
 def test_path_values_are_typed() -> None:
     assert read("", (), PATHS, "/a%20b+c/7/true,false") == {"s": "a b+c", "i": 7, "l": [True, False]}
     found = refused("", (), PATHS, "/a/-1/yes")
-    assert {(item.where, item.pointer, item.rule) for item in found} == {("path", "i", "minimum"), ("path", "l", "type")}
+    assert {(item.where, item.pointer, item.rule) for item in found} == {
+        ("path", "i", "minimum"),
+        ("path", "l", "type"),
+    }
 
 
 def test_references_in_parameter_schemas_are_followed() -> None:
