@@ -148,7 +148,8 @@ def all_errors() -> dict[str, type[errors.BusError]]:
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             if not module.name.endswith("__main__"):
                 importlib.import_module(module.name)
-    return errors.catalogue()
+    ours = ("bus.", "console.")
+    return {code: cls for code, cls in errors.catalogue().items() if cls.__module__.startswith(ours)}
 
 
 DECISIONS = (

@@ -100,7 +100,7 @@ class Contracts:
         document = await self._blobs.contract(digest)
         try:
             await trial_async(document)
-            parsed = await asyncio.to_thread(parse_contract, document, self._budget)
+            parsed = await asyncio.to_thread(parse_contract, document, self._budget, meta=False)  # the trial did it
         except RegistryError as error:
             if error.disposition != "retry":
                 self._refused[digest] = error.code

@@ -29,7 +29,11 @@ def demo(check: bool, keep_running: bool, database: str, seed: int, out: Path | 
     import msgspec
 
     from console.demo.report import Report, report_console
-    from console.demo.run import Options, run
+    from console.demo.run import Options, Result, run
+
+    def tell(result: Result) -> None:
+        if as_json:
+            click.echo(msgspec.json.encode(result).decode())
 
     report = Report(report_console(to_stderr=check), brief=check)
     options = Options(
@@ -38,7 +42,4 @@ def demo(check: bool, keep_running: bool, database: str, seed: int, out: Path | 
         keep_running=keep_running,
         out=out,
     )
-    code, result = run(options, report)
-    if as_json and result is not None:
-        click.echo(msgspec.json.encode(result).decode())
-    sys.exit(code)
+    sys.exit(run(options, report, tell))

@@ -59,11 +59,9 @@ class Service:
         return f"{self.provider.id}/{self.code}"
 
 
-PROVINCE = Member("H37", "Sample province", "Tỉnh mẫu", {"onedoor": "Hệ thống một cửa", "archive": "Phần mềm lưu trữ"})
-POPULATION_MINISTRY = Member("G01", "Sample ministry, population", "Bộ mẫu Dân cư", {"population": "Dân cư"})
-BUSINESS_MINISTRY = Member(
-    "G05", "Sample ministry, business", "Bộ mẫu Doanh nghiệp", {"business": "Đăng ký doanh nghiệp"}
-)
+PROVINCE = Member("H37", "Province", "Tỉnh mẫu", {"onedoor": "Hệ thống một cửa", "archive": "Phần mềm lưu trữ"})
+POPULATION_MINISTRY = Member("G01", "Population ministry", "Bộ mẫu Dân cư", {"population": "Dân cư"})
+BUSINESS_MINISTRY = Member("G05", "Business ministry", "Bộ mẫu Doanh nghiệp", {"business": "Đăng ký doanh nghiệp"})
 MEMBERS = (PROVINCE, POPULATION_MINISTRY, BUSINESS_MINISTRY)
 POPULATION = Service(
     POPULATION_MINISTRY,

@@ -49,8 +49,8 @@ class Server:
     def __init__(self, processes: Processes) -> None:
         self._processes = processes
         self._user = _UNPRIVILEGED if os.geteuid() == 0 else None
-        # short, because the address of a Unix socket may have 107 bytes; own, because its owner may be another account
-        self._home = Path(tempfile.mkdtemp(prefix="lienthong-pg-"))
+        # A folder of its own: the address of a Unix socket may have 107 bytes, and another account must get there.
+        self._home = Path(tempfile.mkdtemp(prefix="lienthong-pg-", dir="/tmp"))  # noqa: S108 - mode 0700, random name
         self._child: Child | None = None
 
     def address(self, database: str) -> str:

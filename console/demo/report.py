@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
-from typing import IO
+from typing import IO, cast
 
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console, RenderableType
@@ -34,7 +34,7 @@ def report_console(*, to_stderr: bool) -> Console:
     """A console of a width that reads well."""
     console = Console(file=sys.stderr if to_stderr else sys.stdout, highlight=False)
     if not console.is_terminal:
-        console.file = _Trimmed(console.file)
+        console.file = cast("IO[str]", _Trimmed(console.file))
     console.width = min(max(console.width, _NARROWEST), _WIDEST) if console.is_terminal else _PLAIN
     return console
 
@@ -70,6 +70,7 @@ class Report:
         self._console = console
         self._brief = brief
         self._number = 0
+        self._blank = False
 
     @contextmanager
     def part(self, title: str, doing: str) -> Iterator[None]:
@@ -82,18 +83,16 @@ class Report:
         head = Text(f"{self._number}  {title} ", style="bold")
         head.append("─" * max(self._console.width - head.cell_len - len(took) - 1, 1), style="dim")
         head.append(f" {took}", style="dim")
-        if not self._brief:
-            self._console.print()
+        self._gap()
         self._console.print(head)
+        self._blank = False
 
     def opening(self, seed: int, database: str) -> None:
         """What this is."""
-        if self._brief:
-            return
-        self._console.print(Text("Liên Thông: a province asks two ministries", style="bold"))
+        self._out(Text("Liên Thông: a province asks two ministries", style="bold"))
         self._print(
             "Everything runs on this machine, from nothing, by the commands that a person would use. All people and"
-            f" firms are invented (seed {seed}, {database})."
+            f" firms are invented (seed {seed}, {_DATABASES[database]})."
         )
 
     def world(self, world: World, database: str) -> None:
@@ -121,11 +120,7 @@ class Report:
 
     def refused(self, steps: list[Step]) -> None:
         """Calls that were refused, with the reasons."""
-        rows = []
-        for step in steps:
-            codes = (str(step.answer.status), step.body.get("code", ""), step.body.get("reason", ""))
-            rows.append((step, "  ".join(filter(None, codes)), _reasons(step)))
-        self._calls(rows)
+        self._calls([(step, f"{step.answer.status}  {step.body.get('code', '')}", _reasons(step)) for step in steps])
         self._print("A provider's refusal is signed and in both logs. What one's own gateway refuses is never sent.")
 
     def fields(self, found: list[Fields]) -> None:
@@ -154,29 +149,30 @@ class Report:
         """The provider's gateway was stopped."""
         rows: list[tuple[Step, str, list[str]]] = []
         for step in steps:
-            parts = [str(step.answer.status), step.body.get("code", _gist(step))]
-            if "acted" in step.body:
-                parts.append(f"acted: {step.body['acted']}")
-            if step.answer.retry_after:
-                parts.append(f"retry after {step.answer.retry_after} s")
-            rows.append((step, "  ".join(parts), []))
+            body, wait_s = step.body, step.answer.retry_after
+            if "acted" in body:
+                more = f"{body.get('detail')}; acted: {body['acted']}; Retry-After: {wait_s} s"
+                rows.append((step, f"{step.answer.status}  {body.get('code')}", [more]))
+            else:
+                rows.append((step, f"{step.answer.status}  {_gist(step)}", []))
         self._calls(rows)
 
     def _calls(self, rows: list[tuple[Step, str, list[str]]]) -> None:
         """Calls, one a line with its duration, further lines below it."""
-        cells = [(step.call.client.rpartition("/")[2], step.call.operation, step.what) for step, _, _ in rows]
-        widths = [max(cell_len(row[column]) for row in cells) for column in range(3)]
+        cells = [(step.call.operation, step.what) for step, _, _ in rows]
+        widths = [max(cell_len(row[column]) for row in cells) + 2 for column in range(2)]
         self._gap()
         for (step, answer, more), row in zip(rows, cells, strict=True):
             line = Text("   ").append(_mark(step.problems)).append(" ")
             for text, width in zip(row, widths, strict=True):
-                line.append(text + " " * (width - cell_len(text) + 2))
-            room = self._console.width - line.cell_len - 10
-            line.append(set_cell_size(answer, max(room, cell_len(answer))))
-            line.append(f"{step.answer.ms:7.1f} ms", style="dim")
+                line.append(set_cell_size(text, width))
+            line.append(_fitted(answer, self._console.width - line.cell_len - 11))
+            line.append(f"{step.answer.ms:8.1f} ms", style="dim")
             self._out(line)
-            for text in more:
-                self._out(Padding(Text(text, style="dim"), (0, 0, 0, 7), expand=False))
+            for text in (*more, *step.problems):
+                self._out(
+                    Padding(Text(text, style="red" if text in step.problems else "dim"), (0, 0, 0, 7), expand=False)
+                )
         self._gap()
 
     def logs(self, logs: list[LogResult], books: Books) -> None:
@@ -200,14 +196,13 @@ class Report:
         """The changed copy."""
         place = f"one bit of byte {found.offset} of record {found.index:,} in a copy of {found.member.code}'s log"
         self._marked(found.detected, f"Changed {place}: {'caught' if found.detected else 'NOT CAUGHT'}.")
-        for line in found.said[:3]:
-            self._print(f"  verifier: {line}")
-        self._print(f"  record    {found.leaf_hash}")
+        named = [line for line in found.said if line.startswith("leaf-changed")]
+        for name, text in [*(("verifier", line) for line in named or found.said), ("record", found.leaf_hash)]:
+            self._print(f"  {name:<9} {text}")
 
     def closing(self, problems: list[str], summary: str, out: Path | None) -> None:
         """Whether all was as expected."""
-        if not self._brief:
-            self._console.print()
+        self._gap()
         for problem in problems:
             self._console.print(Text(f"✗ {problem}", style="red"))
         good = Text(f"✓ All as expected: {summary}", style="bold green")
@@ -215,11 +210,15 @@ class Report:
         if out is not None and not self._brief:
             self._print(f"Logs, trust file and both sides' own notes: {out}")
 
+    def stopping(self) -> None:
+        """A signal came, or the run is over."""
+        self._print("Stopping everything …")
+
     def running(self, world: World, work: Path, pid: int) -> None:
         """Where everything is, for trying."""
         node, home = world.nodes[PROVINCE.code], world.home(PROVINCE)
-        self._console.print()
-        self._console.print(Text("Everything goes on running.", style="bold"))
+        self._gap()
+        self._console.print(Text("Everything goes on running in the foreground.", style="bold"))
         rows = [
             ("front of H37", node.front),
             *((f"admin of {one.code}", f"{world.nodes[one.code].admin}  /readyz /status /metrics") for one in MEMBERS),
@@ -252,11 +251,14 @@ class Report:
         self._gap()
 
     def _gap(self) -> None:
-        self._out(Text())
+        if not self._blank:
+            self._out(Text())
+        self._blank = True
 
     def _out(self, what: RenderableType) -> None:
         if not self._brief:
             self._console.print(what)
+            self._blank = False
 
     def _line(self, text: str) -> None:
         """A line that is for copying: never wrapped."""
@@ -278,6 +280,10 @@ def _mark(problems: object) -> Text:
     return Text("✗", style="bold red") if problems else Text("✓", style="green")
 
 
+def _fitted(text: str, width: int) -> str:
+    return set_cell_size(text, width) if cell_len(text) <= width else set_cell_size(text, width - 1) + "…"
+
+
 def _gist(step: Step) -> str:
     """The part of an answer that a person looks for first."""
     body = step.body
@@ -295,7 +301,7 @@ def _reasons(step: Step) -> list[str]:
     """Why a call was refused, in the gateway's words."""
     body = step.body
     found = [f"{one.get('pointer')}: {one.get('message')}" for one in body.get("violations", [])]
-    return found or [str(body.get("detail", ""))]
+    return found or [": ".join(filter(None, (body.get("reason"), body.get("detail"))))]
 
 
 def _curl(authority: Path, key: Path) -> str:

@@ -9,6 +9,7 @@ import shutil
 import signal
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,15 +76,15 @@ class Result(msgspec.Struct, kw_only=True, omit_defaults=True):
         )
 
 
-def run(options: Options, report: Report) -> tuple[int, Result | None]:
-    """Play the demonstration; exit code and result. None when a signal ended it.
+def run(options: Options, report: Report, tell: Callable[[Result], None]) -> int:
+    """Play the demonstration; the exit code, 128 and the signal's number when a signal ended it before its result.
 
     Raises:
         DemoFailed: It could not be played to its end.
     """
     came: list[int] = []
 
-    async def main() -> Result | None:
+    async def main() -> Result:
         task = asyncio.current_task()
         assert task is not None
 
@@ -94,13 +95,13 @@ def run(options: Options, report: Report) -> tuple[int, Result | None]:
 
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             asyncio.get_running_loop().add_signal_handler(number, end, number)
-        return await Demonstration(options, report).play()
+        return await Demonstration(options, report, tell).play()
 
     try:
         result = asyncio.run(main())
     except asyncio.CancelledError:
-        return 128 + came[0], None
-    return int(result is None or bool(result.problems)), result
+        return 128 + came[0]
+    return int(bool(result.problems))
 
 
 class Demonstration:
@@ -109,9 +110,11 @@ class Demonstration:
     Args:
         options: What was asked for.
         report: Told as it goes.
+        tell: Called with the result once it is known; with `keep_running` that is long before the end.
     """
 
-    def __init__(self, options: Options, report: Report) -> None:
+    def __init__(self, options: Options, report: Report, tell: Callable[[Result], None]) -> None:
+        self._tell = tell
         self._options = options
         self._report = report
         self._started_s = time.monotonic()
@@ -130,16 +133,24 @@ class Demonstration:
         world = World(processes, work, options.seed, options.database)
         try:
             result = await self._scenes(processes, world, work)
-            self._report.closing(result.problems, result.summary(), options.out)
             if options.keep_running:
+                self._finish(result)
                 self._report.running(world, work, os.getpid())
                 with contextlib.suppress(asyncio.CancelledError):
                     await _watch(processes)
+                self._report.stopping()
         finally:
             await processes.stop_all()
             world.remove()
             shutil.rmtree(work, ignore_errors=True)
+        if not options.keep_running:
+            self._finish(result)
         return result
+
+    def _finish(self, result: Result) -> None:
+        result.seconds = round(time.monotonic() - self._started_s, 1)
+        self._report.closing(result.problems, result.summary(), self._options.out)
+        self._tell(result)
 
     async def _scenes(self, processes: Processes, world: World, work: Path) -> Result:
         report, options = self._report, self._options
@@ -206,7 +217,7 @@ class Demonstration:
             unmatched=books.unmatched,
             tamper_detected=tampering.detected,
             tampered_record=tampering.leaf_hash,
-            seconds=round(time.monotonic() - self._started_s, 1),
+            seconds=0.0,
             problems=problems,
         )
 

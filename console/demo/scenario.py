@@ -152,11 +152,11 @@ class Scenario:
         dossier = self._world.samples.dossiers[0]
         self.outcome.good = await self._steps(
             [
-                ("name and number belong together", confirm(citizen), Expected()),
-                ("another name for the number", confirm(citizen, "Trần Không Ai"), Expected()),
-                ("look a citizen up", look_up(citizen.number), Expected()),
-                ("look an enterprise up", enterprise(firm), Expected()),
-                ("how far is a registration (XML)", registration(dossier), Expected()),
+                ("name and number agree", confirm(citizen), Expected()),
+                ("another person's name", confirm(citizen, "Trần Không Ai"), Expected()),
+                ("a citizen by number", look_up(citizen.number), Expected()),
+                ("an enterprise by code", enterprise(firm), Expected()),
+                ("a registration's state, in XML", registration(dossier), Expected()),
             ]
         )
         self.outcome.fields = [
@@ -174,7 +174,7 @@ class Scenario:
         stranger, other = replace(look, client=ARCHIVE, key="archive"), replace(look, purpose="marketing")
         self.outcome.refused = await self._steps(
             [
-                ("a subsystem without any right", stranger, _denied("no-access-right")),
+                ("a subsystem without a right", stranger, _denied("no-access-right")),
                 ("a purpose that is not granted", other, _denied("purpose-not-granted")),
                 ("an operation that is not granted", search, _denied("operation-not-granted")),
                 ("a number with eleven digits", short, _local("request-invalid", 400, pointer="/number")),
@@ -204,9 +204,9 @@ class Scenario:
         call = enterprise(self._world.samples.enterprise)
         absent = Expected(status=503, code="provider-unavailable", retry=True)
         await self._world.stop_gateway(BUSINESS_MINISTRY)
-        self.outcome.away = await self._steps([("its gateway is stopped", call, absent)])
+        self.outcome.away = await self._steps([("gateway stopped", call, absent)])
         await self._world.start_gateway(BUSINESS_MINISTRY)
-        self.outcome.away += await self._steps([("its gateway runs again", call, Expected())])
+        self.outcome.away += await self._steps([("gateway started again", call, Expected())])
 
     async def _steps(self, wanted: list[tuple[str, Call, Expected]]) -> list[Step]:
         told = await self._run([call for _, call, _ in wanted], connections=1, keep=True)

@@ -163,7 +163,7 @@ class Appender:
     async def until_writable(self) -> None:
         """Wait for the recovery that is under way, if one is."""
         if self._recovering is not None:
-            await asyncio.shield(asyncio.wait([self._recovering]))
+            await asyncio.wait([self._recovering])
 
     async def drain(self) -> None:
         """Take nothing more, commit what waits (for at most 10 s), refuse the rest."""
