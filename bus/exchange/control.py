@@ -18,7 +18,7 @@ import structlog
 from bus import errors
 from bus.exchange.answering import HintBucket, Outbound
 from bus.exchange.asking import Broker
-from bus.exchange.peers import PeerHead, Peers
+from bus.exchange.peers import PeerHead, Peers, PeersUnwritable
 from bus.exchange.verification import CheckpointMemory
 from bus.ports import Clock, ExchangeObserver
 from bus.transport import subjects
@@ -104,6 +104,12 @@ class Control:
             answer = await self._answer(question, view, asker)
         except errors.Dropped as drop:
             self._observer.dropped(drop.code)
+            return
+        except errors.DirectoryStale as stale:
+            self._observer.dropped(stale.code)
+            return
+        except EvidenceError as error:
+            _log.info("control.unanswered", code=error.code)
             return
         try:
             await self._transport.send(reply, _encode(answer))
@@ -191,6 +197,8 @@ class Control:
     async def join_all(self) -> None:
         """Joins the newest checkpoint of each peer to the last joined one by a consistency proof, or finds a fork."""
         view = self._directory()
+        for origin, (first, second) in self._memory.forked.items():
+            self._peers.keep_fork(origin, first, second)  # when it was found the disk may have been full
         for origin, (size, root, note_bytes) in list(self._memory.newest.items()):
             entry = view.node_by_origin(origin)
             if entry is None or origin in self._memory.forked:
@@ -217,8 +225,8 @@ class Control:
                 self._count_unanswered(entry)
                 return
         self._unanswered.pop(head.origin, None)
-        self._joined[head.origin] = head
         self._peers.keep(head, int(self._clock.now().timestamp()))
+        self._joined[head.origin] = head
 
     def _count_unanswered(self, entry: NodeEntry) -> None:
         rounds = self._unanswered[entry.origin] = self._unanswered.get(entry.origin, 0) + 1
@@ -228,7 +236,10 @@ class Control:
 
     def _keep_fork(self, origin: str, first: bytes, second: bytes) -> None:
         """The peer is quarantined from now on, also after restarts; the two notes are the evidence."""
-        self._peers.keep_fork(origin, first, second)
+        try:
+            self._peers.keep_fork(origin, first, second)
+        except PeersUnwritable as error:
+            _log.error("peer.fork-unkept", origin=origin, detail=str(error))
         self._observer.alarm("peer-forked", "/".join(origin.split("/")[1:4]))
         digests = [hashlib.sha256(item).hexdigest()[:16] for item in (first, second)]
         _log.error("peer.forked", origin=origin, notes=digests)

@@ -80,11 +80,13 @@ class DayKeys:
         try:
             self._write(path, secret)
         except OSError as error:
-            raise LogUnwritable("the key of the day cannot be written, so nothing can be kept beside the log") from error
+            raise LogUnwritable(
+                "the key of the day cannot be written, so nothing can be kept beside the log"
+            ) from error
         return secret
 
     def _write(self, path: Path, secret: bytes) -> None:
-        """Whole or not at all: a power cut or a full disk must not leave a key that is too short for the rest of the day."""
+        """Whole or not at all: a power cut or a full disk must not leave half a key for the rest of the day."""
         temporary = path.with_suffix(".new")
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "wb") as file:

@@ -10,6 +10,7 @@ from pathlib import Path
 from bus.errors import StoreTooNew
 from bus.exchange.keeping import SCHEMA_VERSION
 from evidence import header, leaf, merkle
+from evidence.errors import SourceUnreadable
 from evidence.header import Header
 
 
@@ -35,13 +36,17 @@ def left_behind(path: Path, now_s: int) -> LeftBehind:
 
     Raises:
         StoreTooNew: written by a newer version; this one must not go on with it.
+        SourceUnreadable: the file cannot be read now.
     """
-    with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
-        (version,) = db.execute("SELECT version FROM exchange_schema").fetchone()
-        if version > SCHEMA_VERSION:
-            raise StoreTooNew(f"{path} was written by a newer version of lienthong; use that version")
-        seen = db.execute("SELECT id, until_s FROM seen WHERE until_s >= ?", (now_s,)).fetchall()
-        rows = db.execute("SELECT idx, leaf.data FROM open_request JOIN leaf USING (idx) ORDER BY idx").fetchall()
+    try:
+        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
+            (version,) = db.execute("SELECT version FROM exchange_schema").fetchone()
+            if version > SCHEMA_VERSION:
+                raise StoreTooNew(f"{path} was written by a newer version of lienthong; use that version")
+            seen = db.execute("SELECT id, until_s FROM seen WHERE until_s >= ?", (now_s,)).fetchall()
+            rows = db.execute("SELECT idx, leaf.data FROM open_request JOIN leaf USING (idx) ORDER BY idx").fetchall()
+    except sqlite3.Error as error:
+        raise SourceUnreadable(f"the exchange log {path} cannot be read ({error})") from error
     requests = []
     for index, data in rows:
         requests.append((index, header.decode(leaf.unwrap(data)[1]), merkle.leaf_hash(data).hex()))

@@ -29,14 +29,16 @@ class OwnRights:
         self._genesis = genesis
         self._member = member
         self._directory = directory
+        self._stamp = _stamp(path) if path.exists() else (0, 0)
         self._store = OwnStore(path, genesis=genesis, member=member)
-        self._stamp = _stamp(path)
         self._alarmed: set[tuple[str, str]] = set()
         self.view = OwnView(self._store, directory)
 
     def take_over(self) -> None:
         """Reads the store again if its file changed; an unreadable one changes nothing."""
-        if _stamp(self._path) == self._stamp:
+        # read before the store is: a document that is written meanwhile must be seen at the next look
+        stamp = _stamp(self._path)
+        if stamp == self._stamp:
             return
         try:
             store = OwnStore(self._path, genesis=self._genesis, member=self._member)
@@ -46,7 +48,7 @@ class OwnRights:
         old, self._store = self._store, store
         self.view = OwnView(store, self._directory)
         old.close()
-        self._stamp = _stamp(self._path)
+        self._stamp = stamp
         _log.info("own-store.reloaded")
 
     def report_differences(self, metrics: GatewayMetrics) -> None:

@@ -69,7 +69,7 @@ class Gateway:
         self._health = Health(self._parts)
         self._exchange: Exchange | None = None
         self._calls: CallFront | None = None
-        self._halted: errors.BusError | None = None
+        self._halted: errors.BusError | EvidenceError | None = None
         self._front_tls: ssl.SSLContext | None = None
 
     # Settings -----------------------------------------------------------------------------------------------------
@@ -112,6 +112,7 @@ class Gateway:
 
         Raises:
             BusError: the node must not run (settings, a suspected clone).
+            EvidenceError: nor with this log (locked, damaged, another node's).
         """
         self.settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._parts.open(self.settings)
@@ -122,7 +123,7 @@ class Gateway:
             async with asyncio.TaskGroup() as tasks:
                 background = [
                     tasks.create_task(self._parts.follower.run()),
-                    tasks.create_task(self._become_ready(stop)),
+                    tasks.create_task(self._become_ready_or_halt(stop)),
                     tasks.create_task(self._watch_own_rights()),
                     tasks.create_task(self._housekeeping()),
                     tasks.create_task(keep_warm(self._parts.follower, self._parts.contracts, self._parts.member)),
@@ -169,8 +170,23 @@ class Gateway:
             raise errors.Starting(f"the gateway is starting ({code})")
         return await self._calls.handle(request, raw_target)
 
-    async def _become_ready(self, stop: asyncio.Event) -> None:
-        """Broker, log, own head, open requests: then calls are taken and served."""
+    async def _become_ready_or_halt(self, stop: asyncio.Event) -> None:
+        """What a person must look at first ends the process with one clear line, not with a traceback."""
+        try:
+            await self._become_ready()
+        except (errors.BusError, EvidenceError) as error:
+            if error.disposition != "halt":
+                raise
+            _log.error(f"node.{error.code}", detail=str(error))
+            self._halted = error
+            stop.set()
+
+    async def _become_ready(self) -> None:
+        """Broker, log, own head, open requests: then calls are taken and served.
+
+        Raises:
+            CloneSuspected, SettingsInvalid, EvidenceError: this node must not run.
+        """
         parts, settings = self._parts, self.settings
         await parts.backends.replace(build_sources(settings.service, self.metrics))
         await parts.connection.start()
@@ -180,14 +196,8 @@ class Gateway:
         control, answerer = exchange.control, exchange.answerer
         await parts.connection.serve(f"lt.k.{subjects.node_token(parts.node)}.*", control.on_question)
         await parts.connection.wait_connected(float("inf"))
-        try:
-            async with asyncio.timeout(_HEAD_DEADLINE_S):
-                answered = await control.confirm_own_head()
-        except errors.CloneSuspected as error:
-            _log.error("node.clone-suspected", detail=error.detail)
-            self._halted = error
-            stop.set()
-            return
+        async with asyncio.timeout(_HEAD_DEADLINE_S):
+            answered = await control.confirm_own_head()
         _log.info("head.confirmed", counterparties=answered, size=log.size)
         await self._close_open_requests(exchange)
         limits = FrontLimits(settings.front.max_body_bytes, settings.front.max_header_bytes)
@@ -238,20 +248,31 @@ class Gateway:
             self._parts.own.take_over()
 
     async def _housekeeping(self) -> None:
-        """Joins peers' checkpoints, compares own rights with the directory, closes requests, erases old contents."""
-        parts = self._parts
         while True:
             await asyncio.sleep(self.settings.limits.join_every_s)
-            exchange = self._exchange
-            if exchange is not None and parts.connection.connected:
-                with contextlib.suppress(errors.DirectoryStale):
-                    await exchange.control.join_all()
-            if exchange is not None and self._calls is not None and exchange.log.writable:
-                await exchange.asker.close_orphans(self._open_requests)
-            parts.own.report_differences(self.metrics)
-            oldest = self._clock.now().date() - timedelta(days=self.settings.retention.particulars_days)
-            if gone := parts.day_keys.erase_before(oldest):
-                _log.info("particulars.erased", days=gone)
+            for work in (self._join_peers, self._close_orphans, self._erase_old_contents):
+                try:
+                    await work()
+                except (OSError, EvidenceError, errors.BusError) as error:
+                    # a full disk, for example: the next round may fare better, and calls go on
+                    _log.warning(
+                        "housekeeping.failed", work=work.__name__, error=type(error).__name__, detail=str(error)
+                    )
+            self._parts.own.report_differences(self.metrics)
+
+    async def _join_peers(self) -> None:
+        if self._exchange is not None and self._parts.connection.connected:
+            await self._exchange.control.join_all()
+
+    async def _close_orphans(self) -> None:
+        exchange = self._exchange
+        if exchange is not None and self._calls is not None and exchange.log.writable:
+            await exchange.asker.close_orphans(self._open_requests)
+
+    async def _erase_old_contents(self) -> None:
+        oldest = self._clock.now().date() - timedelta(days=self.settings.retention.particulars_days)
+        if gone := self._parts.day_keys.erase_before(oldest):
+            _log.info("particulars.erased", days=gone)
 
     # Stop ---------------------------------------------------------------------------------------------------------
 

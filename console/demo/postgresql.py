@@ -50,7 +50,7 @@ class Server:
         self._processes = processes
         self._user = _UNPRIVILEGED if os.geteuid() == 0 else None
         # A folder of its own: the address of a Unix socket may have 107 bytes, and another account must get there.
-        self._home = Path(tempfile.mkdtemp(prefix="lienthong-pg-", dir="/tmp"))  # noqa: S108 - mode 0700, random name
+        self._home = Path(tempfile.mkdtemp(prefix="lienthong-pg-", dir="/tmp"))
         self._child: Child | None = None
 
     def address(self, database: str) -> str:

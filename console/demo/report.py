@@ -125,7 +125,7 @@ class Report:
 
     def fields(self, found: list[Fields]) -> None:
         """Which marked fields came."""
-        table = _table("", "service", "granted and delivered", "not granted: cut out by the provider's gateway")
+        table = _table("", "service", "granted and delivered", "not granted, so cut out by the provider's gateway")
         for one in found:
             service = one.service.split("/", 3)[3]
             table.add_row(_mark(one.problems), service, ", ".join(one.delivered) or "-", ", ".join(one.withheld) or "-")

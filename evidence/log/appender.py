@@ -30,7 +30,7 @@ at 4,000 pages (16 MB) even if something waits.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -222,10 +222,14 @@ class Appender:
         leaves = [leaf for waiter in waiters for leaf in waiter.leaves]
         try:
             batch = grow(self._tree, leaves, self._ports.origin, self._ports.signer)  # 1, 2
-            at_fault = self._write(batch, waiters)  # 3
-            if at_fault is not None:
+            try:
+                self._write(batch, waiters, together=True)  # 3
+            except RowRefused:
                 self._store.rollback()
-                return at_fault
+                at_fault = self._write(batch, waiters, together=False)  # 3, to learn whose row it is
+                if at_fault is not None:
+                    self._store.rollback()
+                    return at_fault
         except Exception as error:  # whatever it was: the waiters must hear of it, and the file decides what is true
             self._fail(error, waiters)
             return None
@@ -234,7 +238,7 @@ class Appender:
         self._thread.submit(self._store.commit, partial(self._committed, batch, waiters, started))
         return None
 
-    def _write(self, batch: Batch, waiters: list[_Waiter]) -> _Waiter | None:
+    def _write(self, batch: Batch, waiters: list[_Waiter], *, together: bool) -> _Waiter | None:
         store = self._store
         store.begin()
         store.guard_head(batch.old, batch.tree.head())
@@ -242,15 +246,20 @@ class Appender:
         if batch.tiles:
             store.write_tiles(batch.tiles)
         store.write_note(batch.tree.frontier.size, batch.note)
-        first = batch.old.size
-        for waiter in waiters:
-            for at, sql, params in waiter.rows:
-                try:
-                    store.write_caller_row(sql, params if at is None else (first + at, *params))
-                except RowRefused as error:
-                    waiter.refuse(error)
-                    return waiter
-            first += len(waiter.leaves)
+        if together:
+            # One call a statement costs a third of one a row.
+            grouped: dict[str, list[tuple[object, ...]]] = {}
+            for _, sql, params in _caller_rows(batch.old.size, waiters):
+                grouped.setdefault(sql, []).append(params)
+            for sql, rows in grouped.items():
+                store.write_caller_rows(sql, rows)
+            return None
+        for waiter, sql, params in _caller_rows(batch.old.size, waiters):
+            try:
+                store.write_caller_rows(sql, [params])
+            except RowRefused as error:
+                waiter.refuse(error)
+                return waiter
         return None
 
     def _committed(
@@ -362,3 +371,11 @@ def _unwritable(error: BaseException) -> LogUnwritable:
     )
     refusal.__cause__ = error
     return refusal
+
+
+def _caller_rows(first: int, waiters: list[_Waiter]) -> Iterator[tuple[_Waiter, str, tuple[object, ...]]]:
+    """Every row with the log index of its leaf put before its parameters."""
+    for waiter in waiters:
+        for at, sql, params in waiter.rows:
+            yield waiter, sql, params if at is None else (first + at, *params)
+        first += len(waiter.leaves)

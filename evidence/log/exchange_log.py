@@ -145,7 +145,8 @@ class ExchangeLog:
 
         Args:
             leaves: At least one, as `leaf.wrap` makes them.
-            also_write: Rows of the caller's own tables, in the same transaction and in this order.
+            also_write: Rows of the caller's own tables, in the same transaction. Rows of one statement are written in
+                this order, together with those of other calls; statements in the order of their first appearance.
 
         Returns:
             One entry for each leaf, in order, all at the size of this commit.

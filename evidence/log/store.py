@@ -11,7 +11,7 @@ Trusted? No: whoever owns the file can change or delete it. They cannot make rel
 import contextlib
 import os
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -80,8 +80,8 @@ class Store(Protocol):
         """Insert the signed checkpoint."""
         ...
 
-    def write_caller_row(self, sql: str, params: Sequence[object]) -> None:
-        """Run one statement of a caller; `RowRefused` if it is at fault itself."""
+    def write_caller_rows(self, sql: str, rows: Sequence[Sequence[object]]) -> None:
+        """Run one statement of callers for each row; `RowRefused` if a row or the statement is at fault itself."""
         ...
 
     def commit(self) -> None:
@@ -230,20 +230,14 @@ class SqliteStore:
         """See `Store.write_note`."""
         self._db.execute("INSERT INTO note (size, note) VALUES (?, ?)", (size, note))
 
-    def write_caller_row(self, sql: str, params: Sequence[object]) -> None:
-        """See `Store.write_caller_row`.
+    def write_caller_rows(self, sql: str, rows: Sequence[Sequence[object]]) -> None:
+        """See `Store.write_caller_rows`.
 
         Raises:
             RowRefused: A constraint, a wrong statement or a wrong parameter; nothing else is at fault.
         """
-        try:
-            self._db.execute(sql, tuple(params))
-        except (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.InterfaceError, sqlite3.DataError) as error:
-            raise RowRefused("a row beside the log was refused by a constraint or as malformed") from error
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode == sqlite3.SQLITE_ERROR:
-                raise RowRefused("a statement beside the log is not valid for this database") from error
-            raise
+        with _refused_rows():
+            self._db.executemany(sql, rows)
 
     def commit(self) -> None:
         """See `Store.commit`."""
@@ -265,6 +259,19 @@ class SqliteStore:
             # the file is reopened and examined next, or the process ends: there is nothing to learn from a failure here
             with contextlib.suppress(sqlite3.Error):
                 connection.close()
+
+
+@contextlib.contextmanager
+def _refused_rows() -> Iterator[None]:
+    """Tells a row that is at fault from a store that is."""
+    try:
+        yield
+    except (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.InterfaceError, sqlite3.DataError) as error:
+        raise RowRefused("a row beside the log was refused by a constraint or as malformed") from error
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_ERROR:
+            raise RowRefused("a statement beside the log is not valid for this database") from error
+        raise
 
 
 def _sync_directory(path: Path) -> None:

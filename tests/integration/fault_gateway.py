@@ -40,7 +40,7 @@ STEPS = frozenset(
         "write_leaves",
         "write_tiles",
         "write_note",
-        "write_caller_row",
+        "write_caller_rows",
         "commit",
         "checkpoint",
     }

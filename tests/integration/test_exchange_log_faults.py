@@ -31,7 +31,7 @@ from evidence.verify import verify_log
 
 ORIGIN = "0f" * 32 + "/VN/GOV/H37/@n1/1"
 SIGNER = FileSigner(Ed25519PrivateKey.from_private_bytes(b"a" * 32))
-STEPS = ["begin", "guard_head", "write_leaves", "write_tiles", "write_note", "write_caller_row", "commit"]
+STEPS = ["begin", "guard_head", "write_leaves", "write_tiles", "write_note", "write_caller_rows", "commit"]
 SCHEMA = ["CREATE TABLE IF NOT EXISTS outbox (idx INTEGER PRIMARY KEY, what TEXT)"]
 
 

@@ -24,7 +24,7 @@ SERVICE = {"H37": "G01/desk/notes", "H38": "G02/desk/notes"}
 ALL = ("H37", "G01", "H38", "G02")
 LIMITS = {"deadline_s": 1.5, "join_every_s": 0.5}
 
-STEPS = ("begin", "guard_head", "write_leaves", "write_tiles", "write_note", "write_caller_row", "commit", "checkpoint")
+STEPS = ("begin", "guard_head", "write_leaves", "write_tiles", "write_note", "write_caller_rows", "commit", "checkpoint")
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def settle(world: FaultWorld, acknowledged: list[str]) -> None:
 def test_a_gateway_killed_at_a_step_of_the_commit_has_lost_nothing_that_anyone_saw(
     world: FaultWorld, step: str, action: str
 ) -> None:
-    if action == "kill-after" and step not in ("commit", "write_caller_row", "checkpoint"):
+    if action == "kill-after" and step not in ("commit", "write_caller_rows", "checkpoint"):
         pytest.skip("after this step is before the next one")
     acknowledged = both_break(world, step, action)
     assert world.wait_end("H37") == world.wait_end("G02") == -signal.SIGKILL

@@ -134,7 +134,7 @@ async def test_a_failing_rollback_is_an_unknown_outcome(path):
     faults = Faults()
     async with opened(path, faults=faults, schema=OUTBOX) as log:
         faults.arm("rollback")
-        with pytest.raises(RowRefused):
+        with pytest.raises(LogUnwritable):
             await log.append([record()], [(0, "INSERT INTO nowhere VALUES (?)", ())])
         assert not log.writable
         await log.until_writable()
@@ -355,7 +355,7 @@ async def test_a_changed_log_is_not_continued(path, statement):
 
 # --- failures of each step of a commit ---
 
-STEPS = ["begin", "guard_head", "write_leaves", "write_tiles", "write_note", "write_caller_row", "commit"]
+STEPS = ["begin", "guard_head", "write_leaves", "write_tiles", "write_note", "write_caller_rows", "commit"]
 
 
 @pytest.mark.parametrize("how", ["fails", "reported"])

