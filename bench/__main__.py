@@ -7,7 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench import profiling, quick
+from bench import full, profiling, quick
 from bench.processes import BenchFailed, raise_on_signals
 
 
@@ -15,6 +15,7 @@ def main() -> int:
     """Runs what was asked for; 1 when the figures mean nothing."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="the speed figures in about a minute; last line JSON")
+    parser.add_argument("--long", action="store_true", help="also 10^7 records, 10^5 documents, a million exchanges")
     parser.add_argument("--profile", choices=("consumer", "provider"), help="where one gateway's time goes")
     asked = parser.parse_args()
     raise_on_signals()
@@ -22,7 +23,9 @@ def main() -> int:
         with tempfile.TemporaryDirectory(prefix="lienthong-bench-") as folder:
             if asked.profile:
                 return profiling.run(Path(folder), asked.profile)
-            return quick.run(Path(folder))
+            if asked.quick:
+                return quick.run(Path(folder))
+            return full.run(Path(folder), full.LONG if asked.long else full.Sizes())
     except BenchFailed as error:
         print(f"bench failed: {error}", file=sys.stderr)
         return 1

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import psutil
 
+from bench.processes import BenchFailed
+
 
 @dataclass(frozen=True, slots=True)
 class Cost:
@@ -27,15 +29,18 @@ class Meter:
         self._processes = [psutil.Process(pid) for pid in pids]
 
     def read(self) -> Cost:
-        """The cost until now."""
+        """The cost until now.
+
+        Raises:
+            BenchFailed: One of the processes is gone.
+        """
         cpu_s, resident = 0.0, 0
         for process in self._processes:
-            with process.oneshot():
-                times = process.cpu_times()
-                cpu_s += times.user + times.system
-                resident += process.memory_info().rss
+            try:
+                with process.oneshot():
+                    times = process.cpu_times()
+                    cpu_s += times.user + times.system
+                    resident += process.memory_info().rss
+            except psutil.Error as error:
+                raise BenchFailed(f"a process of the run ended while it was measured: {error}") from error
         return Cost(cpu_s, resident)
-
-    def resident_bytes(self) -> list[int]:
-        """Of each process."""
-        return [process.memory_info().rss for process in self._processes]

@@ -147,10 +147,10 @@ class Answerer:
             view = self._directory()
             record, key = self._admit(view, subject, reply, data, now)  # 1-4
         except errors.Dropped as drop:
-            await self._drop(drop.code, reply)
+            await self._drop(drop.code, subject, reply)
             return
         except errors.DirectoryStale as stale:
-            await self._drop(stale.code, reply)
+            await self._drop(stale.code, subject, reply)
             return
         self._observer.in_flight("provider", 1)
         try:
@@ -158,7 +158,7 @@ class Answerer:
         except (LogUnwritable, errors.LogUnwritable):
             # Nothing was sent; the id stays reserved because the commit's outcome may be unknown.
             self._keeper.forget_notes()
-            await self._drop("log-unwritable", reply)
+            await self._drop("log-unwritable", subject, reply)
         except errors.BrokerUnavailable:
             _log.info("answer.unsent", service=record.header.to)
         finally:
@@ -170,9 +170,7 @@ class Answerer:
         if not self._log.writable:
             raise errors.Dropped("log-unwritable")
         envelope = wire.decode(data, self._max_envelope_bytes)  # 1
-        record = self._verifier.verify(envelope, view, now, _QUERY)  # 1-3
-        if subject != subjects.query(self._member, record.node.member):
-            raise errors.Dropped("subject-mismatch")
+        record = self._verifier.verify(envelope, view, now, _QUERY, subject.rpartition(".")[2])  # 1-3
         inbox = subjects.inbox(record.node.node)
         if not reply.startswith(inbox) or not _REPLY_TOKEN.fullmatch(reply, len(inbox)):
             raise errors.Dropped("reply-subject-foreign")
@@ -184,12 +182,13 @@ class Answerer:
             raise errors.Dropped("answer-key-missing")
         now_s = int(now.timestamp())
         until_s = int(header.decode_time(expires).timestamp()) + 61
-        self._seen.reserve(record.header.id, until_s, now_s)  # 4
+        self._seen.reserve(record.header.id, record.node.member, until_s, now_s)  # 4
         return record, key
 
-    async def _drop(self, code: str, reply: str) -> None:
+    async def _drop(self, code: str, subject: str, reply: str) -> None:
         self._observer.dropped(code)
-        if reply.startswith("_I.") and self._hints.take():
+        # A hint goes only to an inbox of the member that the broker let publish: nobody is written to for a stranger.
+        if reply.startswith(f"_I.{subject.rpartition('.')[2]}~") and self._hints.take():
             try:
                 await self._outbound.send(reply, _hint((0, code)))
             except errors.BrokerUnavailable:

@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 from bus.envelope import Envelope
 from bus.errors import Dropped
 from bus.sealing.epoch import sealdigest
+from bus.transport import subjects
 from evidence import checkpoint, header, leaf, merkle, note
 from evidence.errors import EvidenceError
 from evidence.header import Header
@@ -130,8 +131,18 @@ class RecordVerifier:
         self._limits = limits
         self._alarm = alarm
 
-    def verify(self, envelope: Envelope, view: DirectoryView, now: datetime, types: frozenset[str]) -> VerifiedRecord:
+    def verify(
+        self, envelope: Envelope, view: DirectoryView, now: datetime, types: frozenset[str], sender: str | None = None
+    ) -> VerifiedRecord:
         """Steps 1 to 3 of the receiving side.
+
+        Args:
+            envelope: as received, of the right shape.
+            view: the directory.
+            now: aware UTC.
+            types: header types that are expected here.
+            sender: token of the sending member as the broker vouches for it in the subject; None for answers. It is
+                compared before any public-key work, so that nobody spends our time in another's name.
 
         Raises:
             Dropped: with the code of the first check that failed.
@@ -140,6 +151,8 @@ class RecordVerifier:
         if decoded.type not in types:
             raise Dropped("type-unexpected")
         node = self._node(envelope, decoded, view, now)
+        if sender is not None and sender != subjects.member_token(node.member):
+            raise Dropped("subject-mismatch")
         self._address(decoded)
         self._time(decoded, now)
         if sealdigest(envelope.wrapped, envelope.nonce, envelope.ciphertext) != decoded.sealdigest:
