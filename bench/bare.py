@@ -1,4 +1,4 @@
-"""Bare request/reply through the broker, for the claim that the relay is not slow by itself (`python -m bench.bare FACTS`).
+"""Bare request/reply through the broker: what the relay is held against (`python -m bench.bare FACTS`).
 
 The same connection class and users as the relay; the echo is in the relay's back process. Asks over standard input
 and answers over standard output, one line of JSON each.

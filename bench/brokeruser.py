@@ -56,7 +56,7 @@ class BrokerUser:
         await client.connect(
             servers=[url],
             tls=client_tls(str(ca)),
-            user_jwt_cb=lambda: jwt.encode(),
+            user_jwt_cb=jwt.encode,
             signature_cb=lambda nonce: base64.b64encode(signer.sign(nonce.encode())),
             inbox_prefix=f"_I.bench.{self.name}",
             allow_reconnect=False,

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import psutil
+import psutil  # type: ignore[import-untyped]
 
 from evidence.identifiers import MemberId
 from evidence.issue import create_authority, issue_member
@@ -128,7 +128,8 @@ class History:
         public = hashlib.sha256(party.id.encode()).digest()
         subject = f"{party.id}#{key_id(public)}"
         yield self._signed(
-            d.Sealing(**self._common(subject), kem="X25519", public=_b64(public), use=("query",), valid_from=start), party
+            d.Sealing(**self._common(subject), kem="X25519", public=_b64(public), use=("query",), valid_from=start),
+            party,
         )
         yield self._signed(d.Subsystem(**self._common(f"{party.id}/desk"), names={"en": "desk"}), party)
         yield self._signed(
@@ -206,7 +207,7 @@ def _measure(count: int) -> dict[str, Any]:
     for index, leaf in enumerate(leaves):
         outcome = directory.apply(index, leaf)
         if not isinstance(outcome, Applied):
-            raise RuntimeError(f"document {index} was skipped: {outcome.code} {outcome.message}")
+            raise TypeError(f"document {index} was skipped: {outcome.code} {outcome.message}")
         accepted.append(outcome)
     fold_s = time.perf_counter() - started
     stored = [(one.index, one.digest, one.author, one.payload) for one in accepted]

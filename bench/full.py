@@ -11,13 +11,13 @@ from typing import Any
 
 from bench import memory, report
 from bench.audit import audit
-from bench.instance import PLUGIN_PATH, bring_up
+from bench.instance import bring_up
 from bench.parts import measure
 from bench.processes import BenchFailed, Children
 from bench.quick import figures
 from bench.rounds import Stand, Taken, check_yardstick, rows
 from bench.scrape import commits
-from bench.stageload import load_stages
+from bench.stages import measure_stages
 
 _ROUNDS = 5
 
@@ -47,6 +47,7 @@ def run(folder: Path, sizes: Sizes) -> int:
     results: dict[str, Any] = {}
     parts: list[tuple[str, Callable[[Path, Sizes], dict[str, Any]]]] = [
         ("exchange", _exchange),
+        ("stages", _stages),
         ("memory", _memory),
         ("logs", _logs),
         ("directory", _directory),
@@ -68,7 +69,7 @@ def run(folder: Path, sizes: Sizes) -> int:
 
 
 def _exchange(folder: Path, sizes: Sizes) -> dict[str, Any]:
-    """Relay and product at 1, 32 and 128 connections; evidence of it; then the stages on the same homes."""
+    """Relay and product at 1, 32 and 128 connections; evidence of it."""
     with Children(folder) as children:
         product = bring_up(children)
         stand = Stand(children, product)
@@ -85,7 +86,6 @@ def _exchange(folder: Path, sizes: Sizes) -> dict[str, Any]:
         for gateway in (product.consumer, product.provider):
             children.stop(gateway)
         audited = audit(product, stand.product_count)
-        stages = load_stages(children, product, PLUGIN_PATH)
     check_yardstick(taken[128])
     return {
         "figures": figures(taken[128], taken[1]),
@@ -96,8 +96,13 @@ def _exchange(folder: Path, sizes: Sizes) -> dict[str, Any]:
         ],
         "commits": batches,
         "evidence": audited.report(),
-        "stages": stages,
     }
+
+
+def _stages(folder: Path, sizes: Sizes) -> dict[str, Any]:
+    del sizes
+    with Children(folder) as children:
+        return {"stages": measure_stages(children)}
 
 
 def bare_s(connections: int) -> float:
@@ -108,8 +113,7 @@ def bare_s(connections: int) -> float:
 def _memory(folder: Path, sizes: Sizes) -> dict[str, Any]:
     with Children(folder) as children:
         product = bring_up(children)
-        grown = memory.grow(Stand(children, product), sizes.exchanges)
-    return grown
+        return memory.grow(Stand(children, product), sizes.exchanges)
 
 
 def _logs(folder: Path, sizes: Sizes) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -120,9 +121,7 @@ def bring_up(children: Children, gateway_command: dict[str, list[str]] | None = 
     key = lienthong("client", "add", "app", "--home", str(folder / "consumer"), "--subsystem", "asker")["key"]
     commands = gateway_command or {}
     gateways = {
-        name: children.start(
-            name, [*commands.get(name, [*LIENTHONG, "gateway"]), "--home", str(folder / name)], env
-        )
+        name: children.start(name, [*commands.get(name, [*LIENTHONG, "gateway"]), "--home", str(folder / name)], env)
         for name, env in (("consumer", {}), ("provider", PLUGIN_PATH))
     }
     url = _wait_ready(children, folder)
@@ -191,9 +190,9 @@ def _wait_ready(children: Children, folder: Path) -> str:
     fronts = []
     for name in ("consumer", "provider"):
         path = folder / name / "data" / "listening.json"
-        facts = children.wait_for(f"the {name}'s gateway", lambda path=path: read_json(path))
+        facts = children.wait_for(f"the {name}'s gateway", partial(read_json, path))
         admin = facts["admin"]
-        children.wait_for(f"the {name}'s gateway", lambda admin=admin: _answers(f"{admin}/readyz"))
+        children.wait_for(f"the {name}'s gateway", partial(_answers, f"{admin}/readyz"))
         fronts.append(facts["front"])
     url: str = fronts[0]
     return url

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import psutil
+import psutil  # type: ignore[import-untyped]
 import uvloop
 
 from bench.leaves import GENESIS, NODE, records
@@ -78,10 +78,10 @@ async def _prove(log: ExchangeLog) -> dict[str, float]:
 async def _measure(path: Path, size: int, seconds: float) -> dict[str, Any]:
     signer = FileSigner.generate("ed25519")
     process = psutil.Process()
+    before = process.memory_info().rss
     log = await _open(path, signer)
     fill_per_s = await _fill(log, size)
     await log.close()
-    before = process.memory_info().rss
     started = time.perf_counter()
     log = await _open(path, signer)
     open_s = time.perf_counter() - started

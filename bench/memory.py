@@ -42,4 +42,7 @@ def grow(stand: Stand, exchanges: int) -> dict[str, Any]:
 
 
 def _look(meters: dict[str, Meter], done: int) -> dict[str, float]:
-    return {"exchanges": done, **{name: round(meter.read().resident_bytes / 2**20, 1) for name, meter in meters.items()}}
+    return {
+        "exchanges": done,
+        **{name: round(meter.read().resident_bytes / 2**20, 1) for name, meter in meters.items()},
+    }

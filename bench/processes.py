@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Self
 
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None)
@@ -51,7 +51,7 @@ class Child:
         self.name = name
         self.output = folder / f"{name}.out"
         with self.output.open("ab") as out:
-            self.process = subprocess.Popen(  # noqa: PLW1509 - this program has one thread when it starts children
+            self.process = subprocess.Popen(
                 command,
                 cwd=ROOT,
                 env={**os.environ, **(env or {})},
@@ -59,7 +59,7 @@ class Child:
                 stdout=subprocess.PIPE if pipes else out,
                 stderr=out,
                 start_new_session=True,
-                preexec_fn=_die_with_parent,
+                preexec_fn=_die_with_parent,  # noqa: PLW1509 - no other thread runs when children are started
                 text=True,
             )
 
@@ -125,7 +125,7 @@ class Children:
         self.folder = folder
         self._running: list[Child] = []
 
-    def __enter__(self) -> Children:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -102,7 +102,8 @@ class Sampling:
             for code, whole in self._whole.items()
         ]
         lines = [
-            Line(_place(code.co_filename, line, code.co_name), count, count) for (code, line), count in self._own.items()
+            Line(_place(code.co_filename, line, code.co_name), count, count)
+            for (code, line), count in self._own.items()
         ]
         return Profile(float(sum(by_function.values())), _sorted(functions), _sorted(lines))
 
@@ -121,9 +122,7 @@ class Tracing:
         """Ends; what was seen."""
         self._profiler.disable()
         stats = pstats.Stats(self._profiler).stats  # type: ignore[attr-defined]
-        functions = [
-            Line(_place(*name), own, whole, calls) for name, (_, calls, own, whole, _callers) in stats.items()
-        ]
+        functions = [Line(_place(*name), own, whole, calls) for name, (_, calls, own, whole, _callers) in stats.items()]
         return Profile(sum(line.own for line in functions), _sorted(functions), [])
 
 

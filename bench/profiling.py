@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import msgspec
-import psutil
+import psutil  # type: ignore[import-untyped]
 
 from bench.instance import Product, bring_up
 from bench.processes import Children

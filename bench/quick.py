@@ -6,42 +6,79 @@ import json
 import statistics
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench import report
 from bench.audit import audit
 from bench.instance import bring_up
 from bench.processes import Children
-from bench.rounds import Stand, Taken, check_yardstick
+from bench.rounds import Stand, Taken, check_yardstick, rows
 
-_ROUNDS = 5
-_SECONDS_128, _SECONDS_1, _SECONDS_BARE = 2.2, 1.5, 0.8
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How long it measures.
+
+    Attributes:
+        rounds: Turns of each side; at least five for figures that mean something.
+        wide_s: One round over 128 connections.
+        single_s: One round over one connection.
+        bare_s: One round of bare request/reply, and of the HTTP hop.
+    """
+
+    rounds: int = 5
+    wide_s: float = 2.2
+    single_s: float = 1.5
+    bare_s: float = 0.8
 
 
 def run(folder: Path) -> int:
-    """Measures at 128 and at 1 connections; prints one JSON object."""
-    started = time.monotonic()
-    with Children(folder) as children:
-        product = bring_up(children)
-        _say(f"up after {time.monotonic() - started:.1f} s")
-        stand = Stand(children, product)
-        wide = stand.take_turns(128, _ROUNDS, _SECONDS_128, _SECONDS_BARE)
-        single = stand.take_turns(1, _ROUNDS, _SECONDS_1)
-        _say(f"measured after {time.monotonic() - started:.1f} s")
-        for gateway in (product.consumer, product.provider):
-            children.stop(gateway)
-        audited = audit(product, stand.product_count)
-    _say(f"{audited.pairs} exchanges are in both logs, {audited.records_per_s:.0f} records/s verified")
-    _say(f"done after {time.monotonic() - started:.1f} s")
+    """Prints one JSON object as the last line.
+
+    Raises:
+        BenchFailed: The figures mean nothing.
+    """
+    wide, single = measure(folder, Pace())
     found = figures(wide, single)
+    report.keep("quick", {"figures": found, "sides": rows([single, wide])})
     print(json.dumps(found), flush=True)
     check_yardstick(wide)
     return 0
 
 
+def measure(folder: Path, pace: Pace) -> tuple[Taken, Taken]:
+    """At 128 and at 1 connections; every counted exchange is looked up in both logs afterwards.
+
+    Raises:
+        BenchFailed: An answer was wrong, or is missing in the logs.
+    """
+    started = time.monotonic()
+
+    def say(text: str) -> None:
+        print(f"{time.monotonic() - started:5.1f} s  {text}", file=sys.stderr, flush=True)
+
+    with Children(folder) as children:
+        product = bring_up(children)
+        stand = Stand(children, product)
+        say("everything is up")
+        wide = stand.take_turns(128, pace.rounds, pace.wide_s, pace.bare_s)
+        single = stand.take_turns(1, pace.rounds, pace.single_s)
+        say("measured")
+        for gateway in (product.consumer, product.provider):
+            children.stop(gateway)
+        audited = audit(product, stand.product_count)
+        say(
+            f"{audited.counted} exchanges counted, {audited.pairs} pairs in both logs, all matched;"
+            f" {audited.records_per_s:.0f} records/s verified"
+        )
+    return wide, single
+
+
 def figures(wide: Taken, single: Taken) -> dict[str, Any]:
-    """The figures by name; rates to one place, ratios to three."""
-    found = {
+    """The figures by name; rates and times are medians, ratios medians over neighbouring rounds."""
+    return {
         "nats_rps_128": round(statistics.median(wide.nats_rps), 1),
         "http_rps_128": round(statistics.median(wide.http_rps), 1),
         "relay_rps_1": round(single.median("relay", "rps"), 1),
@@ -56,8 +93,3 @@ def figures(wide: Taken, single: Taken) -> dict[str, Any]:
         "product_cpu_us": round(wide.median("product", "cpu_us"), 1),
         "cpu_ratio": round(wide.cpu_ratio(), 3),
     }
-    return found
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

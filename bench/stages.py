@@ -1,11 +1,8 @@
-"""Where the microseconds of one exchange go (`python -m bench.stages FACTS`).
+"""Where the microseconds of one exchange go: the product's own functions, timed in the gateways where they are called.
 
-Both gateways of a home run in one process and one event loop, from the product's own composition root; the load comes
-from outside. Each stage is the product's own function, timed where it is called. The median counts: it is not disturbed
-by other processes. A stage below another one, indented, is part of it. Times include about 0.3 us of watching.
-
-FACTS: `{"folder"}`. Prints where the consumer listens, then answers questions of `bench.lines`: `{"do": "reset"}` and
-`{"do": "read", "count": N}`.
+Run as a program it is a gateway with watches (`python -m bench.stages --home HOME`): SIGUSR1 forgets, SIGUSR2 writes
+`HOME/stages.json`. The median counts: other processes do not disturb it. A stage below another one, indented, is part
+of it. Times include about 0.3 us of watching for the stage and for each part of it.
 """
 
 from __future__ import annotations
@@ -13,64 +10,70 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
+import os
+import signal
 import statistics
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
-from bench.lines import answer_lines
+from bench.instance import bring_up
+from bench.processes import Children, read_json
+from bench.rounds import Stand
 
-_READY_DEADLINE_S = 30.0
+_CONNECTIONS, _WARM_S, _SECONDS = 32, 3.0, 6.0
 
-STAGES: tuple[tuple[str, str, int, str], ...] = (
-    ("consumer", "read the target", 0, "bus.front.r1:parse_target"),
-    ("consumer", "authenticate the client system", 0, "bus.front.credentials:Credentials.authenticate"),
-    ("consumer", "build the call", 0, "bus.front.r1:CallFront._call"),
-    ("consumer", "headers that travel", 1, "bus.front.r1:travelling"),
-    ("both", "directory fresh", 0, "bus.gateway.runtime:Gateway.directory"),
-    ("consumer", "resolve the service", 0, "bus.exchange.asking:resolve"),
-    ("consumer", "route and validate the request", 0, "bus.exchange.asking:check_request"),
-    ("consumer", "compose the request", 0, "bus.exchange.asking:Asker._seal"),
-    ("both", "compose a record", 1, "bus.exchange.composing:Composer.sealed"),
-    ("both", "seal", 2, "bus.sealing.epoch:Sealer.seal"),
-    ("both", "encode the header", 2, "evidence.header:encode"),
-    ("both", "rows: particulars", 0, "bus.exchange.keeping:Keeper.particulars"),
-    ("both", "log: begin a commit", 0, "evidence.log.appender:Appender._begin"),
-    ("both", "grow the tree and sign", 1, "evidence.log.appender:grow"),
-    ("both", "write the rows", 1, "evidence.log.appender:Appender._write"),
-    ("both", "log: COMMIT (in the thread)", 0, "evidence.log.store:SqliteStore.commit"),
-    ("both", "log: wake the waiters", 0, "evidence.log.appender:Appender._committed"),
-    ("both", "encode the envelope", 0, "bus.envelope:encode"),
-    ("provider", "admit the message", 0, "bus.exchange.answering:Answerer._admit"),
-    ("both", "decode the envelope", 1, "bus.envelope:decode"),
-    ("both", "verify the record", 1, "bus.exchange.verification:RecordVerifier.verify"),
-    ("both", "decode the header", 2, "evidence.header:decode"),
-    ("both", "digest of the seal", 2, "bus.exchange.verification:sealdigest"),
-    ("both", "checkpoint, mostly remembered", 2, "bus.exchange.verification:RecordVerifier.checkpoint"),
-    ("both", "checkpoint signature, when new", 3, "evidence.note:verify"),
-    ("both", "inclusion proof", 2, "evidence.merkle:inclusion_root"),
-    ("provider", "reserve the id", 1, "bus.exchange.replay:SeenIds.reserve"),
-    ("provider", "authorise, coarse", 0, "bus.exchange.answering:authorise_coarse"),
-    ("provider", "quota", 0, "registry.quota:QuotaBook.take"),
-    ("provider", "unseal", 0, "bus.exchange.answering:Answerer._unseal"),
-    ("provider", "authorise, fine", 0, "bus.exchange.answering:authorise_fine"),
-    ("provider", "route and validate the request", 0, "bus.exchange.answering:check_request"),
-    ("provider", "rows: received", 0, "bus.exchange.answering:Answerer._received_rows"),
-    ("provider", "build the adapter's request", 0, "bus.exchange.answering:adapter_request"),
-    ("provider", "the back end", 0, "bench_source:BenchSource.call"),
-    ("provider", "validate and cut the answer", 0, "bus.exchange.answering:Answerer._checked"),
-    ("provider", "compose the answer", 0, "bus.exchange.answering:Answerer._compose"),
-    ("consumer", "verify, match and unseal the answer", 0, "bus.exchange.asking:Asker._verify_answer"),
-    ("consumer", "unseal", 1, "bus.exchange.asking:Asker._unseal"),
-    ("both", "rows: proof of the peer", 0, "bus.exchange.keeping:Keeper.proof"),
-    ("consumer", "measure the peer's clock", 0, "bus.exchange.asking:Asker._measure_clock"),
-    ("consumer", "validate the answer", 0, "bus.exchange.asking:Asker._validate_answer"),
-    ("both", "metrics: ended", 0, "bus.metrics:GatewayMetrics.ended"),
-    ("both", "metrics: in flight", 0, "bus.metrics:GatewayMetrics.in_flight"),
-    ("consumer", "build the response", 0, "bus.front.r1:_response"),
+STAGES: tuple[tuple[str, int, str], ...] = (
+    ("read the target", 0, "bus.front.r1:parse_target"),
+    ("authenticate the client system", 0, "bus.front.credentials:Credentials.authenticate"),
+    ("build the call", 0, "bus.front.r1:CallFront._call"),
+    ("headers that travel", 1, "bus.front.r1:travelling"),
+    ("directory fresh", 0, "bus.gateway.parts:Parts.directory"),
+    ("resolve the service", 0, "bus.exchange.asking:resolve"),
+    ("route and validate the request", 0, "bus.exchange.asking:check_request"),
+    ("compose the request", 0, "bus.exchange.asking:Asker._seal"),
+    ("compose a record", 1, "bus.exchange.composing:Composer.sealed"),
+    ("seal", 2, "bus.sealing.epoch:Sealer.seal"),
+    ("encode the header", 2, "evidence.header:encode"),
+    ("rows: particulars", 0, "bus.exchange.keeping:Keeper.particulars"),
+    ("log: begin a commit", 0, "evidence.log.appender:Appender._begin"),
+    ("grow the tree and sign", 1, "evidence.log.appender:grow"),
+    ("write the rows", 1, "evidence.log.appender:Appender._write"),
+    ("log: COMMIT (in the thread)", 0, "evidence.log.store:SqliteStore.commit"),
+    ("log: wake the waiters", 0, "evidence.log.appender:Appender._committed"),
+    ("encode the envelope", 0, "bus.envelope:encode"),
+    ("admit the message", 0, "bus.exchange.answering:Answerer._admit"),
+    ("decode the envelope", 1, "bus.envelope:decode"),
+    ("verify the record", 1, "bus.exchange.verification:RecordVerifier.verify"),
+    ("decode the header", 2, "evidence.header:decode"),
+    ("digest of the seal", 2, "bus.exchange.verification:sealdigest"),
+    ("checkpoint, mostly remembered", 2, "bus.exchange.verification:RecordVerifier.checkpoint"),
+    ("checkpoint signature, when new", 3, "evidence.note:verify"),
+    ("inclusion proof", 2, "evidence.merkle:inclusion_root"),
+    ("reserve the id", 1, "bus.exchange.replay:SeenIds.reserve"),
+    ("authorise, coarse", 0, "bus.exchange.answering:authorise_coarse"),
+    ("quota", 0, "registry.quota:QuotaBook.take"),
+    ("unseal", 0, "bus.exchange.answering:Answerer._unseal"),
+    ("authorise, fine", 0, "bus.exchange.answering:authorise_fine"),
+    ("route and validate the request", 0, "bus.exchange.answering:check_request"),
+    ("rows: received", 0, "bus.exchange.answering:Answerer._received_rows"),
+    ("build the adapter's request", 0, "bus.exchange.answering:adapter_request"),
+    ("the back end", 0, "bench_source:BenchSource.call"),
+    ("validate and cut the answer", 0, "bus.exchange.answering:Answerer._checked"),
+    ("compose the answer", 0, "bus.exchange.answering:Answerer._compose"),
+    ("verify, match and unseal the answer", 0, "bus.exchange.asking:Asker._verify_answer"),
+    ("unseal", 1, "bus.exchange.asking:Asker._unseal"),
+    ("rows: proof of the peer", 0, "bus.exchange.keeping:Keeper.proof"),
+    ("measure the peer's clock", 0, "bus.exchange.asking:Asker._measure_clock"),
+    ("validate the answer", 0, "bus.exchange.asking:Asker._validate_answer"),
+    ("metrics: ended", 0, "bus.metrics:GatewayMetrics.ended"),
+    ("metrics: in flight", 0, "bus.metrics:GatewayMetrics.in_flight"),
+    ("build the response", 0, "bus.front.r1:_response"),
 )
 
 
@@ -78,32 +81,27 @@ STAGES: tuple[tuple[str, str, int, str], ...] = (
 class Watched:
     """One stage and the times that its calls took, in nanoseconds."""
 
-    side: str
     name: str
     depth: int
     target: str
     found: bool = False
     taken: list[int] = field(default_factory=list)
 
-    def report(self, count: int) -> dict[str, Any]:
-        """Median, calls per exchange and their product, microseconds."""
-        each_us = statistics.median(self.taken) / 1e3 if self.taken else 0.0
-        calls = len(self.taken) / count
+    def report(self) -> dict[str, Any]:
+        """Number of calls and their median in microseconds."""
         return {
-            "side": self.side,
             "stage": self.name,
             "depth": self.depth,
             "target": self.target,
             "found": self.found,
-            "calls": round(calls, 2),
-            "each_us": round(each_us, 2),
-            "exchange_us": round(each_us * calls, 2),
+            "calls": len(self.taken),
+            "each_us": statistics.median(self.taken) / 1e3 if self.taken else 0.0,
         }
 
 
 def watch() -> list[Watched]:
-    """Puts a watch around every stage; call before the gateways are made."""
-    importlib.import_module("bus.gateway.runtime")
+    """Puts a watch around every stage; call before the gateway is made."""
+    importlib.import_module("bus.gateway")
     stages = [Watched(*one) for one in STAGES]
     for stage in stages:
         module_name, _, path = stage.target.partition(":")
@@ -143,54 +141,59 @@ def _around(original: Callable[..., Any], taken: list[int]) -> Callable[..., Any
     return timed_call
 
 
-async def _run(folder: Path, stages: list[Watched]) -> None:
-    from bus.clock import SystemClock
-    from bus.gateway import Gateway
-
-    stop = asyncio.Event()
-    gateways = [Gateway(folder / name / "gateway.toml", SystemClock()) for name in ("consumer", "provider")]
-    tasks = [asyncio.create_task(gateway.run(stop)) for gateway in gateways]
-    try:
-        async with asyncio.timeout(_READY_DEADLINE_S):
-            while not all(_ready(gateway) for gateway in gateways):
-                for task in tasks:
-                    if task.done():
-                        task.result()
-                await asyncio.sleep(0.05)
-        print(json.dumps({"url": gateways[0].front_server.url}), flush=True)
-
-        async def answer(asked: dict[str, Any]) -> dict[str, Any]:
-            if asked["do"] == "reset":
-                for stage in stages:
-                    stage.taken.clear()
-                return {}
-            return {"stages": [stage.report(asked["count"]) for stage in stages]}
-
-        await answer_lines(answer)
-    finally:
-        stop.set()
-        await asyncio.gather(*tasks)
-
-
-def _ready(gateway: Any) -> bool:
-    try:
-        return all(check.ok for check in gateway.checks())
-    except AttributeError:
-        return False  # its parts are not made yet
-
-
 def main() -> None:
-    """Answers until the input ends."""
-    import uvloop
+    """A gateway with watches."""
+    from console.processes.gateway import run
 
-    from console.processes.running import configure_logging
-
-    facts = json.loads(sys.argv[1])
-    configure_logging("json", "warning")
-    sys.setswitchinterval(0.0005)
+    home = Path(sys.argv[sys.argv.index("--home") + 1])
     stages = watch()
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_run(Path(facts["folder"]), stages))
+
+    def forget(_number: int, _frame: FrameType | None) -> None:
+        for stage in stages:
+            stage.taken.clear()
+
+    def write(_number: int, _frame: FrameType | None) -> None:
+        part = home / "stages.part"
+        part.write_text(json.dumps({"stages": [stage.report() for stage in stages]}), encoding="utf-8")
+        part.rename(home / "stages.json")
+
+    signal.signal(signal.SIGUSR1, forget)
+    signal.signal(signal.SIGUSR2, write)
+    run(home)
+
+
+def measure_stages(children: Children) -> list[dict[str, Any]]:
+    """Loads two watched gateways; stages of both, with calls and microseconds per exchange.
+
+    Raises:
+        BenchFailed: They did not come up, or an answer was wrong.
+    """
+    command = [sys.executable, "-m", "bench.stages"]
+    product = bring_up(children, {"consumer": command, "provider": command})
+    stand = Stand(children, product)
+    gateways = {"consumer": product.consumer.pid, "provider": product.provider.pid}
+    stand.load("product", _CONNECTIONS, _WARM_S)
+    for pid in gateways.values():
+        os.kill(pid, signal.SIGUSR1)
+    count = stand.load("product", _CONNECTIONS, _SECONDS).count
+    found = []
+    for name, pid in gateways.items():
+        os.kill(pid, signal.SIGUSR2)
+        path = product.folder / name / "stages.json"
+        written = children.wait_for(f"the stages of the {name}", partial(read_json, path))
+        found += [_row(name, one, count) for one in written["stages"] if one["calls"] or not one["found"]]
+    return found
+
+
+def _row(side: str, one: dict[str, Any], count: int) -> dict[str, Any]:
+    calls = one["calls"] / count
+    return {
+        "side": side,
+        **one,
+        "calls": round(calls, 2),
+        "each_us": round(one["each_us"], 2),
+        "exchange_us": round(one["each_us"] * calls, 2),
+    }
 
 
 if __name__ == "__main__":

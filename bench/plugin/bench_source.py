@@ -1,7 +1,7 @@
 """The kind `bench`: a back end that costs almost nothing, found like any other installed kind.
 
-It does no work of its own on purpose: what is measured is the bus in front of it. The plain relay's handler answers with
-the same bytes.
+It does no work of its own on purpose: what is measured is the bus in front of it. The plain relay's handler answers
+with the same bytes.
 """
 
 from __future__ import annotations
@@ -14,10 +14,7 @@ from adapters.port import AdapterAnswer, AdapterRequest, SourceObserver
 ANSWER_BYTES = 200
 _ID_BYTES = 12
 _HEAD = b'{"id":"'
-_TAIL = (
-    b'","name":"Item of the benchmark","state":"registered","quantity":42,"registeredOn":"2026-01-31",'
-    b'"note":"%s"}'
-)
+_TAIL = b'","name":"Item of the benchmark","state":"registered","quantity":42,"registeredOn":"2026-01-31","note":"%s"}'
 _PADDING = ANSWER_BYTES - _ID_BYTES - len(_HEAD) - len(_TAIL % b"")
 _END = _TAIL % (b"." * _PADDING)
 

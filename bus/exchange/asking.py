@@ -417,7 +417,7 @@ class Asker:
             raise refusal_from_body(particulars, body, sent.header.id)
         granted = self._granted(call, service, operation)
         compiled = self._contracts.ready(service, granted) or await self._contracts.load(service, granted)
-        self._validate_answer(compiled, operation, particulars, body, sent)
+        self._validate_answer(compiled, operation, particulars, body, sent, head=call.method == "HEAD")
         return ClientAnswer(sent.header.id, particulars.status, particulars.content_type, particulars.headers, body)
 
     def _granted(self, call: ClientCall, service: ServiceEntry, operation: str) -> frozenset[str] | None:
@@ -435,10 +435,17 @@ class Asker:
         ).granted
 
     def _validate_answer(
-        self, compiled: CompiledContract, operation: str, particulars: Particulars, body: bytes, sent: _Sent
+        self,
+        compiled: CompiledContract,
+        operation: str,
+        particulars: Particulars,
+        body: bytes,
+        sent: _Sent,
+        *,
+        head: bool,
     ) -> None:
         try:
-            compiled.validate_answer(operation, particulars.status, particulars.content_type, body)
+            compiled.validate_answer(operation, particulars.status, particulars.content_type, body, head=head)
         except RegistryError as error:
             raise errors.AnswerInvalid(
                 f"the provider's answer breaks the contract as granted ({error.code}); it is logged but not delivered",

@@ -99,7 +99,7 @@ class Credentials:
         if name is not None:
             return self._by_name[name]
         system = self._by_name.get(presented.partition(".")[0])
-        if system is None or not system.key_hash or len(presented) > 200:
+        if system is None or not system.key_hash or len(presented) > 200 or not presented.isascii():
             raise errors.CredentialsInvalid("the key is not known")
         if self._slow_waiting >= 4 * _SLOW_CHECKS:
             raise errors.TooManyInFlight("too many keys are being checked; try again")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from functools import lru_cache
 
@@ -50,6 +51,10 @@ _ANSWER_DROPPED = _HOP_BY_HOP | frozenset(
 )
 
 
+_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 section 5.6.2
+_VALUE_REFUSED = re.compile("[\x00-\x08\x0a-\x1f\x7f]")  # RFC 9110 section 5.5
+
+
 @lru_cache(maxsize=4096)
 def _travelling_name(raw_name: bytes) -> str | None:
     """Lower-case name of a header that travels, None of one that does not; `connection` is the caller's affair."""
@@ -74,9 +79,14 @@ def travelling(raw_headers: Iterable[tuple[bytes, bytes]]) -> tuple[tuple[str, s
 
 
 def answer_headers(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """The back end's headers that go to the client."""
-    return [
-        (name, value)
-        for name, value in headers
-        if name.lower() not in _ANSWER_DROPPED and not name.lower().startswith(_DROPPED_PREFIXES)
-    ]
+    """The back end's headers that go to the client.
+
+    They come from another agency's gateway: what cannot stand in a header is left out, or it could split the answer.
+    """
+    kept = []
+    for name, value in headers:
+        plain = name.lower().replace("_", "-")
+        dropped = plain in _ANSWER_DROPPED or plain.startswith(_DROPPED_PREFIXES)
+        if not dropped and _NAME.fullmatch(name) and not _VALUE_REFUSED.search(value):
+            kept.append((name, value))
+    return kept

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import zlib
@@ -9,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from bus import errors
 from bus.exchange.asking import Asker, ClientAnswer, ClientCall
@@ -18,6 +20,7 @@ from bus.front.target import Target, client_of, parse_target
 
 _OCTETS = "application/octet-stream"
 _MAX_HEADER_VALUE = 1024
+_BODY_DEADLINE_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +71,7 @@ class CallFront:
             path=target.path,
             query=target.query,
             headers=travelling(raw_headers),
-            content_type=get("Content-Type", _OCTETS if body else ""),
+            content_type=_content_type(get("Content-Type", _OCTETS if body else "")),
             body=body,
             official=_told(get("X-Road-UserId", "")),
             issue=_told(get("X-Road-Issue", "")),
@@ -90,9 +93,14 @@ class CallFront:
         if length is not None and length > limit:
             raise errors.BodyTooLarge(f"the body may have {limit} bytes")
         try:
-            body = await request.read()
+            async with asyncio.timeout(_BODY_DEADLINE_S):
+                body = await request.read()
         except web.HTTPRequestEntityTooLarge as error:
             raise errors.BodyTooLarge(f"the body may have {limit} bytes") from error
+        except TimeoutError as error:
+            raise errors.RequestMalformed(f"the body did not come within {_BODY_DEADLINE_S:g} s") from error
+        except (web.RequestPayloadError, HttpProcessingError) as error:
+            raise errors.RequestMalformed("the body is not framed as its headers say") from error
         return body if encoding == "identity" else _gunzip(body, limit)
 
 
@@ -122,6 +130,12 @@ def _gunzip(body: bytes, limit: int) -> bytes:
     if not reader.eof or reader.unused_data:
         raise errors.RequestMalformed("the gzip body is incomplete or has trailing bytes")
     return plain
+
+
+def _content_type(value: str) -> str:
+    if len(value) > _MAX_HEADER_VALUE or not value.isascii():
+        raise errors.RequestMalformed("Content-Type is too long or not ASCII")
+    return value
 
 
 def _told(value: str) -> str:

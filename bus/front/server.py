@@ -12,13 +12,54 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 from aiohttp import web
+from aiohttp.http_exceptions import LineTooLong
 
 from bus import errors
 from bus.front.problem import problem_response
 
 _log = structlog.get_logger("lienthong.front")
 
+_SERVER = "lienthong"
+_HIDDEN = "the gateway failed; its operator finds the reason in the log"
+
 Dispatch = Callable[[web.BaseRequest, str], Awaitable[web.StreamResponse]]
+
+
+class _Connection(web.RequestHandler):
+    """What is not HTTP is refused in the same form as all else, and its bytes reach no log line."""
+
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        if request.writer.output_size > 0:
+            raise ConnectionError("an answer was begun already")
+        failure: errors.BusError
+        if status >= 500:
+            _log.error("front.failed", error=type(exc).__name__)
+            failure = errors.InternalError(_HIDDEN)
+        elif isinstance(exc, LineTooLong) or message == "Too many headers received":
+            failure = errors.HeaderTooLarge("the request line, one header, or all headers together are too long")
+        else:
+            failure = errors.RequestMalformed("this is not an HTTP/1.1 request in a form that all servers read alike")
+        response = problem_response(failure)
+        response.headers["Server"] = _SERVER
+        response.force_close()
+        return response
+
+    def log_exception(self, *args: object, **kw: object) -> None:
+        del args
+        _log.error("front.failed", error=type(kw.get("exc_info")).__name__)
+
+
+class _Server(web.Server):
+    def __call__(self) -> web.RequestHandler:
+        return _Connection(self, loop=self._loop, **self._kwargs)
 
 
 class HttpServer:
@@ -41,7 +82,7 @@ class HttpServer:
 
     async def start(self) -> None:
         """Listens."""
-        server = web.Server(
+        server = _Server(
             self._handle,
             request_factory=self._make_request,
             auto_decompress=False,
@@ -75,9 +116,8 @@ class HttpServer:
             response = problem_response(error, request.headers.get("Accept", ""))
         except Exception as error:  # the boundary of the process: never a traceback to a client
             _log.error("front.failed", error=type(error).__name__, exc_info=error)
-            hidden = errors.InternalError("the gateway failed; its operator finds the reason in the log")
-            response = problem_response(hidden)
-        response.headers["Server"] = "lienthong"
+            response = problem_response(errors.InternalError(_HIDDEN))
+        response.headers["Server"] = _SERVER
         return response
 
     async def stop(self) -> None:

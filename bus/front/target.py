@@ -58,7 +58,7 @@ def _decode(part: str) -> str:
         raise RequestMalformed("an identifier part is empty or has an incomplete %-encoding")
     try:
         return unquote_to_bytes(part).decode("utf-8")
-    except UnicodeDecodeError as error:
+    except UnicodeError as error:  # also of raw bytes that are no text, which aiohttp hands on as surrogates
         raise RequestMalformed("an identifier part is not UTF-8") from error
 
 

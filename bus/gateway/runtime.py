@@ -262,7 +262,8 @@ class Gateway:
 
     async def _join_peers(self) -> None:
         if self._exchange is not None and self._parts.connection.connected:
-            await self._exchange.control.join_all()
+            with contextlib.suppress(errors.DirectoryStale):
+                await self._exchange.control.join_all()
 
     async def _close_orphans(self) -> None:
         exchange = self._exchange

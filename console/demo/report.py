@@ -71,6 +71,7 @@ class Report:
         self._brief = brief
         self._number = 0
         self._blank = False
+        self._narrow = console.width < _PLAIN
 
     @contextmanager
     def part(self, title: str, doing: str) -> Iterator[None]:
@@ -115,7 +116,7 @@ class Report:
         """Calls that succeeded."""
         self._calls([(step, f"{step.answer.status}  {_gist(step)}", []) for step in steps])
         self._print(
-            "The first call to a service takes longer: both gateways try its contract in a process apart, once."
+            "First calls may take longer: each gateway tries a contract once, in a process apart, before it uses it."
         )
 
     def refused(self, steps: list[Step]) -> None:
@@ -166,6 +167,9 @@ class Report:
             line = Text("   ").append(_mark(step.problems)).append(" ")
             for text, width in zip(row, widths, strict=True):
                 line.append(set_cell_size(text, width))
+            if self._narrow:
+                self._out(line)
+                line = Text(" " * 7)
             line.append(_fitted(answer, self._console.width - line.cell_len - 11))
             line.append(f"{step.answer.ms:8.1f} ms", style="dim")
             self._out(line)
@@ -177,14 +181,13 @@ class Report:
 
     def logs(self, logs: list[LogResult], books: Books) -> None:
         """The verified logs and their match."""
-        table = _table(
-            "", "log", "records>", *(f"{word}>" for word in _TYPES.values()), "others' proofs>", "root", "ms>"
-        )
+        titles = ("records>", *(f"{word}>" for word in _TYPES.values()), "proofs>", "ms>", "root>")
+        shown = -1 if self._narrow else None
+        table = _table("", "log>", *titles[:shown])
         for log in logs:
-            counts = [f"{log.counts.get(type_, 0):,}" for type_ in _TYPES]
-            mark, root = _mark(not log.verified), f"{log.root[:12]}…"
-            name = f"{log.member.code}/@n1"
-            table.add_row(mark, name, f"{log.records:,}", *counts, f"{log.proofs:,}", root, f"{log.seconds * 1000:.0f}")
+            counts = (log.records, *(log.counts.get(type_, 0) for type_ in _TYPES), log.proofs)
+            cells = (*(f"{count:,}" for count in counts), f"{log.seconds * 1000:.0f}", f"{log.root[:16]}…")
+            table.add_row(_mark(not log.verified), log.member.code, *cells[:shown])
         self._show(table)
         self._marked(
             not books.unmatched,

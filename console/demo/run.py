@@ -49,7 +49,8 @@ class Result(msgspec.Struct, kw_only=True, omit_defaults=True):
     Attributes:
         exchanges_ok: Successful exchanges: by the client's notes, the gateway's counter and its log alike.
         exchanges_per_s: Of the bulk of calls, by the gateway's counter.
-        refused_as_expected: Refusals with the expected status, code and pointer.
+        refused_as_expected: Refusals (4xx) with the expected status, code and pointer. The retryable 503 of the stopped
+            gateway is checked too, and not counted here.
         records_verified: Leaves of all logs, hashed again offline.
         unmatched: Records on one side only that no outcome explains.
         tamper_detected: Whether the changed byte was caught and its record named.
@@ -184,7 +185,7 @@ class Demonstration:
 
     async def _verify(self, world: World, scenario: Scenario, verification: Verification) -> Result:
         report, live = self._report, self._options.keep_running
-        title = "Evidence, checked offline" + ("" if live else ": all gateways are stopped, files are all there is")
+        title = "Evidence, checked offline" + ("" if live else ", with all gateways stopped")
         with report.part(title, "exporting and verifying"):
             if not live:
                 await world.stop_gateways()

@@ -27,7 +27,7 @@ from console.demo.cast import (
     PROVINCE,
     PURPOSE,
 )
-from console.demo.processes import CLIENT, Processes
+from console.demo.processes import CLIENT, DemoFailed, Processes
 from console.demo.samples import Citizen
 from console.demo.world import World
 
@@ -231,7 +231,12 @@ class Scenario:
         self._plans += 1
         path = self._work / f"plan-{self._plans}.json"
         path.write_bytes(msgspec.json.encode(plan))
-        out = await self._processes.run("the client", [*CLIENT, str(path)], deadline_s=_BULK_S)
+        try:
+            out = await self._processes.run("the client", [*CLIENT, str(path)], deadline_s=_BULK_S)
+        except DemoFailed:
+            self._processes.check()  # if a gateway died, that is the news
+            raise
+        self._processes.check()
         told = msgspec.json.decode(out, type=Told)
         self.outcome.exchanges += told.exchanges
         return told

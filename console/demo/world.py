@@ -132,7 +132,7 @@ class World:
     async def _make(self, name: str, count: int) -> None:
         place = ["--database", self.register(name)] if self._server else ["--out", str(self._work / f"{name}.db")]
         arguments = [*SAMPLE, name, "--seed", str(self._seed), "--count", str(count), *place]
-        await self._processes.run(f"sample data, {name}", arguments)
+        await self._processes.run(f"sample data, {name}", arguments, deadline_s=120)
 
     async def _start_backend(self) -> None:
         port_file = self._work / "backend.port"

@@ -277,6 +277,8 @@ def build_stand(world: World) -> Stand:
     client = world.add_client("H37", "onedoor")
     world.add_subsystem("G01", "desk")
     world.publish("G01", "desk/notes")
+    world.publish("G01", "desk/narrow", options=("--max-concurrent", "2"))
+    world.grant(client.subsystem, "G01", "desk/narrow")
     for code in ("E66", "F77"):
         world.add_subsystem(code, "onedoor")
     for code in ("H37", "E66", "F77"):

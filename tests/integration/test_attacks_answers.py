@@ -1,4 +1,4 @@
-"""A hand-made provider on the real broker against a client's real gateway: what is not a proven answer is not delivered.
+"""A hand-made provider on the real broker against a client's real gateway: only a proven answer is delivered.
 
 H37's client system calls `E66/desk/notes`; the test answers as E66, byte by byte. Each call ends in exactly one closing
 record of H37's log, whatever came back.

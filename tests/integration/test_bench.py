@@ -1,0 +1,133 @@
+"""The benchmark itself: it measures what it says, refuses what means nothing, and leaves no process behind."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from bench import quick
+from bench.audit import audit
+from bench.instance import bring_up
+from bench.plugin.bench_source import ANSWER_BYTES, item
+from bench.processes import ROOT, BenchFailed, Children
+from bench.quick import Pace, figures
+from bench.rounds import Round, Stand, Taken, check_yardstick
+
+_PROMISED = {
+    "nats_rps_128",
+    "relay_rps_1",
+    "relay_rps_128",
+    "product_rps_1",
+    "product_rps_128",
+    "ratio_1",
+    "ratio_128",
+    "p50_ms_1",
+    "p99_ms_128",
+    "relay_cpu_us",
+    "product_cpu_us",
+    "cpu_ratio",
+}
+_SHORT = Pace(rounds=2, wide_s=0.3, single_s=0.3, bare_s=0.2)
+_GONE_DEADLINE_S = 40.0
+
+
+def _round(rps: float) -> Round:
+    return Round(rps=rps, p50_ms=1.0, p99_ms=2.0, cpu_us=100.0, resident_mb=1.0, count=1)
+
+
+def _running_below(folder: Path) -> list[psutil.Process]:
+    """Processes that name the folder in their command line."""
+    return [
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if any(str(folder) in part for part in process.info["cmdline"] or ())
+    ]
+
+
+@pytest.mark.slow
+def test_every_promised_figure_is_measured_and_every_exchange_is_in_both_logs(tmp_path: Path) -> None:
+    wide, single = quick.measure(tmp_path, _SHORT)
+
+    found = figures(wide, single)
+
+    assert found.keys() >= _PROMISED
+    assert all(value > 0 for value in found.values())
+    assert _running_below(tmp_path) == []
+
+
+@pytest.mark.slow
+def test_an_exchange_that_was_counted_but_not_logged_fails_the_run(tmp_path: Path) -> None:
+    with Children(tmp_path) as children:
+        product = bring_up(children)
+        counted = Stand(children, product).load("product", 4, 0.3).count
+        for gateway in (product.consumer, product.provider):
+            children.stop(gateway)
+
+        assert audit(product, counted).pairs >= counted
+        with pytest.raises(BenchFailed, match="the logs hold"):
+            audit(product, counted + 1_000)
+
+
+def test_a_process_that_cannot_start_fails_the_run_and_the_others_are_stopped(tmp_path: Path) -> None:
+    with Children(tmp_path) as children:
+        waiting = children.start("waiting", [sys.executable, "-c", "import time; time.sleep(60)"])
+        children.start("failing", [sys.executable, "-c", "raise SystemExit(3)"])
+        with pytest.raises(BenchFailed, match="ended with code 3"):
+            children.wait_for("nothing", lambda: False, 10)
+
+    assert waiting.process.returncode is not None
+
+
+@pytest.mark.slow
+def test_a_killed_run_leaves_no_process_behind(tmp_path: Path) -> None:
+    run = subprocess.Popen(
+        [sys.executable, "-m", "bench", "--quick"],
+        cwd=ROOT,
+        env={"TMPDIR": str(tmp_path), "PATH": "/usr/bin:/bin"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        _wait(lambda: any("nats-server" in " ".join(p.info["cmdline"]) for p in _running_below(tmp_path)))
+    finally:
+        run.send_signal(signal.SIGKILL)
+        run.wait()
+
+    _wait(lambda: not _running_below(tmp_path))
+
+
+def _wait(happened: object) -> None:
+    assert callable(happened)
+    until = time.monotonic() + _GONE_DEADLINE_S
+    while not happened():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def test_a_relay_slower_than_its_parts_is_refused() -> None:
+    taken = Taken(128, relay=[_round(4_000.0)], nats_rps=[30_000.0], http_rps=[11_000.0])
+
+    with pytest.raises(BenchFailed, match="no yardstick"):
+        check_yardstick(taken)
+
+
+def test_a_relay_about_as_fast_as_its_parts_is_a_yardstick() -> None:
+    check_yardstick(Taken(128, relay=[_round(7_000.0)], nats_rps=[30_000.0], http_rps=[11_000.0]))
+
+
+def test_ratios_are_of_neighbouring_rounds() -> None:
+    taken = Taken(1, relay=[_round(100.0), _round(200.0), _round(400.0)])
+    taken.product = [_round(50.0), _round(80.0), _round(240.0)]
+
+    assert taken.ratio() == 0.5
+
+
+@pytest.mark.parametrize("item_id", ["000000000000", "123456789012"])
+def test_an_item_has_200_bytes(item_id: str) -> None:
+    assert len(item(item_id)) == ANSWER_BYTES
