@@ -168,35 +168,30 @@ def _table_path(name: str, is_array: bool, counts: dict[str, int]) -> str:
     return ".".join([head, *parts[1:]])
 
 
-def _read(cls: type[_Section], data: Mapping[str, Any], at: str, problems: list[tuple[str, str]]) -> dict[str, Any]:
+def _find_problems(cls: type[_Section], data: Mapping[str, Any], at: str, problems: list[tuple[str, str]]) -> None:
     """Converts each field alone, so that every error is found."""
     fields = {field.name: field for field in msgspec.structs.fields(cls)}
     prefix = f"{at}." if at else ""
     problems.extend((f"{prefix}{name}", "unknown key") for name in data if name not in fields)
-    values: dict[str, Any] = {}
     for name, field in fields.items():
         if name not in data:
             if field.required:
                 problems.append((f"{prefix}{name}", "required key is missing"))
             continue
         value, type_ = data[name], field.type
-        if isinstance(type_, type) and issubclass(type_, _Section) and isinstance(value, dict):
-            inner = _read(type_, value, f"{prefix}{name}", problems)
-            values[name] = inner
+        if _is_section(type_) and isinstance(value, dict):
+            _find_problems(type_, value, f"{prefix}{name}", problems)
         elif get_origin(type_) is tuple and isinstance(value, list) and _is_section(type_.__args__[0]):
-            values[name] = [
-                _read(type_.__args__[0], item, f"{prefix}{name}[{position}]", problems)
-                if isinstance(item, dict)
-                else item
-                for position, item in enumerate(value)
-            ]
+            for position, item in enumerate(value):
+                if isinstance(item, dict):
+                    _find_problems(type_.__args__[0], item, f"{prefix}{name}[{position}]", problems)
+                else:
+                    problems.append((f"{prefix}{name}[{position}]", "must be a table"))
         else:
             try:
                 msgspec.convert(value, type_, dec_hook=_path)
             except msgspec.ValidationError as error:
                 problems.append((f"{prefix}{name}", str(error)))
-            values[name] = value
-    return values
 
 
 def _is_section(type_: Any) -> bool:
@@ -225,7 +220,7 @@ def _parse(cls: type[T], text: str, path: str) -> T:
         line = re.search(r"line (\d+)", str(error))
         raise SettingsInvalid([(int(line[1]) if line else 0, "", str(error))], path) from error
     problems: list[tuple[str, str]] = []
-    _read(cls, data, "", problems)
+    _find_problems(cls, data, "", problems)
     settings: T | None = None
     if not problems:
         settings = msgspec.convert(data, cls, dec_hook=_path)

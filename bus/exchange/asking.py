@@ -193,27 +193,31 @@ class Asker:
         Raises:
             BusError: every failure, with its code; `record_id` is set once the request is logged.
         """
-        self._per_client.enter(call.client)
         try:
-            self._per_service.enter(call.service)
+            self._per_client.enter(call.client)
             try:
-                self._under_way += 1
-                self._idle.clear()
-                self._observer.in_flight("client", 1)
+                self._per_service.enter(call.service)
                 try:
-                    return await self._ask(call)
+                    return await self._counted(call)
                 finally:
-                    self._under_way -= 1
-                    if not self._under_way:
-                        self._idle.set()
-                    self._observer.in_flight("client", -1)
+                    self._per_service.leave(call.service)
             finally:
-                self._per_service.leave(call.service)
+                self._per_client.leave(call.client)
         except errors.BusError as error:
             self._observer.refused("client", error.reason_code or error.code)
             raise
+
+    async def _counted(self, call: ClientCall) -> ClientAnswer:
+        self._under_way += 1
+        self._idle.clear()
+        self._observer.in_flight("client", 1)
+        try:
+            return await self._ask(call)
         finally:
-            self._per_client.leave(call.client)
+            self._under_way -= 1
+            if not self._under_way:
+                self._idle.set()
+            self._observer.in_flight("client", -1)
 
     async def _ask(self, call: ClientCall) -> ClientAnswer:
         started = self._clock.monotonic()

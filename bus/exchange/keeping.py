@@ -63,11 +63,16 @@ class DayKeys:
         """Cipher of a day, `YYYY-MM-DD`.
 
         Raises:
-            LogUnwritable: the day's key is not there and cannot be written.
+            LogUnwritable: the day's key cannot be read, or is not there and cannot be written.
         """
         found = self._loaded.get(day)
         if found is None:
-            found = self._loaded[day] = AESGCM(self._load(day))
+            try:
+                found = self._loaded[day] = AESGCM(self._load(day))
+            except (OSError, ValueError) as error:
+                raise LogUnwritable(
+                    "the key of the day cannot be read or written, so nothing can be kept beside the log"
+                ) from error
             while len(self._loaded) > 3:
                 self._loaded.pop(next(iter(self._loaded)))
         return found
@@ -77,12 +82,7 @@ class DayKeys:
         if path.exists():
             return path.read_bytes()
         secret = self._random(32)
-        try:
-            self._write(path, secret)
-        except OSError as error:
-            raise LogUnwritable(
-                "the key of the day cannot be written, so nothing can be kept beside the log"
-            ) from error
+        self._write(path, secret)
         return secret
 
     def _write(self, path: Path, secret: bytes) -> None:

@@ -21,11 +21,15 @@ class InFlight:
     def enter(self, key: str, limit: int | None = None) -> None:
         """Counts one more.
 
+        Args:
+            key: client or service.
+            limit: a narrower limit of this key.
+
         Raises:
             TooManyInFlight: the limit is reached; nothing was counted.
         """
         count = self._counts.get(key, 0)
-        allowed = self.limit if limit is None else limit
+        allowed = self.limit if limit is None else min(limit, self.limit)
         if count >= allowed:
             raise TooManyInFlight(f"{allowed} calls of this {self._what} are under way; wait for answers and try again")
         self._counts[key] = count + 1

@@ -22,7 +22,8 @@ def export_peer_proofs(log_path: Path, out: Path, size: int) -> int:
     The proof is a C2SP tlog-proof of the *sender's* log.
     """
     written = 0
-    with contextlib.closing(sqlite3.connect(f"file:{log_path}?mode=ro", uri=True)) as db, out.open("w") as file:
+    uri = f"{log_path.resolve().as_uri()}?mode=ro"
+    with contextlib.closing(sqlite3.connect(uri, uri=True)) as db, out.open("w") as file:
         rows = db.execute(
             "SELECT peer_proof.idx, leaf.data, leaf_index, path, note FROM peer_proof JOIN leaf USING (idx)"
             " JOIN peer_note ON peer_note.hash = peer_proof.note_hash WHERE peer_proof.idx < ? ORDER BY peer_proof.idx",

@@ -51,12 +51,17 @@ def seal_problem(error: errors.BusError) -> bytes:
 
 
 def refusal_from_body(particulars: Particulars, body: bytes, record_id: str) -> errors.BusError:
-    """The error that the provider's gateway sent, as one of ours; an unknown code becomes `backend-failed`."""
+    """The error that the provider's gateway sent, as one of ours.
+
+    An unknown code becomes `backend-failed`; so does one that stops a process: it says nothing of this call.
+    """
     try:
         problem = _decode(body)
     except (msgspec.ValidationError, msgspec.DecodeError):
         return errors.AnswerInvalid("the provider's refusal cannot be read", record_id=record_id)
     cls = errors.catalogue().get(problem.code, errors.BackendFailed)
+    if cls.disposition == "halt":
+        cls = errors.BackendFailed
     error = cls(problem.detail, record_id=record_id)
     error.rule = problem.rule
     error.reason_code = problem.reason

@@ -39,7 +39,7 @@ def left_behind(path: Path, now_s: int) -> LeftBehind:
         SourceUnreadable: the file cannot be read now.
     """
     try:
-        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
+        with contextlib.closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as db:
             (version,) = db.execute("SELECT version FROM exchange_schema").fetchone()
             if version > SCHEMA_VERSION:
                 raise StoreTooNew(f"{path} was written by a newer version of lienthong; use that version")

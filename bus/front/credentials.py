@@ -43,7 +43,8 @@ class ClientSystem:
 
 def hash_key(key: str, salt: bytes) -> str:
     """Slow hash of an API key: `scrypt$<salt>$<hash>`, both base64 (RFC 7914; N=2^14, r=8, p=1)."""
-    digest = hashlib.scrypt(key.encode(), salt=salt, **_SCRYPT)
+    # aiohttp decodes headers with surrogateescape: bytes that are not UTF-8 are hashed as they came
+    digest = hashlib.scrypt(key.encode("utf-8", "surrogateescape"), salt=salt, **_SCRYPT)
     return f"scrypt${base64.b64encode(salt).decode()}${base64.b64encode(digest).decode()}"
 
 
@@ -111,9 +112,10 @@ class Credentials:
             self._slow_waiting -= 1
         if not good:
             raise errors.CredentialsInvalid("the key is not known")
-        self._remembered[remembered] = system.name
-        if len(self._remembered) > _REMEMBERED:
-            self._remembered.popitem(last=False)
+        if self._by_name.get(system.name) is system:  # not if new settings came meanwhile
+            self._remembered[remembered] = system.name
+            if len(self._remembered) > _REMEMBERED:
+                self._remembered.popitem(last=False)
         return system
 
 

@@ -53,7 +53,7 @@ class DirectoryFront:
         await self._credentials.authenticate(request)
         parts = path.split("/")
         if len(parts) != 7:
-            raise errors.RequestMalformed(f"{parts[-1]} takes no further path")
+            raise errors.RequestMalformed(f"{parts[6]} takes no further path")
         provider = client_of("/".join(parts[2:6]))
         if parts[6] == "getOpenAPI":
             return await self._contract(provider, query)

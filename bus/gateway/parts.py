@@ -89,6 +89,7 @@ class Parts:
             self.metrics,
             settings.limits.handlers,
             clock.random,
+            settings.broker.connect_deadline_s,
         )
         self.follower = Follower(
             NatsFeedReader(self.connection),

@@ -92,6 +92,8 @@ def unpack(plain: bytes) -> tuple[bytes, bytes, bytes]:
         raise ContentsMalformed("the sealed contents are not in the agreed form") from error
     if len(salts) != 2 * SALT_BYTES:
         raise ContentsMalformed("the salts have a wrong length")
+    if not plain.endswith(bytes(len(plain) - 4 - length)):
+        raise ContentsMalformed("the padding of the sealed contents is not empty")
     return salts, particulars, body
 
 

@@ -160,6 +160,7 @@ class EmbeddedBroker:
             fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             os.close(self._lock_fd)
+            self._lock_fd = -1
             raise BrokerFailed(f"another broker uses {self._files.home}; stop it first") from error
 
     async def _wait_ready(self) -> None:

@@ -25,7 +25,6 @@ from nats.aio.subscription import Subscription
 from bus.errors import BrokerUnavailable, ProviderUnavailable, Timeout
 
 _log = structlog.get_logger("lienthong.transport")
-_CONNECT_DEADLINE_S = 5.0
 _NONCE = re.compile(r"[A-Za-z0-9_-]{8,64}")
 
 Handler = Callable[[str, str, bytes], Coroutine[Any, Any, None]]
@@ -71,6 +70,7 @@ class Connection:
         observer: metrics.
         max_handlers: how many received messages may be under way at once.
         random: for reply subjects that nobody can guess.
+        connect_deadline_s: of one attempt to connect.
     """
 
     def __init__(
@@ -82,7 +82,9 @@ class Connection:
         observer: TransportObserver,
         max_handlers: int = 2_000,
         random: Callable[[int], bytes] = os.urandom,
+        connect_deadline_s: float = 10.0,
     ) -> None:
+        self._connect_deadline_s = connect_deadline_s
         self._random = random
         self._urls = list(urls)
         self._tls = tls
@@ -146,7 +148,7 @@ class Connection:
         pause_s = 0.1
         while not self._closing:
             try:
-                await asyncio.wait_for(self._connect(), _CONNECT_DEADLINE_S)
+                await asyncio.wait_for(self._connect(), self._connect_deadline_s)
             except (TimeoutError, OSError, nats.errors.Error, ValueError) as error:
                 _log.warning("broker.unreachable", error=type(error).__name__, retry_in_s=pause_s)
                 await asyncio.sleep(pause_s)

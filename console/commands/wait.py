@@ -19,4 +19,5 @@ def wait(homes: tuple[Path, ...], timeout_s: float, as_json: bool) -> None:
     from console.readiness import wait_ready
 
     seconds = wait_ready(list(homes), timeout_s)
-    emit({"ready": [str(home) for home in homes], "seconds": round(seconds, 3)}, f"ready after {seconds:.1f} s", as_json)
+    result = {"ready": [str(home) for home in homes], "seconds": round(seconds, 3)}
+    emit(result, f"ready after {seconds:.1f} s", as_json)

@@ -214,7 +214,8 @@ def test_connect_is_not_a_tunnel(stand: Stand, reached: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "query", ["q=a%20b", "q=a+b", "q=%C4%90%E1%BB%93ng", "q=a%2Fb", "q=a:b@c,d!$'()*~", "q=%26%3D", "q=", "q=a/b?c", "q=%00"]
+    "query",
+    ["q=a%20b", "q=a+b", "q=%C4%90%E1%BB%93ng", "q=a%2Fb", "q=a:b@c,d!$'()*~", "q=%26%3D", "q=", "q=a/b?c", "q=%00"],
 )
 def test_an_odd_query_arrives_byte_for_byte_or_is_refused(stand: Stand, reached: int, query: str) -> None:
     answer = ask(stand, f"{R1}/notes/1?{query}")
@@ -277,9 +278,13 @@ def test_headers_that_must_not_travel_do_not_reach_the_back_end(stand: Stand) ->
 
 def test_a_clients_own_request_id_is_discarded_and_the_answer_names_the_record(stand: Stand) -> None:
     forged = "00000000-0000-0000-0000-000000000000"
-    answer = ask(stand, f"{R1}/notes/1", f"X-Road-Request-Id: {forged}", "X-Road-Request-Hash: AAAA", "X-Road-Id: mine-7")
+    answer = ask(
+        stand, f"{R1}/notes/1", f"X-Road-Request-Id: {forged}", "X-Road-Request-Hash: AAAA", "X-Road-Id: mine-7"
+    )
     assert answer.headers["x-road-id"] == "mine-7"
-    assert re.fullmatch(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}", answer.headers["x-road-request-id"])
+    assert re.fullmatch(
+        r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}", answer.headers["x-road-request-id"]
+    )
     assert answer.headers["x-road-client"] == "VN-TEST/GOV/H37/onedoor"
     assert answer.headers["x-road-service"] == "VN-TEST/GOV/G01/desk/notes"
     assert len(answer.headers["x-road-request-hash"]) == 88
@@ -620,7 +625,9 @@ async def test_clients_that_never_finish_their_request_do_not_stop_others(stand:
     host, port = member.front
     opened = [await asyncio.open_connection(host, port, ssl=member.tls()) for _ in range(200)]
     for _, writer in opened:
-        writer.write(b"POST /r1/VN-TEST/GOV/G01/desk/notes/notes HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nhalf")
+        writer.write(
+            b"POST /r1/VN-TEST/GOV/G01/desk/notes/notes HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nhalf"
+        )
     assert (await stand.world.call_async(stand.client, "G01/desk/notes", "/notes/1")).status == 200
     for _, writer in opened:
         writer.close()

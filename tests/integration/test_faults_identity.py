@@ -207,22 +207,28 @@ def with_clock(world: FaultWorld, code: str, offset_s: float) -> None:
 def clocks(world: FaultWorld) -> Iterator[FaultWorld]:
     """Sets the clocks right again."""
     yield world
+    world.configure("G01", "limits", clock_skew_s=60.0)
     for code in list(world.options):
-        del world.options[code]
-        world.restart_gateway(code)
+        world.stop_gateway(code)
+    world.options.clear()
+    world.start_gateways(*(code for code in ("H37", "G01") if world.members[code].process is None))
     world.until_ok(world.clients["H37/app"], SERVICE)
     world.wait_closed("H37")
     check_evidence(world, "H37", "G01")
 
 
+# The keys of this instance are minutes old: a clock that is further back finds none of them in use yet.
 @pytest.mark.parametrize(
     ("who", "offset_s", "code"),
-    [("H37", 600, "clock-ahead"), ("H37", -600, "expired"), ("G01", 600, "expired"), ("G01", -200, "clock-ahead")],
+    [("H37", 600, "clock-ahead"), ("H37", -50, "expired"), ("G01", 600, "expired"), ("G01", -50, "clock-ahead")],
 )
 def test_a_clock_that_is_wrong_by_minutes_is_refused_with_a_code_that_says_so(
     clocks: FaultWorld, client: ClientSystem, who: str, offset_s: float, code: str
 ) -> None:
-    with_clock(clocks, who, offset_s)
+    clocks.configure("G01", "limits", clock_skew_s=5.0)
+    with_clock(clocks, "G01", offset_s if who == "G01" else 0)
+    if who == "H37":
+        with_clock(clocks, who, offset_s)
     served = len(clocks.backend.received)
     dropped = clocks.dropped("G01").get(code, 0)
     answer = clocks.call(client, SERVICE, "/notes/1")
@@ -234,7 +240,7 @@ def test_a_clock_that_is_wrong_by_minutes_is_refused_with_a_code_that_says_so(
     assert len(clocks.backend.received) == served
 
 
-@pytest.mark.parametrize(("who", "offset_s"), [("H37", 20), ("G01", 20), ("G01", -20)])
+@pytest.mark.parametrize(("who", "offset_s"), [("H37", 20), ("G01", 6), ("G01", -20)])
 def test_a_clock_that_is_wrong_by_seconds_is_shown_by_a_metric(
     clocks: FaultWorld, client: ClientSystem, who: str, offset_s: float
 ) -> None:

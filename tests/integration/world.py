@@ -50,7 +50,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -459,7 +459,7 @@ class World:
 
     def publish(
         self, code: str, service: str, contract: str | Path = CONTRACT, kind: str = "http",
-        settings: Mapping[str, str | int | float | bool] | None = None, *options: str,
+        settings: Mapping[str, str | int | float | bool] | None = None, options: Sequence[str] = (),
     ) -> str:  # fmt: skip
         """Publishes SUBSYSTEM/SERVICE (the subsystem must exist); kind `http` goes to `world.backend` by default."""
         home = self.members[code].home

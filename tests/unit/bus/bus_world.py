@@ -463,6 +463,11 @@ class FaultyStore:
     def __init__(self, path: Path, faults: Faults) -> None:
         self._inner, self._faults = SqliteStore(path), faults
 
+    def open(self) -> None:
+        self._inner.open()
+        # what a power cut leaves behind is tested with the log itself; here only time would be lost
+        self._inner._db.execute("PRAGMA synchronous=OFF")
+
     def commit(self) -> None:
         self._faults.run(self._inner.commit)
 
