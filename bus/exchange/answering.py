@@ -215,6 +215,9 @@ class Answerer:
             except errors.BusError as error:
                 await self._refuse(record, key, reply, now, error, started)
                 return
+            except Exception as error:  # a defect must not leave a proven request without an answer
+                await self._refuse(record, key, reply, now, _defect("examining", service_id, error), started)
+                return
             await self._answer(record, key, reply, now, examined, started)  # 9-11
         finally:
             self._per_service.leave(service_id)
@@ -314,7 +317,12 @@ class Answerer:
             class_, particulars, body = await self._ask_source(record, examined)
         finally:
             await received
-        draft = self._compose(record, key, "answer", class_, particulars, body)  # 11
+        try:
+            draft = self._compose(record, key, "answer", class_, particulars, body)  # 11
+        except Exception as error:  # what a source gave may not travel: that is an answer too
+            failure = _defect("composing", record.header.to, error)
+            class_, particulars, body = "failed", _problem_particulars(failure), seal_problem(failure)
+            draft = self._compose(record, key, "answer", class_, particulars, body)
         (logged,) = await self._log.append([draft.leaf], [self._keeper.particulars(0, draft.kept, now)])
         await self._reply(reply, draft, logged)
         self._ended(record, class_, started, len(examined.body), len(body))
@@ -328,8 +336,7 @@ class Answerer:
         except errors.BusError as error:
             failure = error
         except Exception as error:  # the boundary to foreign sources: a defect there is an answer too
-            _log.error("source.failed", service=examined.service.id, error=type(error).__name__, exc_info=error)
-            failure = errors.InternalError("the provider's gateway failed", acted="unknown")
+            failure = _defect("asking the source", examined.service.id, error)
         else:
             return self._source_answer(answer, body, declared)
         self._observer.refused("provider", failure.code)
@@ -496,6 +503,12 @@ def backend_error(error: AdapterError) -> errors.BusError:
     if isinstance(error, BreakerOpen):
         made.retry_after_s = max(1, int(error.retry_after_s + 0.999))
     return made
+
+
+def _defect(doing: str, service: str, error: Exception) -> errors.BusError:
+    """Logs a defect and gives the failure that the caller sees; its own text could hold data and stays here."""
+    _log.error("answering.failed", doing=doing, service=service, error=type(error).__name__, exc_info=error)
+    return errors.InternalError("the provider's gateway failed; its operator finds the reason", acted="unknown")
 
 
 def _problem_particulars(error: errors.BusError) -> Particulars:

@@ -9,7 +9,7 @@ import structlog
 
 from bus.clock import SystemClock
 from bus.errors import SettingsInvalid
-from bus.gateway import Gateway
+from bus.gateway.runtime import Gateway
 from console.homes import MemberHome
 from console.processes.running import announce, configure_logging, run_process
 

@@ -10,9 +10,6 @@ from __future__ import annotations
 from itertools import islice
 from typing import Any
 
-from jsonschema_path import SchemaPath
-from openapi_spec_validator import OpenAPIV30SpecValidator, OpenAPIV31SpecValidator
-
 from registry.contract import pointer
 from registry.contract.errors import ContractRejected, Fault
 from registry.contract.model import Json
@@ -32,6 +29,10 @@ def check_meta(document: dict[str, Json], *, legacy: bool) -> None:
     paths = document.get("paths")
     items = paths.items() if isinstance(paths, dict) else ()
     document = {**document, "paths": {key: item for key, item in items if not key.startswith("x-")}}
+    # Costs a tenth of a second to import, and most programs never publish a contract.
+    from jsonschema_path import SchemaPath  # noqa: PLC0415
+    from openapi_spec_validator import OpenAPIV30SpecValidator, OpenAPIV31SpecValidator  # noqa: PLC0415
+
     kind: Any = OpenAPIV30SpecValidator if legacy else OpenAPIV31SpecValidator
     try:
         errors = list(islice(kind(SchemaPath.from_dict(document)).iter_errors(), _MOST))

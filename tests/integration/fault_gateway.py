@@ -28,7 +28,7 @@ from typing import Any
 
 from bus.clock import SystemClock
 from bus.errors import BusError, SettingsInvalid
-from bus.gateway import Gateway
+from bus.gateway.runtime import Gateway
 from console.homes import MemberHome
 from console.processes.running import announce, configure_logging, run_process
 from evidence.log import SqliteStore

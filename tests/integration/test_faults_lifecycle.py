@@ -141,7 +141,7 @@ def bad_settings(home: Path) -> dict[str, tuple[Path, bytes]]:
         ),
         "client key that cannot be read": (
             part,
-            b'[[client]]\nname = "odd"\nsubsystems = ["VN-TEST/GOV/G01/desk"]\nkey = "../keys/empty.hash"\n',
+            b'[[client]]\nname = "odd"\nsubsystems = ["VN-TEST/GOV/G01/desk"]\nkey = "keys/empty.hash"\n',
         ),
     }
 
