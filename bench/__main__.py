@@ -17,12 +17,13 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="the speed figures in about a minute; last line JSON")
     parser.add_argument("--long", action="store_true", help="also 10^7 records, 10^5 documents, a million exchanges")
     parser.add_argument("--profile", choices=("consumer", "provider"), help="where one gateway's time goes")
+    parser.add_argument("--connections", type=int, default=128, help="with --profile; default 128")
     asked = parser.parse_args()
     raise_on_signals()
     try:
         with tempfile.TemporaryDirectory(prefix="lienthong-bench-") as folder:
             if asked.profile:
-                return profiling.run(Path(folder), asked.profile)
+                return profiling.run(Path(folder), asked.profile, asked.connections)
             if asked.quick:
                 return quick.run(Path(folder))
             return full.run(Path(folder), full.LONG if asked.long else full.Sizes())

@@ -1,4 +1,4 @@
-"""`python -m bench --profile consumer|provider`: where one gateway's time goes under 128 connections."""
+"""`python -m bench --profile consumer|provider`: where one gateway's time goes under load."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from bench.processes import Children
 from bench.profiled_gateway import FILE, KIND, Line, Profile
 from bench.rounds import Stand
 
-_CONNECTIONS, _WARM_S, _SECONDS = 128, 3.0, 10.0
+_WARM_S, _SECONDS = 3.0, 10.0
 _SHOWN = 30
 
 
-def run(folder: Path, gateway: str, connections: int = _CONNECTIONS) -> int:
+def run(folder: Path, gateway: str, connections: int) -> int:
     """Two runs: sampled, which is true to scale, and traced, which counts calls."""
     for kind in ("sampling", "tracing"):
         part = folder / kind

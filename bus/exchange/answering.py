@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
@@ -34,7 +33,6 @@ from bus.sealing.contents import Particulars
 from bus.sealing.epoch import Opener
 from bus.sealing.keys import SealingKeyPair
 from bus.transport import subjects
-from evidence import header
 from evidence.errors import LogUnwritable
 from evidence.header import AnswerClass, Type
 from evidence.log import ExchangeLog, Logged
@@ -47,6 +45,7 @@ _log = structlog.get_logger("lienthong.answering")
 _QUERY = frozenset({"query"})
 _SAFE = frozenset({"GET", "HEAD"})
 _UNDECLARED_BYTES = 64 * 1024
+_KEPT_AFTER_S = 61
 _REPLY_TOKEN = re.compile(r"[A-Za-z0-9.]{1,80}")
 _hint = msgspec.msgpack.Encoder().encode
 
@@ -58,8 +57,7 @@ class Outbound(Protocol):
         """Publishes."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Examined:
+class _Examined(msgspec.Struct, frozen=True, gc=False):
     """A request that passed steps 5 to 8."""
 
     service: ServiceEntry
@@ -174,14 +172,14 @@ class Answerer:
         inbox = subjects.inbox(record.node.node)
         if not reply.startswith(inbox) or not _REPLY_TOKEN.fullmatch(reply, len(inbox)):
             raise errors.Dropped("reply-subject-foreign")
-        expires = record.header.expires
-        if expires is None:
+        expires_at = record.expires_at
+        if expires_at is None:
             raise errors.Dropped("expires-missing")
         key = view.sealing_key(record.node.node, "answer", now)
         if key is None:
             raise errors.Dropped("answer-key-missing")
         now_s = int(now.timestamp())
-        until_s = int(header.decode_time(expires).timestamp()) + 61
+        until_s = int(expires_at.timestamp()) + _KEPT_AFTER_S
         self._seen.reserve(record.header.id, record.node.member, until_s, now_s)  # 4
         return record, key
 
@@ -310,22 +308,27 @@ class Answerer:
         examined: _Examined,
         started: float,
     ) -> None:
-        received = asyncio.ensure_future(self._log.append([record.leaf], self._received_rows(record, now)))  # 9
+        received = self._log.begin([record.leaf], self._received_rows(record, now))  # 9
         try:
             if examined.particulars.method not in _SAFE:
                 await received
             class_, particulars, body = await self._ask_source(record, examined)
+            draft = self._compose_answer(record, key, class_, particulars, body)  # 11
+            # The log keeps its order: this leaf is durable only if the received one is.
+            (logged,) = await self._log.append([draft.leaf], [self._keeper.particulars(0, draft.kept, now)])
         finally:
             await received
-        try:
-            draft = self._compose(record, key, "answer", class_, particulars, body)  # 11
-        except Exception as error:  # what a source gave may not travel: that is an answer too
-            failure = _defect("composing", record.header.to, error)
-            class_, particulars, body = "failed", _problem_particulars(failure), seal_problem(failure)
-            draft = self._compose(record, key, "answer", class_, particulars, body)
-        (logged,) = await self._log.append([draft.leaf], [self._keeper.particulars(0, draft.kept, now)])
         await self._reply(reply, draft, logged)
         self._ended(record, class_, started, len(examined.body), len(body))
+
+    def _compose_answer(
+        self, record: VerifiedRecord, key: SealingKeyEntry, class_: AnswerClass, particulars: Particulars, body: bytes
+    ) -> Draft:
+        try:
+            return self._compose(record, key, "answer", class_, particulars, body)
+        except Exception as error:  # what a source gave may not travel: that is an answer too
+            failure = _defect("composing", record.header.to, error)
+            return self._compose(record, key, "answer", "failed", _problem_particulars(failure), seal_problem(failure))
 
     async def _ask_source(self, record: VerifiedRecord, examined: _Examined) -> tuple[AnswerClass, Particulars, bytes]:
         """Steps 9 (the call) and 10: class, particulars and body of the answer, or of the failure."""
@@ -359,7 +362,7 @@ class Answerer:
         source = self._sources().get(service.id)
         if source is None:
             raise errors.BackendUnavailable(f"{service.id} has no back end in this gateway's settings", acted="no")
-        expires_at = header.decode_time(record.header.expires or "")
+        expires_at = record.expires_at or self._clock.now()
         left_s = min((expires_at - self._clock.now()).total_seconds(), service.limits.deadline_s)
         if left_s <= 0:
             raise errors.BackendTimeout("no time was left for the back end", acted="no")
@@ -425,7 +428,7 @@ class Answerer:
 
     def _received_rows(self, record: VerifiedRecord, now: datetime) -> list[Row]:
         rows = self._keeper.proof(0, record)
-        until_s = int(header.decode_time(record.header.expires or "").timestamp()) + 61
+        until_s = int(record.expires_at.timestamp()) + _KEPT_AFTER_S if record.expires_at else 0
         rows.append(self._keeper.seen(record.header.id, until_s))
         now_s = int(now.timestamp())
         if self._seen.sweep(now_s):

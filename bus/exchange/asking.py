@@ -64,8 +64,7 @@ class Reply(Protocol):
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class ClientCall:
+class ClientCall(msgspec.Struct, frozen=True, gc=False):
     """One call of an authenticated client system.
 
     Attributes:
@@ -97,8 +96,7 @@ class ClientCall:
     request_hash: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class ClientAnswer:
+class ClientAnswer(msgspec.Struct, frozen=True, gc=False):
     """A proven, validated answer of the provider's back end.
 
     Attributes:
@@ -123,8 +121,7 @@ class AskingLimits:
     deadline_s: float = 30.0
 
 
-@dataclass(frozen=True, slots=True)
-class _Sent:
+class _Sent(msgspec.Struct, frozen=True, gc=False):
     """A request that is logged: what the answer must match."""
 
     header: Header
@@ -175,6 +172,7 @@ class Asker:
         self.limits = limits
         # ids of requests from before their append until their closing record: nobody else may close them
         self._asking: set[str] = set()
+        self._next_clock_s: dict[str, float] = {}
         self._under_way = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -259,7 +257,7 @@ class Asker:
             self._ended(call, service, _outcome_class(error), started, 0)
             raise
         await self._log_answer(sent, answer)
-        self._measure_clock(answer, now)
+        self._measure_clock(answer, now, started)
         self._ended(call, service, answer.header.class_ or "ok", started, len(body))
         return await self._deliver(call, service, draft.header.operation or "", sent, particulars, body)
 
@@ -456,7 +454,11 @@ class Asker:
                 record_id=sent.header.id,
             ) from error
 
-    def _measure_clock(self, answer: VerifiedRecord, asked_at: datetime) -> None:
+    def _measure_clock(self, answer: VerifiedRecord, asked_at: datetime, at_s: float) -> None:
+        """A peer's clock against the middle of the round trip; once a second and member is enough."""
+        if at_s < self._next_clock_s.get(answer.node.member, 0.0):
+            return
+        self._next_clock_s[answer.node.member] = at_s + 1.0
         answered_at = header.decode_time(answer.header.time)
         middle = asked_at + (self._clock.now() - asked_at) / 2
         self._observer.clock_offset(answer.node.member, (answered_at - middle).total_seconds())

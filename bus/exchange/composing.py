@@ -6,8 +6,9 @@ Pure but for the clock port. It does not log and does not send.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
+
+import msgspec
 
 from bus.ports import Clock
 from bus.sealing.contents import SALT_BYTES, Particulars, encode_particulars, pack, salted_hex
@@ -18,8 +19,7 @@ from evidence.header import AnswerClass, Header, OutcomeClass, Type, uuid7
 from registry.view import SealingKeyEntry
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(msgspec.Struct, frozen=True, gc=False):
     """A record that is composed but not logged: its header, its leaf, the sealed part, and what is kept beside the log.
 
     Attributes:
@@ -117,7 +117,7 @@ class Composer:
             bodydigest=salted_hex(salts[SALT_BYTES:], body),
             dir=self._view(),
         )
-        header_bytes = header.encode(made)
+        header_bytes = header.encode_made(made)
         return Draft(
             made,
             header_bytes,

@@ -19,6 +19,7 @@ from registry.errors import RegistryError
 from registry.view import ServiceEntry
 
 _log = structlog.get_logger("lienthong.contracts")
+_TRIALS = 2  # at once: each may take seconds of a processor and a gigabyte
 
 
 class ContractBlobs(Protocol):
@@ -49,6 +50,7 @@ class Contracts:
         self._compiled: OrderedDict[tuple[str, frozenset[str] | None], CompiledContract] = OrderedDict()
         self._refused: OrderedDict[str, str] = OrderedDict()
         self._loading: dict[str, asyncio.Task[Contract]] = {}
+        self._trials = asyncio.Semaphore(_TRIALS)
 
     def ready(self, service: ServiceEntry, granted: frozenset[str] | None) -> CompiledContract | None:
         """The compiled contract if it is in memory."""
@@ -99,7 +101,8 @@ class Contracts:
     async def _fetch_and_try(self, digest: str) -> Contract:
         document = await self._blobs.contract(digest)
         try:
-            await trial_async(document)
+            async with self._trials:
+                await trial_async(document)
             parsed = await asyncio.to_thread(parse_contract, document, self._budget, meta=False)  # the trial did it
         except RegistryError as error:
             if error.disposition != "retry":

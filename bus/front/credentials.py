@@ -1,6 +1,7 @@
 """Who is the client system? API key (slow hash kept) or TLS client certificate, each bound to subsystems.
 
-A checked key is remembered as an HMAC under a key of this process, because a slow hash costs tens of milliseconds.
+A checked key is remembered as a MAC (keyed BLAKE2b, RFC 7693) under a key of this process, because a slow hash costs
+tens of milliseconds.
 Credentials never reach a log line, another agency or a back end.
 """
 
@@ -95,7 +96,9 @@ class Credentials:
         return found
 
     async def _by_key(self, presented: str) -> ClientSystem:
-        remembered = hmac.digest(self._own_key, presented.encode("utf-8", "surrogateescape"), "sha256")
+        remembered = hashlib.blake2b(
+            presented.encode("utf-8", "surrogateescape"), key=self._own_key, digest_size=32
+        ).digest()
         name = self._remembered.get(remembered)
         if name is not None:
             return self._by_name[name]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from xml.sax.saxutils import escape
 
 import msgspec
@@ -10,6 +11,9 @@ from aiohttp import web
 from bus.errors import BusError, MethodNotAllowed
 
 _PROBLEM = "application/problem+json"
+# characters that XML 1.0 (section 2.2) cannot write; a provider's detail may hold any
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_REPLACEMENT = "\ufffd"
 
 
 def problem_body(error: BusError) -> dict[str, object]:
@@ -56,5 +60,9 @@ def problem_response(error: BusError, accept: str = "") -> web.Response:
 
 
 def _xml(body: dict[str, object]) -> bytes:
-    parts = [f"<{name}>{escape(str(value))}</{name}>" for name, value in body.items() if name != "violations"]
+    parts = [
+        f"<{name}>{escape(_NOT_XML.sub(_REPLACEMENT, str(value)))}</{name}>"
+        for name, value in body.items()
+        if name != "violations"
+    ]
     return ('<problem xmlns="urn:ietf:rfc:7807">' + "".join(parts) + "</problem>").encode()

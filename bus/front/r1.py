@@ -53,17 +53,17 @@ class CallFront:
         system = await self._credentials.authenticate(request)  # 1
         if client not in system.subsystems:
             raise errors.ClientForbidden(f"this client system may not act as {client}")
-        call = await self._call(request, client, target)
+        call = await self._call(request, client, target, raw_target)
         answer = await self._asker.ask(call)
         return _response(request, call, answer)
 
-    async def _call(self, request: web.BaseRequest, client: str, target: Target) -> ClientCall:
+    async def _call(self, request: web.BaseRequest, client: str, target: Target, raw_target: str) -> ClientCall:
         raw_headers = request.raw_headers
-        if sum(len(name) + len(value) for name, value in raw_headers) > self._limits.max_header_bytes:
+        if sum([len(name) + len(value) for name, value in raw_headers]) > self._limits.max_header_bytes:
             raise errors.HeaderTooLarge(f"all headers together may have {self._limits.max_header_bytes} bytes")
         get = request.headers.get
         body = await self._body(request)
-        digest = hashlib.sha512(f"{request.method} {request.message.path}\n".encode("utf-8", "surrogateescape") + body)
+        digest = hashlib.sha512(f"{request.method} {raw_target}\n".encode("utf-8", "surrogateescape") + body)
         return ClientCall(
             client=client,
             service=self._resolve(target.service),
@@ -141,6 +141,8 @@ def _content_type(value: str) -> str:
 def _told(value: str) -> str:
     if len(value) > _MAX_HEADER_VALUE:
         raise errors.HeaderTooLarge(f"a header value may have {_MAX_HEADER_VALUE} characters")
+    if value.isascii():
+        return value
     # aiohttp decodes with surrogateescape: bytes that are not UTF-8 would not travel
     return value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 

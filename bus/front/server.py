@@ -22,6 +22,8 @@ _log = structlog.get_logger("lienthong.front")
 _SERVER = "lienthong"
 _HIDDEN = "the gateway failed; its operator finds the reason in the log"
 
+_RAW_TARGET = web.RequestKey("raw_target", str)
+
 Dispatch = Callable[[web.BaseRequest, str], Awaitable[web.StreamResponse]]
 
 
@@ -91,10 +93,10 @@ class HttpServer:
             max_headers=128,
             access_log=None,
         )
-        self._runner = web.ServerRunner(server, handle_signals=False)
+        self._runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=5)
         await self._runner.setup()
         host, _, port = self._listen.rpartition(":")
-        site = web.TCPSite(self._runner, host.strip("[]"), int(port), ssl_context=self._tls, shutdown_timeout=5)
+        site = web.TCPSite(self._runner, host.strip("[]"), int(port), ssl_context=self._tls)
         await site.start()
         self.port = self._runner.addresses[0][1]
 
@@ -106,12 +108,19 @@ class HttpServer:
 
     def _make_request(self, message, payload, protocol, writer, task):  # type: ignore[no-untyped-def]
         return web.BaseRequest(
-            message, payload, protocol, writer, task, asyncio.get_running_loop(), client_max_size=self._max_body_bytes
+            message,
+            payload,
+            protocol,
+            writer,
+            task,
+            asyncio.get_running_loop(),
+            client_max_size=self._max_body_bytes,
+            state={_RAW_TARGET: message.path},
         )
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         try:
-            response = await self._dispatch(request, request.message.path)
+            response = await self._dispatch(request, request[_RAW_TARGET])
         except errors.BusError as error:
             response = problem_response(error, request.headers.get("Accept", ""))
         except Exception as error:  # the boundary of the process: never a traceback to a client

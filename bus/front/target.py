@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import unquote_to_bytes
+
+import msgspec
 
 from bus.errors import RequestMalformed
 from evidence.errors import IdentifierInvalid
@@ -15,8 +16,7 @@ _BAD_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _PARTS = 5
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(msgspec.Struct, frozen=True, gc=False):
     """Service in slash form, raw path after it (begins with `/` or is empty), raw query."""
 
     service: str

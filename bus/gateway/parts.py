@@ -6,7 +6,7 @@ Everything here works without a writable log. `exchange.py` puts the exchange on
 from __future__ import annotations
 
 import ssl
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import structlog
@@ -39,6 +39,23 @@ from registry.settings import FollowerSettings
 _log = structlog.get_logger("lienthong.gateway")
 
 
+@dataclass(frozen=True, slots=True)
+class Changeable:
+    """What a reload exchanges, read from its files: sealing keys by use and keyid, client systems."""
+
+    keys: dict[str, dict[str, SealingKeyPair]]
+    clients: list[ClientSystem]
+
+
+def read_changeable(settings: GatewaySettings) -> Changeable:
+    """Reads everything that a reload exchanges, before anything is changed.
+
+    Raises:
+        SettingsInvalid: a file cannot be read or is not what it should be.
+    """
+    return Changeable(load_keys(settings.keys.sealing), [_client_system(client) for client in settings.client])
+
+
 class Parts:
     """The parts of one node.
 
@@ -60,16 +77,15 @@ class Parts:
         self.query_keys: dict[str, SealingKeyPair] = {}
         self.answer_keys: dict[str, SealingKeyPair] = {}
         self.memory = CheckpointMemory()
-        self.take(settings)
+        self.max_directory_age_s = settings.directory.max_age_s
+        self.take(read_changeable(settings))
 
-    def take(self, settings: GatewaySettings) -> None:
-        """Takes over keys and client systems; what it is given was checked before."""
-        keys = load_keys(settings.keys.sealing)
-        for current, new in ((self.query_keys, keys["query"]), (self.answer_keys, keys["answer"])):
+    def take(self, read: Changeable) -> None:
+        """Takes over keys and client systems; cannot fail."""
+        for current, new in ((self.query_keys, read.keys["query"]), (self.answer_keys, read.keys["answer"])):
             current.clear()
             current.update(new)
-        self.credentials.replace([_client_system(client) for client in settings.client])
-        self.max_directory_age_s = settings.directory.max_age_s
+        self.credentials.replace(read.clients)
 
     def open(self, settings: GatewaySettings) -> None:
         """Opens files; no network yet.
@@ -163,7 +179,11 @@ class _FollowerLog:
 
 
 def _client_system(client: Client) -> ClientSystem:
-    key_hash = client.key.read_text(encoding="ascii").strip() if client.key is not None else ""
+    try:
+        key_hash = client.key.read_text(encoding="ascii").strip() if client.key is not None else ""
+    except (OSError, UnicodeDecodeError) as error:
+        message = f"{client.key} cannot be read ({type(error).__name__})"
+        raise errors.SettingsInvalid([(0, f"client {client.name}", message)]) from error
     return ClientSystem(client.name, frozenset(client.subsystems), key_hash, client.certificate_sha256)
 
 

@@ -26,8 +26,7 @@ from bus.front.services import DirectoryFront, is_directory_target
 from bus.gateway.backends import build_sources
 from bus.gateway.exchange import Exchange
 from bus.gateway.health import Health
-from bus.gateway.parts import Parts, front_tls
-from bus.gateway.sealingkeys import load_keys
+from bus.gateway.parts import Parts, front_tls, read_changeable
 from bus.gateway.warming import keep_warm
 from bus.metrics import GatewayMetrics
 from bus.ports import Clock
@@ -85,7 +84,7 @@ class Gateway:
         if changed:
             raise errors.SettingsInvalid([(0, key, "needs a restart") for key in changed], str(self._path))
         sources = build_sources(settings.service, self.metrics)
-        load_keys(settings.keys.sealing)
+        changeable = read_changeable(settings)
         try:
             front_tls(settings)
         except (OSError, ssl.SSLError) as error:
@@ -93,7 +92,7 @@ class Gateway:
         await self._parts.backends.replace(sources)
         # Commit point: from here on nothing can fail.
         self.settings = settings
-        self._parts.take(settings)
+        self._parts.take(changeable)
         front = settings.front
         if self._front_tls is not None and front.certificate is not None and front.key is not None:
             self._front_tls.load_cert_chain(front.certificate, front.key)

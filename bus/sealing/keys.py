@@ -29,6 +29,7 @@ KEMS = (HYBRID, X25519, P256)
 
 _MLKEM_PUBLIC_BYTES = 1184
 _MLKEM_SEED_BYTES = 64
+_P256_PUBLIC_BYTES, _P256_PRIVATE_BYTES = 65, 32
 
 _SUITES = {
     HYBRID: Suite(KEM.MLKEM768_X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM),
@@ -72,6 +73,8 @@ class SealingPublicKey:
             elif kem == X25519:
                 key = x25519.X25519PublicKey.from_public_bytes(public)
             elif kem == P256:
+                if len(public) != _P256_PUBLIC_BYTES:  # a compressed point would be a second spelling, with another id
+                    raise SealingKeyInvalid("a P-256 key is an uncompressed point of 65 bytes")
                 key = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), public)
             else:
                 raise SealingKeyInvalid(f"unknown KEM {kem}")
@@ -115,6 +118,8 @@ class SealingKeyPair:
                 key = x25519.X25519PrivateKey.from_private_bytes(private)
                 public = key.public_key().public_bytes_raw()
             elif kem == P256:
+                if len(private) != _P256_PRIVATE_BYTES:
+                    raise SealingKeyInvalid("a private P-256 key has 32 bytes")
                 key = ec.derive_private_key(int.from_bytes(private, "big"), ec.SECP256R1())
                 public = key.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
             else:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import os
 import re
 import ssl
@@ -25,6 +26,7 @@ from nats.aio.subscription import Subscription
 from bus.errors import BrokerUnavailable, ProviderUnavailable, Timeout
 
 _log = structlog.get_logger("lienthong.transport")
+_GOODBYE_S = 3.0
 _NONCE = re.compile(r"[A-Za-z0-9_-]{8,64}")
 
 Handler = Callable[[str, str, bytes], Coroutine[Any, Any, None]]
@@ -282,12 +284,21 @@ class Connection:
             raise BrokerUnavailable from error
 
     async def stop_serving(self, grace_s: float) -> None:
-        """Takes no more messages; waits for the handlers under way, at most `grace_s` seconds."""
-        if self.connected:
-            for subscription in self._live:
-                await subscription.unsubscribe()
+        """Takes no more messages; what the broker has sent already is handled, at most `grace_s` seconds."""
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + grace_s
+        if self.connected and self._live:
+            # Ending a subscription alone would throw away what is on its way: the senders would wait for nothing.
+            drains = [
+                asyncio.ensure_future(subscription.drain())  # type: ignore[no-untyped-call]
+                for subscription in self._live
+            ]
+            _, late = await asyncio.wait(drains, timeout=min(grace_s, _GOODBYE_S))
+            for drain in late:
+                drain.cancel()
+            await asyncio.gather(*drains, return_exceptions=True)
         if self._handlers:
-            await asyncio.wait(set(self._handlers), timeout=grace_s)
+            await asyncio.wait(set(self._handlers), timeout=max(0.0, until_s - loop.time()))
 
     async def close(self) -> None:
         """Closes the connection and ends what is under way."""
@@ -298,7 +309,9 @@ class Connection:
         for task in list(self._handlers):
             task.cancel()
         if self._client is not None:
-            await self._client.close()
+            # A broker that hangs must not keep the process: TLS waits half a minute for its goodbye.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._client.close(), _GOODBYE_S)
 
 
 def _expire(future: asyncio.Future[Any]) -> None:

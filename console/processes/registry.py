@@ -122,6 +122,7 @@ async def _serve(home: InstanceHome, listening: Path, stop: asyncio.Event) -> No
             metrics=lambda: (CONTENT_TYPE_PLAIN_0_0_4, generate_latest(metrics.registry)),
         ),
         access_log=None,
+        shutdown_timeout=2,
     )
     try:
         if authority.directory.anchor is None:
@@ -129,7 +130,7 @@ async def _serve(home: InstanceHome, listening: Path, stop: asyncio.Event) -> No
         await connection.start()
         await runner.setup()
         host, _, port = facts.registry_listen.rpartition(":")
-        await web.TCPSite(runner, host, int(port), shutdown_timeout=2).start()
+        await web.TCPSite(runner, host, int(port)).start()
         announce(listening, {"url": f"http://{facts.registry_listen}"})
         _log.info("registry.listening", url=f"http://{facts.registry_listen}", genesis=facts.genesis)
         async with asyncio.TaskGroup() as tasks:

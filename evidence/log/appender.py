@@ -38,6 +38,8 @@ from pathlib import Path
 from time import perf_counter
 from typing import Protocol
 
+import msgspec
+
 from evidence.checkpoint import key_name
 from evidence.errors import EvidenceError, LogBusy, LogClosed, LogUnwritable, RowRefused
 from evidence.leaf import Boot, encode_control
@@ -98,8 +100,7 @@ class Ports:
     max_pending: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Waiter:
+class _Waiter(msgspec.Struct, frozen=True):
     leaves: Sequence[bytes]
     rows: Sequence[CallerRow]
     future: asyncio.Future[list[Logged]]

@@ -158,10 +158,14 @@ class ExchangeLog:
             LeafMalformed: No leaf at all, or one without a known prefix.
             RowRefused: A row of `also_write` was refused; none of this call was stored.
         """
+        return await self.begin(leaves, also_write)
+
+    def begin(self, leaves: Sequence[bytes], also_write: Sequence[CallerRow] = ()) -> "asyncio.Future[list[Logged]]":
+        """As `append`, without waiting: the future ends as `append` would; it has to be awaited."""
         if self._appender.refusal is not None:
             self._refuse_call()
         _check_leaves(leaves, also_write)
-        return await self._appender.submit(leaves, also_write)
+        return self._appender.submit(leaves, also_write)
 
     async def until_writable(self) -> None:
         """Wait until the log takes appends again; returns at once if it does. The caller sets the deadline.

@@ -7,11 +7,12 @@ keeps the writer from moving its write-ahead log along. Results are what is *sto
 import os
 import sqlite3
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote
+
+import msgspec
 
 from evidence.errors import IndexUnknown, ProofInvalid, SourceUnreadable
 from evidence.log import schema
@@ -22,8 +23,7 @@ from evidence.tiles import TILE_BYTES, TILE_WIDTH, consistency_path, inclusion_p
 CHUNK = TILE_WIDTH
 
 
-@dataclass(frozen=True, slots=True)
-class Logged:
+class Logged(msgspec.Struct, frozen=True, gc=False):
     """A record with its proof.
 
     Attributes:

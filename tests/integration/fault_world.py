@@ -52,7 +52,9 @@ def outcome_of(answer: Answer, seconds: float, method: str = "GET") -> Outcome:
             acted = str(answer.json().get("acted", ""))
     record_id = answer.headers.get("x-road-request-id", "")
     retry_s = int(answer.headers.get("retry-after", "0"))
-    return Outcome(answer.status, answer.code if answer.status >= 400 else "", record_id, acted, retry_s, seconds, method)
+    return Outcome(
+        answer.status, answer.code if answer.status >= 400 else "", record_id, acted, retry_s, seconds, method
+    )
 
 
 class Caller:
@@ -329,6 +331,17 @@ class FaultWorld(World):
             yield
         finally:
             process.send_signal(signal.SIGCONT)
+
+    @contextmanager
+    def broker_stopped(self) -> Iterator[None]:
+        """SIGSTOP for nats-server for the time of the block: messages wait on the wire."""
+        server = json.loads((self.home / "broker" / "listening.json").read_bytes())["server_pid"]
+        os.kill(server, signal.SIGSTOP)
+        try:
+            wait_until(lambda: _state(server) in "Tt", "the stop of the broker", 5)
+            yield
+        finally:
+            os.kill(server, signal.SIGCONT)
 
     # --- what can be seen -----------------------------------------------------------------------------------------
 

@@ -278,7 +278,7 @@ def build_stand(world: World) -> Stand:
     world.add_subsystem("G01", "desk")
     world.publish("G01", "desk/notes")
     world.publish("G01", "desk/narrow", options=("--max-concurrent", "2"))
-    world.grant(client.subsystem, "G01", "desk/narrow")
+    world.grant(client.subsystem, "G01", "desk/narrow", "--operation", "getNote", "--operation", "slow")
     for code in ("E66", "F77"):
         world.add_subsystem(code, "onedoor")
     for code in ("H37", "E66", "F77"):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import hashlib
 import json
 import sqlite3
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from urllib.parse import quote
 
 import pytest
 from forging import Stand
-from test_attacks_front import R1, ask, post, raw, request_bytes
+from test_attacks_front import R1, ask, post, raw
 from world import eventually
 
 from bus import envelope as wire
@@ -85,8 +86,7 @@ def seed(stand: Stand) -> None:
     assert post(stand, body.replace(b'"text"', b'"txet"'), *told).status == 400
     assert ask(stand, f"{R1}/nowhere/{CANARIES['path']}?{CANARIES['query']}=1", *told).status == 404
     assert ask(stand, f"{R1}/notes/..%2f{CANARIES['path']}", *told).status == 400
-    denied = request_bytes(stand, f"/r1/VN-TEST/GOV/E66/desk/notes{path}", *told)
-    assert raw(stand, denied).code == "provider-unavailable"
+    assert ask(stand, f"/r1/VN-TEST/GOV/G01/desk/narrow/admin/{CANARIES['path']}", *told).code == "access-denied"
     stand.world.backend.answers["/fail/500"] = (500, [("Content-Type", "text/plain")], CANARIES["answer"].encode())
     assert ask(stand, f"{R1}/fail/500", *told).status == 500
     stand.world.backend.answers["/notes"] = (200, [("Content-Type", "text/plain")], CANARIES["answer"].encode())
@@ -137,7 +137,7 @@ async def test_what_is_exported_for_auditors_holds_no_contents(stand: Stand, see
     await asyncio.to_thread(seed, stand)
     for code in ("H37", "G01"):
         out = tmp_path / code
-        stand.world.command("audit", "tiles", "--home", str(stand.world.member(code).home), "--out", str(out))
+        stand.world.command("audit", "tiles", str(stand.world.member(code).log_db), "--out", str(out))
         found = list(files_of(out))
         assert found
         for path in found:
@@ -153,8 +153,6 @@ def test_subjects_and_file_names_name_members_and_nothing_else(stand: Stand, see
 
 def test_digests_in_the_log_cannot_be_guessed(stand: Stand, seeded: None) -> None:
     """The same request twice has other digests, and none of them is the plain hash of the body."""
-    import hashlib
-
     body = json.dumps({"text": CANARIES["body"]}).encode()
     for _ in range(2):
         assert post(stand, body).status == 200

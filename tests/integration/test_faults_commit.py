@@ -13,18 +13,40 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fault_evidence import check_evidence, notes_held, origin_of, outcome_classes, trusted_keys
+from fault_evidence import (
+    check_evidence,
+    closing_records,
+    exchange_records,
+    notes_held,
+    origin_of,
+    outcome_classes,
+    trusted_keys,
+)
 from fault_world import FaultWorld, Load, pair
 from world import ClientSystem, wait_until
 
 from evidence.log import LogReader, SqliteStore, recovery
+from evidence.note import VerifierKey
 from evidence.verify import verify_log
 
 SERVICE = {"H37": "G01/desk/notes", "H38": "G02/desk/notes"}
 ALL = ("H37", "G01", "H38", "G02")
-LIMITS = {"deadline_s": 1.5, "join_every_s": 0.5}
+LIMITS = {"deadline_s": 0.8, "join_every_s": 0.3}
+CUTS = 8
 
-STEPS = ("begin", "guard_head", "write_leaves", "write_tiles", "write_note", "write_caller_rows", "commit", "checkpoint")
+# Up to the commit nothing is stored: "after" a step is before the next one.
+STEPS = (
+    "begin",
+    "guard_head",
+    "write_leaves",
+    "write_tiles",
+    "write_note",
+    "write_caller_rows",
+    "commit",
+    "checkpoint",
+)
+KILLS = [(step, "kill") for step in STEPS] + [("commit", "kill-after"), ("checkpoint", "kill-after")]
+FAILURES = [(step, "fail") for step in STEPS] + [("commit", "fail-after"), ("checkpoint", "fail-after")]
 
 
 @pytest.fixture(scope="module")
@@ -69,51 +91,6 @@ def settle(world: FaultWorld, acknowledged: list[str]) -> None:
     check_evidence(world, *ALL, acknowledged=acknowledged)
 
 
-@pytest.mark.parametrize("step", STEPS)
-@pytest.mark.parametrize("action", ["kill", "kill-after"])
-def test_a_gateway_killed_at_a_step_of_the_commit_has_lost_nothing_that_anyone_saw(
-    world: FaultWorld, step: str, action: str
-) -> None:
-    if action == "kill-after" and step not in ("commit", "write_caller_rows", "checkpoint"):
-        pytest.skip("after this step is before the next one")
-    acknowledged = both_break(world, step, action)
-    assert world.wait_end("H37") == world.wait_end("G02") == -signal.SIGKILL
-    world.start_gateways("H37", "G02")
-    settle(world, acknowledged)
-
-
-@pytest.mark.parametrize("step", STEPS)
-@pytest.mark.parametrize("action", ["fail", "fail-after"])
-def test_a_commit_that_fails_or_is_reported_as_failed_heals_without_a_restart(
-    world: FaultWorld, step: str, action: str
-) -> None:
-    if action == "fail-after" and step not in ("commit", "checkpoint"):
-        pytest.skip("nothing is stored before the commit: the same as a failure of the step")
-    failures = {code: world.metric(code, "lienthong_log_failures_total") for code in ("H37", "G02")}
-    pids = {code: world.process(code).pid for code in ALL}
-    acknowledged = both_break(world, step, action)
-    assert {code: world.process(code).pid for code in ALL} == pids
-    assert all(world.process(code).poll() is None for code in ALL)
-    for code, before in failures.items():
-        assert world.metric(code, "lienthong_log_failures_total") > before
-    settle(world, acknowledged)
-
-
-def test_a_request_of_a_dead_run_is_closed_as_unknown(world: FaultWorld) -> None:
-    before = outcome_classes(world, "H37")["unknown"]
-    client = client_of(world, "H37")
-    world.backend.release.clear()
-    waiting = world.background(5, client, SERVICE["H37"], "/slow")
-    wait_until(lambda: world.backend.waiting == 5, "calls at the back end")
-    world.kill_gateway("H37")
-    world.backend.release.set()
-    assert {outcome.status for outcome in waiting.outcomes()} == {0}
-    world.start_gateway("H37")
-    assert world.open_requests("H37") == 0, "closed before the gateway says that it is ready"
-    assert outcome_classes(world, "H37")["unknown"] == before + 5
-    settle(world, [])
-
-
 # --- power cut ---------------------------------------------------------------------------------------------------------
 
 
@@ -147,7 +124,7 @@ def test_a_power_cut_at_any_instant_leaves_a_committed_state_with_everything_tha
     source = world.members["H37"].log_db
     origin, keys = origin_of(source), trusted_keys(world, "H37")
     with Load(world, client_of(world, "H37"), SERVICE["H37"], threads=8) as load:
-        for number in range(10):
+        for number in range(CUTS):
             wanted = load.count(200) + chance.randrange(3, 25)
             wait_until(lambda wanted=wanted: load.count(200) >= wanted, "calls before the cut")
             cut = tmp_path / str(number)
@@ -181,8 +158,6 @@ def opens_to_a_committed_state(path: Path) -> None:
         tree = recovery.load_tree(store)
         with LogReader(path) as reader:
             origin_key = reader.verifier_key
-        from evidence.note import VerifierKey
-
         recovery.check_note(store, tree, VerifierKey.parse(origin_key))
     finally:
         store.close()
@@ -190,11 +165,51 @@ def opens_to_a_committed_state(path: Path) -> None:
 
 def assert_holds(path: Path, acknowledged: list[str]) -> None:
     """Requests and answers that clients know of are there."""
-    from fault_evidence import closing_records, exchange_records
-
     records = exchange_records(path)
     node = "VN-TEST/GOV/H37/@n1"
     closed = closing_records(records, node)
     ids = {record.id: key for key, record in records.items() if record.type == "query"}
     for record_id in acknowledged:
         assert closed[ids[record_id]] == 1
+
+
+# --- each step -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("step", "action"), KILLS)
+def test_a_gateway_killed_at_a_step_of_the_commit_has_lost_nothing_that_anyone_saw(
+    world: FaultWorld, step: str, action: str
+) -> None:
+    acknowledged = both_break(world, step, action)
+    assert world.wait_end("H37") == world.wait_end("G02") == -signal.SIGKILL
+    world.start_gateways("H37", "G02")
+    settle(world, acknowledged)
+
+
+@pytest.mark.parametrize(("step", "action"), FAILURES)
+def test_a_commit_that_fails_or_is_reported_as_failed_heals_without_a_restart(
+    world: FaultWorld, step: str, action: str
+) -> None:
+    failures = {code: world.metric(code, "lienthong_log_failures_total") for code in ("H37", "G02")}
+    pids = {code: world.process(code).pid for code in ALL}
+    acknowledged = both_break(world, step, action)
+    assert {code: world.process(code).pid for code in ALL} == pids
+    assert all(world.process(code).poll() is None for code in ALL)
+    for code, before in failures.items():
+        assert world.metric(code, "lienthong_log_failures_total") > before
+    settle(world, acknowledged)
+
+
+def test_a_request_of_a_dead_run_is_closed_as_unknown(world: FaultWorld) -> None:
+    before = outcome_classes(world, "H37")["unknown"]
+    client = client_of(world, "H37")
+    world.backend.release.clear()
+    waiting = world.background(5, client, SERVICE["H37"], "/slow")
+    wait_until(lambda: world.backend.waiting == 5, "calls at the back end")
+    world.kill_gateway("H37")
+    world.backend.release.set()
+    assert {outcome.status for outcome in waiting.outcomes()} == {0}
+    world.start_gateway("H37")
+    assert world.open_requests("H37") == 0, "closed before the gateway says that it is ready"
+    assert outcome_classes(world, "H37")["unknown"] == before + 5
+    settle(world, [])

@@ -152,9 +152,7 @@ def test_a_second_process_on_the_same_data_does_not_start(world: FaultWorld, cli
 
 def test_a_client_that_tries_again_gets_a_new_exchange(world: FaultWorld, client: ClientSystem) -> None:
     served = len(world.backend.received)
-    answers = [
-        world.call(client, SERVICE, "/notes/1", headers={"X-Road-Id": "one-and-the-same"}) for _ in range(2)
-    ]
+    answers = [world.call(client, SERVICE, "/notes/1", headers={"X-Road-Id": "one-and-the-same"}) for _ in range(2)]
     assert [answer.status for answer in answers] == [200, 200]
     assert {answer.headers["x-road-id"] for answer in answers} == {"one-and-the-same"}
     assert len({answer.headers["x-road-request-id"] for answer in answers}) == 2
@@ -197,24 +195,28 @@ async def test_a_message_sent_again_is_dropped_also_by_a_provider_that_was_kille
 # --- clocks --------------------------------------------------------------------------------------------------------------
 
 
-def with_clock(world: FaultWorld, code: str, offset_s: float) -> None:
-    world.stop_gateway(code)
-    world.options[code] = ["--clock-offset-s", str(offset_s)]
-    world.start_gateway(code)
+def set_clocks(world: FaultWorld, who: str, offset_s: float, **limits: float) -> None:
+    """Restarts both gateways at once: one with a clock that is wrong, the other with a right one."""
+    world.configure("G01", "limits", **limits)
+    for code in ("H37", "G01"):
+        world.stop_gateway(code)
+        world.options[code] = ["--clock-offset-s", str(offset_s if code == who else 0)]
+    world.start_gateways("H37", "G01")
 
 
 @pytest.fixture
 def clocks(world: FaultWorld) -> Iterator[FaultWorld]:
-    """Sets the clocks right again."""
     yield world
-    world.configure("G01", "limits", clock_skew_s=60.0)
-    for code in list(world.options):
-        world.stop_gateway(code)
-    world.options.clear()
-    world.start_gateways(*(code for code in ("H37", "G01") if world.members[code].process is None))
-    world.until_ok(world.clients["H37/app"], SERVICE)
     world.wait_closed("H37")
     check_evidence(world, "H37", "G01")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def right_clocks_at_last(world: FaultWorld) -> Iterator[None]:
+    """After all the wrong ones, everything works again."""
+    yield
+    set_clocks(world, "H37", 0, clock_skew_s=60.0)
+    world.until_ok(world.clients["H37/app"], SERVICE)
 
 
 # The keys of this instance are minutes old: a clock that is further back finds none of them in use yet.
@@ -225,10 +227,7 @@ def clocks(world: FaultWorld) -> Iterator[FaultWorld]:
 def test_a_clock_that_is_wrong_by_minutes_is_refused_with_a_code_that_says_so(
     clocks: FaultWorld, client: ClientSystem, who: str, offset_s: float, code: str
 ) -> None:
-    clocks.configure("G01", "limits", clock_skew_s=5.0)
-    with_clock(clocks, "G01", offset_s if who == "G01" else 0)
-    if who == "H37":
-        with_clock(clocks, who, offset_s)
+    set_clocks(clocks, who, offset_s, clock_skew_s=5.0)
     served = len(clocks.backend.received)
     dropped = clocks.dropped("G01").get(code, 0)
     answer = clocks.call(client, SERVICE, "/notes/1")
@@ -244,7 +243,7 @@ def test_a_clock_that_is_wrong_by_minutes_is_refused_with_a_code_that_says_so(
 def test_a_clock_that_is_wrong_by_seconds_is_shown_by_a_metric(
     clocks: FaultWorld, client: ClientSystem, who: str, offset_s: float
 ) -> None:
-    with_clock(clocks, who, offset_s)
+    set_clocks(clocks, who, offset_s, clock_skew_s=60.0)
     assert clocks.until_ok(client, SERVICE).status == 200
     expected = -offset_s if who == "H37" else offset_s
     shown = clocks.metric("H37", "lienthong_clock_offset_seconds", member=clocks.member_id("G01"))

@@ -103,6 +103,31 @@ def test_a_provider_that_is_stopped_under_load_loses_no_call(world: FaultWorld, 
         world.start_gateway("G01")
 
 
+def test_a_provider_that_is_stopped_answers_also_what_the_broker_sent_it_meanwhile(
+    world: FaultWorld, client: ClientSystem
+) -> None:
+    """Requests and the end of the subscription cross on the wire: the broker is held while both are on their way."""
+    world.backend.release.set()
+    for _ in range(2):
+        size = world.metric("H37", "lienthong_log_size")
+        with world.broker_stopped():
+            waiting = world.background(24, client, SERVICE, "/notes/1")
+            wait_until(
+                lambda size=size: world.metric("H37", "lienthong_log_size") == size + 24, "requests on their way"
+            )
+            process = world.process("G01")
+            process.send_signal(signal.SIGTERM)
+            wait_until(
+                lambda process=process: process.poll() is not None or "draining" in world.readiness("G01")[1],
+                "the gateway that stops",
+            )
+        outcomes = waiting.outcomes()
+        assert {outcome.code for outcome in outcomes} <= {"", "provider-unavailable"}, outcomes
+        assert max(outcome.seconds for outcome in outcomes) < 5
+        assert world.wait_end("G01") == 0
+        world.start_gateway("G01")
+
+
 def test_a_consumer_that_is_stopped_under_load_loses_no_call(world: FaultWorld, client: ClientSystem) -> None:
     world.backend.release.set()
     with Load(world, client, SERVICE, threads=16) as load:

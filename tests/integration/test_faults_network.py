@@ -144,7 +144,9 @@ def test_without_a_gateway_of_the_provider_the_client_knows_at_once(
     world.start_gateway("G01")
 
 
-def test_when_the_provider_dies_after_it_acted_the_client_hears_unknown(world: FaultWorld, client: ClientSystem) -> None:
+def test_when_the_provider_dies_after_it_acted_the_client_hears_unknown(
+    world: FaultWorld, client: ClientSystem
+) -> None:
     before = outcome_classes(world, "H37")["timedout"]
     waiting = world.background(1, client, SERVICE, "/slow")
     wait_until(lambda: world.backend.waiting == 1, "the call at the back end")

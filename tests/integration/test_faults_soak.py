@@ -21,6 +21,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultWorld]:
     with FaultWorld(tmp_path_factory.mktemp("soak")) as made:
         pair(made, "H37", "G01", deadline_s=3.0, join_every_s=0.5)
         made.backend.answers["/fail/503"] = (503, [("Content-Type", "application/json")], b'{"said":"no"}')
+        made.backend.answers["/notes/3"] = (204, [], b"")
         made.start_gateways("H37", "G01")
         made.until_ok(made.clients["H37/app"], SERVICE)
         yield made

@@ -272,7 +272,7 @@ class Backend:
 
             do_GET = do_POST = do_PUT = do_DELETE = do_HEAD = do_PATCH = do_OPTIONS = _any  # noqa: N815
 
-            def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+            def log_message(self, format: str, *args: Any) -> None:
                 """Quiet."""
 
         class Server(ThreadingHTTPServer):
@@ -483,18 +483,21 @@ class World:
 
     # --- processes ----------------------------------------------------------------------------------------------
 
-    def spawn(self, name: str, *args: str) -> subprocess.Popen[bytes]:
-        """Starts `lienthong ARGS`; stderr and stdout go to `<folder>/<name>.log`."""
+    def spawn(self, name: str, *args: str, program: Sequence[str] = ("-m", "console.cli")) -> subprocess.Popen[bytes]:
+        """Starts `lienthong ARGS`; stderr and stdout go to `<folder>/<name>.log`.
+
+        `program` is what Python runs instead of the command line, such as `("-c", "…")`.
+        """
         assert threading.current_thread() is threading.main_thread(), "start processes from the main thread"
         with (self.folder / f"{name}.log").open("ab") as output:
             return subprocess.Popen(
-                [sys.executable, "-m", "console.cli", *args],
+                [sys.executable, *program, *args],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
                 cwd=Path(__file__).parents[2],
                 start_new_session=True,
-                preexec_fn=_become_child,  # noqa: PLW1509  (it only asks the kernel)
+                preexec_fn=_become_child,
             )
 
     def start_broker(self) -> None:

@@ -11,7 +11,7 @@ import random
 import sqlite3
 from collections import Counter
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from itertools import count
@@ -558,12 +558,7 @@ class Bus:
     per_client: InFlight
     per_service: InFlight
     seen: SeenIds
-    stale: list[BaseException] = field(default_factory=list)
-
-    def view(self):
-        if self.stale:
-            raise self.stale[0]
-        return self.directory
+    stale: list[BaseException]
 
     async def ask(self, **changes: object):
         return await self.asker.ask(call(**changes))
@@ -631,7 +626,13 @@ async def running_bus(folder: Path, *, warm: bool = True, hints_per_s: float = 2
 
         h37, g01 = side(NODE_H37, log_h37), side(NODE_G01, log_g01)
         per_client, per_service, seen = InFlight("client", 8), InFlight("service", 8), SeenIds()
-        made: Bus
+        stale: list[BaseException] = []
+
+        def fresh_view():
+            if stale:
+                raise stale[0]
+            return view
+
         asker = Asker(
             genesis=GENESIS,
             node=NODE_H37,
@@ -640,7 +641,7 @@ async def running_bus(folder: Path, *, warm: bool = True, hints_per_s: float = 2
             observer=h37.heard,
             log=log_h37,
             broker=broker,
-            directory=lambda: made.view(),
+            directory=fresh_view,
             contracts=shelf,
             composer=h37.composer,
             keeper=h37.keeper,
@@ -658,7 +659,7 @@ async def running_bus(folder: Path, *, warm: bool = True, hints_per_s: float = 2
             observer=g01.heard,
             log=log_g01,
             outbound=broker,
-            directory=lambda: made.view(),
+            directory=fresh_view,
             rights=lambda: view,
             contracts=shelf,
             sources=lambda: {SERVICE: source, PLAIN_SERVICE: source},
@@ -674,8 +675,21 @@ async def running_bus(folder: Path, *, warm: bool = True, hints_per_s: float = 2
             hints_per_s=hints_per_s,
         )
         broker.handler = answerer.on_query
-        made = Bus(clock, view, broker, source, shelf, h37, g01, asker, answerer, per_client, per_service, seen)
-        yield made
+        yield Bus(
+            clock=clock,
+            directory=view,
+            broker=broker,
+            source=source,
+            shelf=shelf,
+            h37=h37,
+            g01=g01,
+            asker=asker,
+            answerer=answerer,
+            per_client=per_client,
+            per_service=per_service,
+            seen=seen,
+            stale=stale,
+        )
 
 
 def changed(entry, **changes: object):
