@@ -100,7 +100,7 @@ def _facts(path: Path, type_: type[T], made_by: str) -> T:
         return msgspec.json.decode(path.read_bytes(), type=type_)
     except FileNotFoundError as error:
         raise HomeInvalid(f"there is no {path}; make it with `{made_by}`") from error
-    except msgspec.DecodeError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise HomeInvalid(f"{path} is not what `{made_by}` writes: {error}") from error
 
 

@@ -19,11 +19,11 @@ from adapters.errors import AdapterError, BackendTimeout, BreakerOpen
 from adapters.port import AdapterAnswer, AdapterRequest, Source
 from bus import envelope as wire
 from bus import errors
-from bus.exchange.asking import unseal
 from bus.exchange.composing import Composer, Draft
 from bus.exchange.contracts import Contracts
 from bus.exchange.keeping import Keeper, Row
 from bus.exchange.limits import InFlight
+from bus.exchange.opening import Opened, unseal
 from bus.exchange.problems import CONTENT_TYPE, seal_problem
 from bus.exchange.replay import SeenIds
 from bus.exchange.validation import check_request
@@ -66,7 +66,7 @@ class _Examined(msgspec.Struct, frozen=True, gc=False):
     parameters: Parameters
     particulars: Particulars
     body: bytes
-    decision: Decision
+    kept: tuple[bytes, bytes]
 
 
 class HintBucket:
@@ -229,7 +229,8 @@ class Answerer:
         head = record.header
         rights = self._rights()
         service = self._authorise_coarse(rights, head.source, head.to, now)  # 5
-        particulars, body = self._unseal(record)  # 6
+        opened = self._unseal(record)  # 6
+        particulars, body = opened.particulars, opened.body
         decision = authorise_fine(  # 7
             rights,
             client=head.source,
@@ -255,7 +256,7 @@ class Answerer:
         )
         if match.operation.id != head.operation:
             raise errors.RequestInvalid("the header names another operation than the sealed request")
-        return _Examined(service, compiled, match, parameters, particulars, body, decision)
+        return _Examined(service, compiled, match, parameters, particulars, body, opened.kept)
 
     def _authorise_coarse(self, rights: DecisionView, client: str, service_id: str, now: datetime) -> ServiceEntry:
         decision = authorise_coarse(rights, client=client, service=service_id, at=now)
@@ -272,7 +273,7 @@ class Answerer:
             raise errors.ServiceUnknown(f"{service_id} is not published here")
         return service
 
-    def _unseal(self, record: VerifiedRecord) -> tuple[Particulars, bytes]:
+    def _unseal(self, record: VerifiedRecord) -> Opened:
         pair = self._query_keys.get(record.header.keyid or "")
         if pair is None:
             raise errors.RequestMalformed("the request is sealed for a key that this member no longer has; try again")
@@ -308,7 +309,9 @@ class Answerer:
         examined: _Examined,
         started: float,
     ) -> None:
-        received = self._log.begin([record.leaf], self._received_rows(record, now))  # 9
+        rows = self._received_rows(record, now)
+        rows.append(self._keeper.particulars(0, examined.kept, now))  # whose data it is can be told who looked, and why
+        received = self._log.begin([record.leaf], rows)  # 9
         try:
             if examined.particulars.method not in _SAFE:
                 await received

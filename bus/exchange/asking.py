@@ -16,7 +16,6 @@ from typing import Protocol
 
 import msgspec
 import structlog
-from cryptography.exceptions import InvalidTag
 
 from bus import envelope as wire
 from bus import errors
@@ -24,12 +23,13 @@ from bus.exchange.composing import Composer, Draft
 from bus.exchange.contracts import Contracts
 from bus.exchange.keeping import Keeper, Row
 from bus.exchange.limits import InFlight
+from bus.exchange.opening import Opened, unseal
 from bus.exchange.problems import refusal_from_body
 from bus.exchange.validation import check_request
 from bus.exchange.verification import RecordVerifier, VerifiedRecord
 from bus.ports import Clock, ExchangeObserver
-from bus.sealing.contents import SALT_BYTES, ContentsMalformed, Particulars, decode_particulars, salted_hex, unpack
-from bus.sealing.epoch import Opener, SealBroken, message_aad
+from bus.sealing.contents import Particulars
+from bus.sealing.epoch import Opener
 from bus.sealing.keys import SealingKeyPair
 from bus.transport import subjects
 from evidence import header
@@ -344,9 +344,10 @@ class Asker:
             self._observer.dropped(drop.code)
             raise errors.AnswerUnverifiable(f"the answer was refused: {drop.code}") from drop
         _match(record.header, sent)
-        return (record, *self._unseal(record))
+        opened = self._unseal(record)
+        return record, opened.particulars, opened.body
 
-    def _unseal(self, record: VerifiedRecord) -> tuple[Particulars, bytes]:
+    def _unseal(self, record: VerifiedRecord) -> Opened:
         pair = self._answer_keys.get(record.header.keyid or "")
         if pair is None:
             raise errors.AnswerUnverifiable("the answer is sealed for a key that this node does not have")
@@ -355,7 +356,7 @@ class Asker:
     def _hint(self, data: bytes) -> errors.BusError:
         try:
             _, code = _read_hint(data)
-        except (msgspec.ValidationError, msgspec.DecodeError):
+        except (msgspec.MsgspecError, UnicodeDecodeError):
             return errors.AnswerUnverifiable("the reply is not an answer")
         code = code if code in errors.DROP_CODES else "unknown"
         self._observer.hinted(code)
@@ -487,37 +488,6 @@ def resolve(view: DirectoryView, client: str, service_id: str) -> ServiceEntry:
     if view.member(f"{instance}/{member_class}/{member}") is None:
         raise errors.MemberUnknown(f"{instance}/{member_class}/{member} is not a member; see `lienthong catalogue`")
     raise errors.ServiceUnknown(f"{service_id} is not registered; see `lienthong catalogue`")
-
-
-def unseal(
-    opener: Opener, genesis: str, record: VerifiedRecord, receiver: str, pair: SealingKeyPair, use: str
-) -> tuple[Particulars, bytes]:
-    """Step 6: opens the seal and checks the salted digests before anything is used.
-
-    Raises:
-        AnswerUnverifiable: broken seal or digests that differ; the caller decides what that means.
-    """
-    head, sealed = record.header, record.envelope
-    aad = message_aad(genesis, head.node, head.to, head.id, pair.keyid)
-    try:
-        plain = opener.open(
-            origin=record.node.origin,
-            receiver=receiver,
-            pair=pair,
-            use=use,
-            wrapped=sealed.wrapped,
-            nonce=sealed.nonce,
-            ciphertext=sealed.ciphertext,
-            aad=aad,
-        )
-        salts, encoded, body = unpack(plain)
-        if salted_hex(salts[:SALT_BYTES], encoded) != head.partdigest or salted_hex(salts[SALT_BYTES:], body) != (
-            head.bodydigest
-        ):
-            raise SealBroken("the salted digests differ from the header")
-        return decode_particulars(encoded), body
-    except (SealBroken, ContentsMalformed, InvalidTag) as error:
-        raise errors.AnswerUnverifiable(f"the sealed part cannot be used ({error})") from error
 
 
 def _match(answer: Header, sent: _Sent) -> None:

@@ -99,7 +99,7 @@ class Control:
             asker = self._asker(view, subject, reply)
             try:
                 question = _question(data)
-            except (msgspec.ValidationError, msgspec.DecodeError) as error:
+            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
                 raise errors.Dropped("question-malformed") from error
             answer = await self._answer(question, view, asker)
         except errors.Dropped as drop:
@@ -150,7 +150,7 @@ class Control:
         try:
             message = await self._transport.exchange(subject, _encode(question), _DEADLINE_S)
             return _reply(message.data)
-        except (errors.BusError, msgspec.ValidationError, msgspec.DecodeError):
+        except (errors.BusError, msgspec.MsgspecError, UnicodeDecodeError):
             return None
 
     async def confirm_own_head(self) -> int:

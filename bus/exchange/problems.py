@@ -57,7 +57,7 @@ def refusal_from_body(particulars: Particulars, body: bytes, record_id: str) -> 
     """
     try:
         problem = _decode(body)
-    except (msgspec.ValidationError, msgspec.DecodeError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return errors.AnswerInvalid("the provider's refusal cannot be read", record_id=record_id)
     cls = errors.catalogue().get(problem.code, errors.BackendFailed)
     if cls.disposition == "halt":

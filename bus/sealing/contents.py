@@ -48,6 +48,7 @@ class Particulars(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_f
     fault: str = ""
 
 
+# msgspec passes the error of text that is no UTF-8 on as it is: it is caught beside its own wherever it decodes.
 _encoder = msgspec.msgpack.Encoder()
 _particulars = msgspec.msgpack.Decoder(Particulars)
 _outer = msgspec.msgpack.Decoder(tuple[bytes, bytes, bytes])
@@ -88,7 +89,7 @@ def unpack(plain: bytes) -> tuple[bytes, bytes, bytes]:
         raise ContentsMalformed("the sealed contents have a wrong length")
     try:
         salts, particulars, body = _outer.decode(plain[4 : 4 + length])
-    except (msgspec.ValidationError, msgspec.DecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise ContentsMalformed("the sealed contents are not in the agreed form") from error
     if len(salts) != 2 * SALT_BYTES:
         raise ContentsMalformed("the salts have a wrong length")
@@ -105,5 +106,5 @@ def decode_particulars(data: bytes) -> Particulars:
     """
     try:
         return _particulars.decode(data)
-    except (msgspec.ValidationError, msgspec.DecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise ContentsMalformed("the particulars are not in the agreed form") from error

@@ -36,3 +36,7 @@ def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
     """H37 and G01 with running gateways, E66 and F77 as hand-made nodes: what the attack tests share."""
     with World(tmp_path_factory.mktemp("stand")) as running:
         yield build_stand(running)
+        for name in ("H37", "G01", "registry"):
+            text = running.log_path(name).read_text(encoding="utf-8")
+            # Whatever was sent, it was foreseen: no handler, front or source failed with a defect.
+            assert not [line for line in text.splitlines() if ".failed" in line or "Traceback" in line]

@@ -229,6 +229,7 @@ async def test_contents_bound_to_another_record_cannot_be_moved_under_a_new_head
         pytest.param(b"\0" * 256, id="empty"),
         pytest.param(b"\xff" * 256, id="length-out-of-range"),
         pytest.param(pack(bytes(64), b"\x90", b"{}"), id="particulars-empty"),
+        pytest.param(pack(bytes(64), b"\x91\xa1\x80", b"{}"), id="particulars-no-utf8"),
         pytest.param(pack(bytes(10), encode_particulars(Particulars()), b"{}"), id="short-salts"),
         pytest.param(pack(bytes(64), encode_particulars(Particulars()), b"{}") + bytes(256), id="other-bucket"),
     ],
@@ -292,6 +293,44 @@ async def test_header_injection_by_a_provider_is_refused(
     assert (answer.status, answer.code) == (502, "answer-invalid") or "x-note" not in answer.headers, answer
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(b"", id="empty"),
+        pytest.param(b'{"code":"access-denied","detail":"\xff"}', id="no-utf8"),
+        pytest.param(b'{"code":"x","detail":"y","z":' + b"[" * 100_000 + b"]" * 100_000 + b"}", id="deep"),
+        pytest.param(b'{"code":"x"}', id="incomplete"),
+        pytest.param(b'{"code":"access-denied","detail":"<b>\\r\\nX-Bad: 1","retry_after_s":"x"}', id="wrong-type"),
+    ],
+)
+async def test_a_refusal_that_cannot_be_read_is_a_broken_answer(stand: Stand, evil_nats: Client, body: bytes) -> None:
+    answer = await call(stand, evil_nats, refusing(stand, body))
+    assert (answer.status, answer.code) == (502, "answer-invalid")
+    assert closing(stand).type == "refusal"
+
+
+async def test_a_refusal_under_a_code_that_nobody_knows_is_a_failure_of_the_back_end(
+    stand: Stand, evil_nats: Client
+) -> None:
+    answer = await call(stand, evil_nats, refusing(stand, b'{"code":"made-up","detail":"d","acted":"maybe"}'))
+    assert (answer.status, answer.code, answer.json()["acted"]) == (502, "backend-failed", "unknown")
+
+
+def refusing(stand: Stand, body: bytes) -> Respond:
+    """A provider that refuses with a problem of its own making."""
+
+    def respond(request: Header, request_leaf: bytes) -> bytes:
+        particulars = Particulars(status=403, content_type="application/problem+json", fault="access-denied")
+        draft = stand.evil.sealed(
+            particulars, body, to=request.source, receiver=request.node,
+            pair=sealing_pair(stand.world, "H37", "answer"), use="answer", type="refusal", source=request.to,
+            operation=request.operation, class_="refused", inreplyto=merkle.leaf_hash(request_leaf).hex(),
+        )  # fmt: skip
+        return message(draft, stand.evil.log(draft.leaf))
+
+    return respond
+
+
 async def test_bus_headers_of_a_provider_are_not_passed_on(stand: Stand, evil_nats: Client) -> None:
     names = ("x-road-error", "X-Road-Request-Id", "x-lienthong-x", "set-cookie", "server", "connection", "x-powered-by")
 
@@ -320,6 +359,7 @@ async def test_bus_headers_of_a_provider_are_not_passed_on(stand: Stand, evil_na
     [
         (msgspec.msgpack.encode((0, "replayed")), "provider-dropped", "replayed"),
         (msgspec.msgpack.encode((0, "<script>")), "provider-dropped", "unknown"),
+        (b"\x92\x00\xa1\x80", "answer-unverifiable", ""),
         (b"", "answer-unverifiable", ""),
         (b"\x00", "answer-unverifiable", ""),
         (b"\xc1" * 127, "answer-unverifiable", ""),

@@ -148,7 +148,6 @@ def test_other_services_go_on_while_bombs_are_loaded(lax: tuple[World, ClientSys
     answers = {name: call.result() for name, call in calls.items()}
     outcomes = {name: (answer.status, answer.code) for name, answer in answers.items()}
     assert outcomes == dict.fromkeys(BOMBS, (503, "contract-unavailable"))
-    print("slowest", slowest_s)
     assert slowest_s < SLOWEST_S
     assert all("x-road-request-id" not in answer.headers for answer in answers.values()), "nothing was logged"
 

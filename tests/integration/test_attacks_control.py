@@ -113,6 +113,7 @@ async def test_a_member_learns_nothing_about_the_logs_of_others(stand: Stand, ev
         pytest.param(b"", id="empty"),
         pytest.param(b"\xc1" * 10, id="no-msgpack"),
         pytest.param(b"\x91" * 100_000, id="deep"),
+        pytest.param(b"\x93\x01\xa1\x80\xa1\x80", id="no-utf8"),
         pytest.param(msgspec.msgpack.encode([1, "newest"]), id="short"),
         pytest.param(msgspec.msgpack.encode([1, "newest", "o", 0, 0, 0]), id="long"),
         pytest.param(msgspec.msgpack.encode([1, "newest", 7]), id="wrong-type"),

@@ -13,12 +13,14 @@ from collections.abc import AsyncIterator
 
 import msgspec
 import pytest
-from forging import HandNode, Stand, checkpoint_note, message
+from forging import Draft, HandNode, Stand, checkpoint_note, message, sealing_pair
 from nats.aio.client import Client
 from world import eventually
 
 from bus import envelope as wire
-from evidence import leaf, merkle
+from bus.sealing.contents import pack, salted_hex
+from bus.sealing.epoch import message_aad, sealdigest
+from evidence import header, leaf, merkle
 from evidence.header import uuid7
 from evidence.log.reader import LogReader
 from evidence.signer import FileSigner
@@ -503,6 +505,36 @@ async def test_swapped_contents_are_refused_although_their_header_is_proven(stan
         told, particulars, _ = stand.evil.open_answer(data)
         assert (told.type, particulars.fault) == ("refusal", "request-malformed")
         assert len(stand.world.backend.received) == reached
+
+
+@pytest.mark.parametrize(
+    "plain",
+    [
+        pytest.param(b"\0" * 256, id="empty"),
+        pytest.param(b"\xff" * 256, id="length-out-of-range"),
+        pytest.param(pack(bytes(64), b"\x91\xa1\x80", b""), id="particulars-no-utf8"),
+        pytest.param(pack(bytes(64), b"\x91" * 5_000, b""), id="particulars-deep"),
+        pytest.param(pack(bytes(3), b"\x90", b""), id="short-salts"),
+    ],
+)
+async def test_malformed_contents_are_refused_with_a_record(stand: Stand, evil_nats: Client, plain: bytes) -> None:
+    """The seal opens and the digests are right, but what is inside is not what it should be."""
+    evil, pair = stand.evil, sealing_pair(stand.world, "G01", "query")
+    told = evil.query().header
+    inside = plain[4:]
+    fields = {}
+    with contextlib.suppress(msgspec.MsgspecError, ValueError):
+        salts, encoded, body = msgspec.msgpack.decode(inside[: int.from_bytes(plain[:4], "big")])
+        fields = {"partdigest": salted_hex(salts[:32], encoded), "bodydigest": salted_hex(salts[32:], body)}
+    aad = message_aad(evil.genesis, told.node, told.to, told.id, pair.keyid)
+    receiver = stand.world.member_id("G01")
+    sealed = evil.sealer.seal(plain, receiver=receiver, key=pair.public_key, use="query", aad=aad)
+    made = msgspec.structs.replace(told, sealdigest=sealdigest(*sealed), **fields)
+    draft = Draft(made, header.encode(made), *sealed)
+    reached = len(stand.world.backend.received)
+    got, particulars, _ = evil.open_answer(await ask(evil_nats, evil, message(draft, evil.log(draft.leaf))))
+    assert (got.type, particulars.fault) == ("refusal", "request-malformed")
+    assert len(stand.world.backend.received) == reached
 
 
 async def test_the_operation_that_was_authorised_is_the_one_that_is_called(stand: Stand, evil_nats: Client) -> None:

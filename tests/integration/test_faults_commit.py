@@ -84,11 +84,11 @@ def both_break(world: FaultWorld, step: str, action: str) -> list[str]:
     return first.acknowledged + second.acknowledged
 
 
-def settle(world: FaultWorld, acknowledged: list[str]) -> None:
+def settle(world: FaultWorld, acknowledged: list[str], *, every_checkpoint: bool = False) -> None:
     for code, service in SERVICE.items():
         acknowledged.append(world.until_ok(client_of(world, code), service).record_id)
         world.wait_closed(code)
-    check_evidence(world, *ALL, acknowledged=acknowledged)
+    check_evidence(world, *ALL, acknowledged=acknowledged, every_checkpoint=every_checkpoint)
 
 
 # --- power cut ---------------------------------------------------------------------------------------------------------
@@ -212,4 +212,4 @@ def test_a_request_of_a_dead_run_is_closed_as_unknown(world: FaultWorld) -> None
     world.start_gateway("H37")
     assert world.open_requests("H37") == 0, "closed before the gateway says that it is ready"
     assert outcome_classes(world, "H37")["unknown"] == before + 5
-    settle(world, [])
+    settle(world, [], every_checkpoint=True)

@@ -120,12 +120,14 @@ async def test_contracts_that_are_not_in_memory_are_loaded(tmp_path):
 
 async def test_particulars_are_kept_encrypted_beside_both_logs(bus):
     await bus.ask()
-    for side, status in ((bus.h37, 0), (bus.g01, 200)):
-        ((day, data),) = side.rows("SELECT day, data FROM particulars")
-        assert b"nguyen.an" not in data
-        salts, particulars = open_particulars(side.day_keys, day, data)
-        assert len(salts) == 64
-        assert particulars.status == status
+    for side, kept in ((bus.h37, [("nguyen.an", 0)]), (bus.g01, [("nguyen.an", 0), ("", 200)])):
+        found = []
+        for day, data in side.rows("SELECT day, data FROM particulars ORDER BY idx"):
+            assert b"nguyen.an" not in data
+            salts, particulars = open_particulars(side.day_keys, day, data)
+            assert len(salts) == 64
+            found.append((particulars.official, particulars.status))
+        assert found == kept
     assert len(bus.h37.rows("SELECT * FROM peer_proof")) == len(bus.g01.rows("SELECT * FROM peer_proof")) == 1
 
 
@@ -293,6 +295,7 @@ async def test_the_deadline_is_the_shorter_of_gateway_and_service(bus):
         (b"", errors.AnswerUnverifiable, None),
         (b"\x92\x00", errors.AnswerUnverifiable, None),
         (_hint(("0", 1)), errors.AnswerUnverifiable, None),
+        (b"\x92\x00\xa1\xff", errors.AnswerUnverifiable, None),
         (b"x" * 200, errors.AnswerUnverifiable, None),
     ],
 )
@@ -435,6 +438,20 @@ async def test_an_answer_whose_contents_differ_from_its_digests_is_not_delivered
 
     reseal(bus, tamper=tamper)
     await refused(bus, errors.AnswerUnverifiable)
+
+
+async def test_an_answer_whose_particulars_are_no_text_is_not_delivered(bus, monkeypatch):
+    sealed = bus.g01.composer.sealed
+
+    def garbled(*args, **kwargs):
+        with monkeypatch.context() as patched:
+            patched.setattr("bus.exchange.composing.encode_particulars", lambda _: b"\x91\xa1\xff")
+            return sealed(*args, **kwargs)
+
+    bus.g01.composer.sealed = garbled
+    reseal(bus)
+    await refused(bus, errors.AnswerUnverifiable)
+    assert only_closing(bus) == "rejected"
 
 
 async def test_a_fault_that_cannot_be_read_is_an_invalid_answer(bus):
@@ -774,12 +791,30 @@ async def test_a_call_that_changes_something_is_not_made_before_it_is_logged(bus
 @pytest.mark.parametrize("how", ["fails", "reported"])
 async def test_an_answer_is_not_sent_before_it_is_logged(bus, how):
     bus.g01.faults.arm("ok", how)
-    await refused(bus, errors.ProviderDropped)
+    await refused(bus, errors.ProviderDropped, service=PLAIN_SERVICE, **posted())
     assert bus.g01.types() == (["query", "answer"] if how == "reported" else ["query"])
     # the same message again is still a replay: the commit's outcome may be unknown
     await bus.settle()
     await bus.answerer.on_query("lt.q.GOV~G01.GOV~H37", "_I.GOV~H37~n1.a.b", bus.broker.asked[0][1])
     assert bus.g01.heard.drops == ["log-unwritable", "replayed"]
+
+
+@pytest.mark.parametrize("how", ["fails", "reported"])
+async def test_a_read_and_its_answer_may_share_a_commit_and_its_failure(bus, how):
+    bus.g01.faults.arm(how)
+    await refused(bus, errors.ProviderDropped)
+    assert bus.g01.types() in ([["query", "answer"], ["query"]] if how == "reported" else [[]])
+
+
+@pytest.mark.parametrize("how", ["fails", "reported"])
+async def test_a_slow_answer_is_not_sent_when_its_query_could_not_be_logged(bus, how):
+    bus.source.release = asyncio.Event()
+    bus.g01.faults.arm(how)
+    asking = asyncio.ensure_future(refused(bus, errors.ProviderDropped))
+    await bus.source.started.wait()
+    await bus.settle()
+    bus.source.release.set()
+    await asking
 
 
 @pytest.mark.parametrize("how", ["fails", "reported"])

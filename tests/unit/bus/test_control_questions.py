@@ -197,6 +197,7 @@ async def test_a_reply_subject_outside_the_askers_inbox_is_dropped(world, reply)
         encode([1, NEWEST]),
         encode([1, NEWEST, PEER, 0, 0, 0]),
         encode(["1", NEWEST, PEER]),
+        b"\x93\x01\xa1\xff\xa1x",
         Question(1, "dump", OWN),
         Question(1, CONSISTENCY, PEER, 1, 1),
         Question(1, CONSISTENCY, OWN, 0, 1),

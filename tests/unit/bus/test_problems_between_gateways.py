@@ -10,6 +10,7 @@ from bus.sealing.contents import Particulars
 from registry import contract as rules
 
 TRAVELLING = [cls for cls in errors.catalogue().values() if cls.disposition != "halt"]
+UNREADABLE = (b'{"code":"\xff","detail":""}', b'{"code":"timeout","detail":"","x":' + b"[" * 100_000)
 HALTING = [cls for cls in errors.catalogue().values() if cls.disposition == "halt"]
 
 
@@ -46,7 +47,7 @@ def test_an_unknown_code_is_a_failed_back_end():
     assert (type(got), got.detail) == (errors.BackendFailed, "x")
 
 
-@pytest.mark.parametrize("body", [b"", b"null", b"[]", b'{"code":"timeout"}', b'{"code":1,"detail":""}', b"\xff"])
+@pytest.mark.parametrize("body", [b"", b"null", b"[]", b'{"code":"timeout"}', b'{"code":1,"detail":""}', b"\xff", *UNREADABLE])
 def test_a_body_that_is_no_problem_is_an_invalid_answer(body):
     assert type(read(body)) is errors.AnswerInvalid
 
