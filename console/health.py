@@ -18,7 +18,7 @@ _MAX_BYTES = 64 * 1024
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command line; returns the exit code."""
-    if len(arguments) != 1 or urlsplit(arguments[0]).scheme != "http" or not urlsplit(arguments[0]).hostname:
+    if len(arguments) != 1 or not _is_plain_http(arguments[0]):
         print("usage: python -m console.health http://HOST:PORT/readyz", file=sys.stderr)
         return 2
     try:
@@ -30,6 +30,14 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     print(f"not ready: HTTP {status} {', '.join(failing(body))}".rstrip(), file=sys.stderr)
     return 1
+
+
+def _is_plain_http(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    return parts.scheme == "http" and bool(parts.hostname)
 
 
 def _ask(url: str) -> tuple[int, bytes]:

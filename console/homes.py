@@ -61,7 +61,7 @@ class InstanceHome:
         Raises:
             HomeInvalid: no instance was initialised here.
         """
-        return _facts(self.path / "instance.json", InstanceFacts, "lienthong init instance")
+        return read_facts(self.path / "instance.json", InstanceFacts, "lienthong init instance")
 
     def write_facts(self, facts: InstanceFacts) -> None:
         """Settles the facts; once."""
@@ -88,14 +88,19 @@ class MemberHome:
         Raises:
             HomeInvalid: no member was initialised here.
         """
-        return _facts(self.path / "member.json", MemberFacts, "lienthong init member")
+        return read_facts(self.path / "member.json", MemberFacts, "lienthong init member")
 
     def write_facts(self, facts: MemberFacts) -> None:
         """Settles the facts; once."""
         write_new(self.path / "member.json", msgspec.json.encode(facts), 0o644)
 
 
-def _facts(path: Path, type_: type[T], made_by: str) -> T:
+def read_facts(path: Path, type_: type[T], made_by: str) -> T:
+    """A JSON file that a command wrote.
+
+    Raises:
+        HomeInvalid: it is not there, or damaged.
+    """
     try:
         return msgspec.json.decode(path.read_bytes(), type=type_)
     except FileNotFoundError as error:

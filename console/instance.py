@@ -10,9 +10,10 @@ import msgspec
 
 from bus.transport import nkeys
 from bus.transport.minting import AccountMinter
-from console.homes import InstanceFacts, InstanceHome, write_new
+from console.addresses import check_listen, split_hosts
+from console.homes import InstanceFacts, InstanceHome, read_facts, write_new
 from evidence.header import encode_time
-from evidence.identifiers import MemberId
+from evidence.identifiers import MemberId, check_creatable
 from evidence.issue import Authority, create_authority, issue_member, issue_tls, to_pem
 from evidence.signer import FileSigner, generate_key_file
 from registry.documents import Anchor, BrokerAddress, DirectoryKeys, Operator
@@ -20,6 +21,7 @@ from registry.envelope import genesis_of, sign_document
 from registry.publickeys import key_id, spki_public
 
 _DAYS = 365
+_COMMON_NAME_CHARS = 64  # RFC 5280 appendix A.1, ub-common-name
 
 
 class BrokerIdentityFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,6 +31,15 @@ class BrokerIdentityFile(msgspec.Struct, frozen=True, kw_only=True):
     system_account: str
     accounts: dict[str, str]
     registry_user_jwt: str
+
+
+def read_broker_identity(home: InstanceHome) -> BrokerIdentityFile:
+    """What `create_instance` settled for the broker.
+
+    Raises:
+        HomeInvalid: it is not there or damaged.
+    """
+    return read_facts(home.broker / "identity.json", BrokerIdentityFile, "lienthong init instance")
 
 
 def load_authority(home: InstanceHome) -> Authority:
@@ -50,13 +61,22 @@ def create_instance(
         registry_listen: host:port of the registry's HTTP.
         broker_listen: host:port of the broker.
         hosts: addresses for the TLS certificates.
+
+    Raises:
+        IdentifierInvalid: the name cannot be one; nothing was made.
+        HomeInvalid: an address or host cannot be one; nothing was made.
+        KeyUnusable: there is an instance already.
     """
+    check_creatable(instance)
+    check_listen(registry_listen, "--registry-listen")
+    check_listen(broker_listen, "--broker-listen")
+    names, addresses = split_hosts(hosts)
     now = datetime.now(UTC)
     since, until = now - timedelta(minutes=5), now + timedelta(days=_DAYS)
     for folder in (home.keys, home.ca, home.broker, home.registry):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     authority = create_authority(
-        f"{instance} authority",
+        f"{instance} authority"[:_COMMON_NAME_CHARS],
         generate_key_file(home.ca / "ca.pem", "p256"),
         not_before_at=since,
         not_after_at=now + timedelta(days=10 * _DAYS),
@@ -71,7 +91,7 @@ def create_instance(
         not_after_at=until,
     )
     write_new(home.keys / "operator.crt", to_pem([certificate]), 0o644)
-    _tls(home, authority, hosts, since, until)
+    _tls(home, authority, names, addresses, since, until)
     broker = _broker_identity(home, instance)
     directory = {name: generate_key_file(home.keys / f"{name}.pem", "ed25519") for name in ("directory", "cosigner")}
     anchor = Anchor(
@@ -106,15 +126,21 @@ def _b64(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
 
-def _tls(home: InstanceHome, authority: Authority, hosts: tuple[str, ...], since: datetime, until: datetime) -> None:
+def _tls(
+    home: InstanceHome,
+    authority: Authority,
+    names: list[str],
+    addresses: list[str],
+    since: datetime,
+    until: datetime,
+) -> None:
     key = generate_key_file(home.broker / "tls.pem", "p256")
-    addresses = [host for host in hosts if host.replace(".", "").isdigit() or ":" in host]
     certificate = issue_tls(
         authority,
         "broker",
         key.private_key.public_key(),
         role="both",
-        dns_names=[host for host in hosts if host not in addresses],
+        dns_names=names,
         ip_addresses=addresses,
         not_before_at=since,
         not_after_at=until,

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from console.addresses import check_url
 from console.homes import HomeInvalid, InstanceHome, MemberFacts, MemberHome, replace_file, write_new
 from evidence.header import encode_time
 from evidence.identifiers import MemberId
@@ -56,6 +57,7 @@ def create_member_home(path: Path, identifier: str, registry_url: str, genesis_t
         WrongGenesis: the registry serves another instance, or it is a fraud.
     """
     genesis = parse_genesis(genesis_text)
+    check_url(registry_url, "--registry")
     home, member = MemberHome(path), MemberId.parse(identifier)
     anchor, _ = call_registry(registry_url, lambda client: client.anchor(genesis))
     if member.instance != anchor.instance:

@@ -9,6 +9,7 @@ from typing import Any
 
 from bus.gateway.sealingkeys import load_keys, write_key
 from bus.sealing.keys import SealingKeyPair
+from console.addresses import check_listen, split_hosts
 from console.homes import MemberHome, replace_file, write_new
 from console.membership import Speaker, call_registry
 from evidence.header import encode_time
@@ -63,11 +64,14 @@ def add_node(home: MemberHome, code: str, front: str, admin: str, hosts: tuple[s
         hosts: for the front's certificate.
 
     Raises:
-        HomeInvalid: there is a node already.
+        HomeInvalid: there is a node already, or an address cannot be one.
         RegistryError: the registry refused a document.
     """
     facts, speaker = home.facts, Speaker.member(home)
     check_creatable(code)
+    check_listen(front, "--front")
+    check_listen(admin, "--admin")
+    names, addresses = split_hosts(hosts)
     node = NodeId(MemberId.parse(facts.member), code)
     now = datetime.now(UTC)
     log = generate_key_file(home.keys / "log.pem", "ed25519")
@@ -96,7 +100,7 @@ def add_node(home: MemberHome, code: str, front: str, admin: str, hosts: tuple[s
 
     jwt, urls = call_registry(facts.registry, publish)
     replace_file(home.keys / "broker.jwt", jwt.encode())
-    _front_tls(home.path / "tls", hosts, now)
+    _front_tls(home.path / "tls", names, addresses, now)
     home.data.mkdir(mode=0o700, exist_ok=True)
     home.settings_parts.mkdir(mode=0o755, exist_ok=True)
     text = _SETTINGS.format(
@@ -121,7 +125,7 @@ async def _publish_sealing(
     )
 
 
-def _front_tls(folder: Path, hosts: tuple[str, ...], now: datetime) -> None:
+def _front_tls(folder: Path, names: list[str], addresses: list[str], now: datetime) -> None:
     """A small authority of the agency itself and the front's certificate; replace them with your own at any time."""
     folder.mkdir(mode=0o700, exist_ok=True)
     until = now + timedelta(days=_TLS_DAYS)
@@ -130,13 +134,12 @@ def _front_tls(folder: Path, hosts: tuple[str, ...], now: datetime) -> None:
         "gateway front authority", FileSigner.generate("p256"), not_before_at=since, not_after_at=until
     )
     key = generate_key_file(folder / "front.pem", "p256")
-    addresses = [host for host in hosts if host.replace(".", "").isdigit() or ":" in host]
     certificate = issue_tls(
         authority,
         "gateway",
         key.private_key.public_key(),
         role="server",
-        dns_names=[host for host in hosts if host not in addresses],
+        dns_names=names,
         ip_addresses=addresses,
         not_before_at=since,
         not_after_at=until,

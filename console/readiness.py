@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import time
 import urllib.error
@@ -9,6 +10,7 @@ import urllib.request
 from pathlib import Path
 
 from bus.errors import BusError
+from console.health import failing
 
 _PAUSE_S = 0.1
 
@@ -23,21 +25,21 @@ class NotReady(BusError):
 def _listening(folder: Path) -> dict[str, str]:
     """Facts of a running process; empty when it does not listen."""
     try:
-        facts: dict[str, str] = json.loads((folder / "listening.json").read_text(encoding="utf-8"))
+        facts = json.loads((folder / "listening.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return facts
+    return facts if isinstance(facts, dict) else {}
 
 
 def _answers(url: str) -> str:
     """Empty when the address answers 200, otherwise what it says."""
     try:
-        with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310 - a loopback address from our own file
-            return "" if answer.status == 200 else f"HTTP {answer.status}"
-    except urllib.error.HTTPError as error:
-        failed = [check for check in json.loads(error.read() or b"{}").get("checks", []) if not check.get("ok")]
-        return ", ".join(f"{check['name']}: {check['code']}" for check in failed) or f"HTTP {error.code}"
-    except (OSError, ValueError) as error:
+        try:
+            with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310 - a loopback address from our own file
+                return "" if answer.status == 200 else f"HTTP {answer.status}"
+        except urllib.error.HTTPError as error:
+            return ", ".join(failing(error.read())) or f"HTTP {error.code}"
+    except (OSError, http.client.HTTPException, ValueError) as error:
         return f"no answer ({type(error).__name__})"
 
 
@@ -46,10 +48,10 @@ def missing(home: Path) -> str:
     if (home / "instance.json").exists():
         if not _listening(home / "broker"):
             return "the broker does not run (lienthong broker)"
-        registry = _listening(home / "registry")
-        return _answers(f"{registry['url']}/readyz") if registry else "the registry does not run (lienthong registry)"
-    gateway = _listening(home / "data")
-    return _answers(f"{gateway['admin']}/readyz") if gateway else "the gateway does not run (lienthong gateway)"
+        registry = _listening(home / "registry").get("url")
+        return _answers(f"{registry}/readyz") if registry else "the registry does not run (lienthong registry)"
+    gateway = _listening(home / "data").get("admin")
+    return _answers(f"{gateway}/readyz") if gateway else "the gateway does not run (lienthong gateway)"
 
 
 def wait_ready(homes: list[Path], timeout_s: float) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import msgspec
 
 from adapters.kinds import load_kind
 from adapters.port import SilentObserver
+from bus.errors import SettingsInvalid
 from console.homes import HomeInvalid, MemberHome, replace_file
 from console.membership import Speaker, call_registry
 from evidence.identifiers import MemberId, ServiceId, SubsystemId, check_creatable
@@ -62,7 +64,7 @@ def publish_service(
     identifier = service_id(home, code)
     data = contract_path.read_bytes()
     parsed = parse_contract(data)
-    settings = tomllib.loads(settings_path.read_text(encoding="utf-8")) if settings_path is not None else {}
+    settings = read_toml(settings_path) if settings_path is not None else {}
     settings = absolute_paths(settings, settings_path.parent if settings_path is not None else home.path)
     load_kind(kind).build(settings, SilentObserver())
     digest = hashlib.sha256(data).hexdigest()
@@ -106,6 +108,19 @@ def publish_service(
     }
 
 
+def read_toml(path: Path) -> dict[str, Any]:
+    """A TOML file.
+
+    Raises:
+        SettingsInvalid: it is not one.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        line = re.search(r"line (\d+)", str(error))
+        raise SettingsInvalid([(int(line[1]) if line else 0, "", f"not TOML ({error})")], str(path)) from error
+
+
 def absolute_paths(settings: dict[str, Any], base: Path) -> dict[str, Any]:
     """Settings whose `*_file` values and `sqlite:///` addresses do not depend on the working folder."""
     changed: dict[str, Any] = {}
@@ -133,7 +148,8 @@ def _toml(value: Any) -> str:
     if isinstance(value, list):
         return "[" + ", ".join(_toml(item) for item in value) + "]"
     if isinstance(value, (bool, str)):
-        return json.dumps(value, ensure_ascii=False)
+        # JSON's strings are TOML's basic strings but for DEL, which TOML wants escaped
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     return str(value)
 
 

@@ -9,6 +9,23 @@ from bus.sealing.contents import Particulars
 
 CONTENT_TYPE = "application/problem+json"
 
+# Codes of `registry.decision`. What a stranger writes here becomes a label of a metric: only known words do.
+_REASONS = frozenset(
+    {
+        "client-suspended",
+        "client-unknown",
+        "ground-not-granted",
+        "no-access-right",
+        "official-required",
+        "operation-not-granted",
+        "purpose-not-granted",
+        "quota-exceeded",
+        "right-expired",
+        "service-disabled",
+        "service-unknown",
+    }
+)
+
 
 class SealedProblem(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=False):
     """Body of a refusal or a failed answer.
@@ -64,7 +81,7 @@ def refusal_from_body(particulars: Particulars, body: bytes, record_id: str) -> 
         cls = errors.BackendFailed
     error = cls(problem.detail, record_id=record_id)
     error.rule = problem.rule
-    error.reason_code = problem.reason
+    error.reason_code = problem.reason if problem.reason in _REASONS else ""
     error.violations = problem.violations
     error.retry_after_s = problem.retry_after_s
     if problem.acted in ("no", "unknown"):

@@ -51,3 +51,24 @@ def left_behind(path: Path, now_s: int) -> LeftBehind:
     for index, data in rows:
         requests.append((index, header.decode(leaf.unwrap(data)[1]), merkle.leaf_hash(data).hex()))
     return LeftBehind(seen, requests)
+
+
+def newest_peer_notes(path: Path, received: int = 20_000) -> list[bytes]:
+    """Checkpoints that came with the last records received: what peers that restore an old backup are told of.
+
+    Args:
+        path: of the SQLite file.
+        received: how many records back.
+
+    Raises:
+        SourceUnreadable: the file cannot be read now.
+    """
+    try:
+        with contextlib.closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as db:
+            rows = db.execute(
+                "SELECT note FROM peer_note WHERE hash IN (SELECT note_hash FROM peer_proof ORDER BY idx DESC LIMIT ?)",
+                (received,),
+            ).fetchall()
+    except sqlite3.Error as error:
+        raise SourceUnreadable(f"the exchange log {path} cannot be read ({error})") from error
+    return [row[0] for row in rows]

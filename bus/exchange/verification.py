@@ -99,10 +99,18 @@ class CheckpointMemory:
             of_origin.popitem(last=False)
         if len(roots) > self._per_origin:
             roots.popitem(last=False)
+        self._renew(origin, size, root, note_bytes)
+        return True
+
+    def recall(self, note_bytes: bytes) -> None:
+        """Takes up a checkpoint that an earlier run verified and kept, so that it can be told to its owner."""
+        found = checkpoint.parse_note(note_bytes)
+        self._renew(found.origin, found.size, found.root, note_bytes)
+
+    def _renew(self, origin: str, size: int, root: bytes, note_bytes: bytes) -> None:
         newest = self.newest.get(origin)
         if newest is None or size > newest[0]:
             self.newest[origin] = (size, root, note_bytes)
-        return True
 
 
 def _no_fork_listener(_origin: str, _first: bytes, _second: bytes) -> None:

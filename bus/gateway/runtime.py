@@ -18,7 +18,7 @@ from aiohttp import web
 
 from bus import errors
 from bus.exchange.keeping import TABLES
-from bus.exchange.recovery import left_behind
+from bus.exchange.recovery import left_behind, newest_peer_notes
 from bus.front.admin import AdminFront
 from bus.front.r1 import CallFront, FrontLimits
 from bus.front.server import HttpServer
@@ -193,6 +193,8 @@ class Gateway:
         exchange = self._exchange = Exchange(parts, log, settings)
         self._health.serving_code = "confirming-head"
         control, answerer = exchange.control, exchange.answerer
+        for note in await asyncio.to_thread(newest_peer_notes, settings.data / "log.db"):
+            parts.memory.recall(note)
         await parts.connection.serve(f"lt.k.{subjects.node_token(parts.node)}.*", control.on_question)
         await parts.connection.wait_connected(float("inf"))
         async with asyncio.timeout(_HEAD_DEADLINE_S):

@@ -79,6 +79,7 @@ tls {{
   cert_file: {json.dumps(str(files.tls_cert))}
   key_file: {json.dumps(str(files.tls_key))}
   min_version: "1.3"
+  handshake_first: auto
 }}
 operator: {files.operator_jwt}
 system_account: {files.system_account}

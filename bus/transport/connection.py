@@ -173,6 +173,8 @@ class Connection:
                 servers=self._urls,
                 name=identity.name,
                 tls=self._tls,
+                # Before the broker's first word: otherwise that word, unprotected, could say that TLS is not needed.
+                tls_handshake_first=self._tls is not None,
                 user_jwt_cb=lambda: identity.jwt().encode(),
                 signature_cb=lambda nonce: _sign_nonce(nonce, identity.sign),
                 error_cb=self._on_error,

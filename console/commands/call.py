@@ -49,12 +49,18 @@ def call(
     import aiohttp
     from yarl import URL
 
-    from bus.errors import ProviderUnavailable
+    from bus.errors import CredentialsInvalid, ProviderUnavailable, RequestMalformed
+    from console.addresses import check_url
 
+    check_url(url, "--gateway")
+    try:
+        key = key_file.read_text(encoding="ascii").strip()
+    except UnicodeDecodeError as error:
+        raise CredentialsInvalid(f"{key_file} does not hold a key") from error
     body = Path(data[1:]).read_bytes() if data is not None and data.startswith("@") else (data or "").encode()
     headers = {
         "X-Road-Client": client_id,
-        "X-LienThong-Key": key_file.read_text(encoding="utf-8").strip(),
+        "X-LienThong-Key": key,
         "X-Road-UserId": official,
         "X-Road-Issue": issue,
         "X-LienThong-Purpose": purpose,
@@ -85,5 +91,9 @@ def call(
         status = asyncio.run(send())
     except (aiohttp.ClientError, TimeoutError) as error:
         raise ProviderUnavailable(f"the gateway at {url} does not answer ({type(error).__name__})") from error
+    except ValueError as error:
+        raise RequestMalformed(
+            "the method, the path or a header cannot be sent; look for spaces and line breaks"
+        ) from error
     if status >= 400:
         sys.exit(1)

@@ -38,6 +38,8 @@ def add(name: str, home: Path, subsystems: tuple[str, ...], certificate: Path | 
     check_creatable(name)
     if "." in name:
         raise HomeInvalid("the name of a client system has no dot")
+    for code in subsystems:
+        check_creatable(code)
     identifiers = [f"{member_home.facts.member}/{code}" for code in subsystems]
     lines = ["[[client]]", f'name = "{name}"', f"subsystems = {identifiers!r}".replace("'", '"')]
     result: dict[str, object] = {"client": name, "subsystems": identifiers}

@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-import msgspec
 import structlog
 
 from bus.transport.broker import BrokerFailed, BrokerFiles, EmbeddedBroker, render_config
 from console.homes import InstanceHome
-from console.instance import BrokerIdentityFile
+from console.instance import read_broker_identity
 from console.processes.running import announce, configure_logging, run_process
 
 _log = structlog.get_logger("lienthong.broker")
@@ -19,7 +18,7 @@ LISTENING = "listening.json"
 
 def broker_files(home: InstanceHome) -> BrokerFiles:
     """The broker's files of an instance home."""
-    identity = msgspec.json.decode((home.broker / "identity.json").read_bytes(), type=BrokerIdentityFile)
+    facts, identity = home.facts, read_broker_identity(home)
     return BrokerFiles(
         home=home.broker,
         operator_jwt=identity.operator_jwt,
@@ -27,7 +26,7 @@ def broker_files(home: InstanceHome) -> BrokerFiles:
         accounts=identity.accounts,
         tls_cert=home.broker / "tls.crt",
         tls_key=home.broker / "tls.pem",
-        listen=home.facts.broker_listen,
+        listen=facts.broker_listen,
     )
 
 

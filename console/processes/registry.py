@@ -6,7 +6,6 @@ import asyncio
 import time
 from pathlib import Path
 
-import msgspec
 import structlog
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge
@@ -18,7 +17,7 @@ from bus.transport.connection import BrokerIdentity, Connection
 from bus.transport.feed import NatsFeed
 from bus.transport.minting import AccountMinter
 from console.homes import InstanceHome
-from console.instance import BrokerIdentityFile
+from console.instance import read_broker_identity
 from console.processes.running import announce, configure_logging, run_process
 from evidence.signer import FileSigner
 from registry.authority import Authority
@@ -157,7 +156,7 @@ async def _heartbeats(authority: Authority, connection: Connection, feed: NatsFe
 
 
 def _connection(home: InstanceHome, broker_listen: str, metrics: RegistryMetrics) -> Connection:
-    identity = msgspec.json.decode((home.broker / "identity.json").read_bytes(), type=BrokerIdentityFile)
+    identity = read_broker_identity(home)
     signer = FileSigner.load(home.broker / "registry.pem")
     return Connection(
         [f"tls://{broker_listen}"],

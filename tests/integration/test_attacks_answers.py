@@ -316,6 +316,18 @@ async def test_a_refusal_under_a_code_that_nobody_knows_is_a_failure_of_the_back
     assert (answer.status, answer.code, answer.json()["acted"]) == (502, "backend-failed", "unknown")
 
 
+async def test_words_of_a_stranger_become_no_labels_of_metrics(stand: Stand, evil_nats: Client) -> None:
+    """Otherwise a provider could fill a gateway's memory, or its monitoring with texts of its own."""
+    for at in range(3):
+        body = b'{"code":"access-denied","detail":"d","reason":"canary-label-%d"}' % at
+        assert (await call(stand, evil_nats, refusing(stand, body))).code == "access-denied"
+    before = stand.world.metric("H37", "lienthong_refusals_total", code="no-access-right")
+    body = b'{"code":"access-denied","detail":"d","reason":"no-access-right"}'
+    assert (await call(stand, evil_nats, refusing(stand, body))).json()["reason"] == "no-access-right"
+    assert stand.world.metric("H37", "lienthong_refusals_total", code="no-access-right") == before + 1
+    assert "canary-label" not in str(stand.world.metrics("H37"))
+
+
 def refusing(stand: Stand, body: bytes) -> Respond:
     """A provider that refuses with a problem of its own making."""
 

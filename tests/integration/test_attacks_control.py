@@ -20,6 +20,7 @@ from nats.aio.client import Client
 from world import CommandFailed, eventually
 
 from bus.exchange.control import Question, Reply
+from bus.front.server import client_tls
 from bus.transport.connection import BrokerIdentity, Connection
 from console.homes import MemberHome
 from console.membership import Speaker, call_registry
@@ -211,6 +212,9 @@ class Silent:
         """Nothing."""
 
 
+CLIENT_HELLO = b"\x16\x03"
+
+
 class Oracle:
     """A hand-made broker: sends one INFO with a challenge of its choice, keeps what the client says."""
 
@@ -241,10 +245,12 @@ class Oracle:
                 "headers": True, "jetstream": True, "nonce": self.nonce}  # fmt: skip
         writer.write(b"INFO " + json.dumps(info).encode() + b"\r\n")
         try:
-            while line := await asyncio.wait_for(reader.readline(), 5):
-                self.heard += line
-                if line.startswith(b"PING"):
+            while chunk := await asyncio.wait_for(reader.read(4096), 5):
+                self.heard += chunk
+                if b"PING\r\n" in chunk:
                     writer.write(b"PONG\r\n")
+                if chunk.startswith(CLIENT_HELLO):
+                    return
         except (TimeoutError, ConnectionError):
             pass
         finally:
@@ -319,6 +325,26 @@ async def test_a_true_nonce_is_signed_and_the_signature_is_over_nothing_else() -
     assert key.signed == [b"rzNCBzD-aIAaPJk_aQ"]
     told = json.loads(re.search(rb"CONNECT (.*)\r\n", oracle.heard)[1])  # type: ignore[index]
     assert base64.b64decode(told["sig"]) == key.signer.sign(b"rzNCBzD-aIAaPJk_aQ")
+
+
+@pytest.mark.parametrize("scheme", ["tls", "nats"])
+async def test_a_broker_that_offers_no_tls_gets_neither_signature_nor_jwt(stand: Stand, scheme: str) -> None:
+    """Somebody in between answers without TLS: what a node says to its broker never goes out in clear."""
+    key = Key()
+    context = client_tls(str(stand.world.home / "ca" / "ca.crt"))
+    async with Oracle("rzNCBzD-aIAaPJk_aQ") as oracle:
+        identity = BrokerIdentity("n", lambda: "jwt", key.sign)
+        connection = Connection([f"{scheme}://127.0.0.1:{oracle.port}"], context, identity, "_I.x.", Silent())
+        await connection.start()
+        try:
+            await eventually(lambda: oracle.heard)
+            assert oracle.heard.startswith(CLIENT_HELLO)
+            assert not connection.connected
+        finally:
+            await connection.close()
+    assert key.signed == []
+    assert b"CONNECT" not in oracle.heard
+    assert b"jwt" not in oracle.heard
 
 
 def test_a_signed_nonce_is_no_checkpoint_of_the_same_key() -> None:

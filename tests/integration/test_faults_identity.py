@@ -103,6 +103,38 @@ def knows_of(world: FaultWorld, code: str, other: str) -> bool:
         return bool(db.execute("SELECT 1 FROM head WHERE node = ?", (world.members[other].node,)).fetchone())
 
 
+def test_a_counterparty_that_was_killed_meanwhile_still_remembers(
+    world: FaultWorld, client: ClientSystem, tmp_path: Path
+) -> None:
+    """What it received last stands in its own log, however long ago it last joined its peers' checkpoints."""
+    wait_until(lambda: knows_of(world, "H37", "G01"), "a joined head of the counterparty")
+    world.configure("G01", "limits", join_every_s=600.0)
+    world.restart_gateway("G01")
+    world.until_ok(client, SERVICE)
+    world.stop_gateway("H37")
+    backup = keep_log(world, "H37", tmp_path / "backup")
+    world.start_gateway("H37")
+    world.until_ok(client, SERVICE)
+    world.stop_gateway("H37")
+    current = keep_log(world, "H37", tmp_path / "current")
+    world.kill_gateway("G01")
+    world.start_gateway("G01")
+    put_log(world, "H37", backup)
+    world.start_gateway("H37", ready=False)
+    try:
+        assert world.wait_end("H37") > 0
+        assert "clone-suspected" in world.tail("H37")
+    finally:
+        if world.members["H37"].process is not None:
+            world.kill_gateway("H37")
+        put_log(world, "H37", current)
+        world.start_gateway("H37")
+        world.configure("G01", "limits", join_every_s=0.3)
+        world.restart_gateway("G01")
+    world.until_ok(client, SERVICE)
+    check_evidence(world, "H37", "G01")
+
+
 def test_a_second_copy_of_a_running_node_does_not_get_to_work(
     world: FaultWorld, client: ClientSystem, tmp_path: Path
 ) -> None:
