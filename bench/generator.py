@@ -69,11 +69,12 @@ class Side:
         latencies: list[float] = []
         errors: dict[str, int] = {}
         left = calls or 1 << 60
+        under_way = connections
         started = clock()
         until = started + seconds
 
         async def one() -> None:
-            nonlocal left
+            nonlocal left, under_way
             before = clock()
             while before < until and left > 0:
                 left -= 1
@@ -87,10 +88,14 @@ class Side:
                 else:
                     _count(errors, f"{answer.status} {body[:300].decode('utf-8', 'replace')}")
                 before = after
+            under_way -= 1
 
-        async with asyncio.timeout(seconds + _GRACE_S), asyncio.TaskGroup() as tasks:
-            for _ in range(connections):
-                tasks.create_task(one())
+        try:
+            async with asyncio.timeout(seconds + _GRACE_S), asyncio.TaskGroup() as tasks:
+                for _ in range(connections):
+                    tasks.create_task(one())
+        except TimeoutError:
+            errors[f"no answer {_GRACE_S:g} s after the end of the round"] = under_way
         return {"count": len(latencies), "errors": errors, "seconds": clock() - started, **_quantiles(latencies)}
 
     async def close(self) -> None:

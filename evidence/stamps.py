@@ -51,7 +51,8 @@ def encode_time(instant: datetime) -> str:
         if instant.tzinfo is None:
             raise ValueError("an instant must be aware")
         instant = instant.astimezone(UTC)
-    return instant.isoformat(timespec="microseconds")[:26] + "Z"
+    text = instant.isoformat()  # naming the resolution costs half as much again
+    return f"{text[:26]}Z" if instant.microsecond else f"{text[:19]}.000000Z"
 
 
 def decode_time(text: str) -> datetime:

@@ -6,7 +6,6 @@ signed answer or refusal that is logged before it is sent, together with the hea
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -19,6 +18,7 @@ from adapters.errors import AdapterError, BackendTimeout, BreakerOpen
 from adapters.port import AdapterAnswer, AdapterRequest, Source
 from bus import envelope as wire
 from bus import errors
+from bus.deadlines import Deadlines
 from bus.exchange.composing import Composer, Draft
 from bus.exchange.contracts import Contracts
 from bus.exchange.keeping import Keeper, Row
@@ -135,6 +135,7 @@ class Answerer:
         self._quotas = quotas
         self._per_service = per_service
         self._max_envelope_bytes = max_envelope_bytes
+        self._deadlines = Deadlines()
         self._hints = HintBucket(hints_per_s, clock.monotonic)
 
     async def on_query(self, subject: str, reply: str, data: bytes) -> None:
@@ -370,7 +371,7 @@ class Answerer:
         if left_s <= 0:
             raise errors.BackendTimeout("no time was left for the back end", acted="no")
         try:
-            async with asyncio.timeout(left_s):
+            async with self._deadlines.within(left_s):
                 return await source.call(adapter_request(record, examined, left_s))
         except TimeoutError as error:
             raise errors.BackendTimeout from error

@@ -37,6 +37,7 @@ from registry.follower import Follower
 from registry.settings import FollowerSettings
 
 _log = structlog.get_logger("lienthong.gateway")
+_FRESH_FOR_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,7 @@ class Parts:
         self.query_keys: dict[str, SealingKeyPair] = {}
         self.answer_keys: dict[str, SealingKeyPair] = {}
         self.memory = CheckpointMemory()
+        self._fresh_until_s = 0.0
         self.max_directory_age_s = settings.directory.max_age_s
         self.take(read_changeable(settings))
 
@@ -126,12 +128,17 @@ class Parts:
         Raises:
             DirectoryStale: it is too old, or there is none yet.
         """
+        # Asked for each call: while nothing changed, the answer of a moment ago holds for a moment.
+        now_s = self.clock.monotonic()
+        if now_s < self._fresh_until_s:
+            return self.follower.directory
         now = self.clock.now()
         if not self.follower.fresh(now):
             raise errors.DirectoryStale(
                 f"the directory was last confirmed {_age(self.follower.as_of, now)}; the limit is"
                 f" {self.max_directory_age_s:g} s. The registry or the broker cannot be reached"
             )
+        self._fresh_until_s = now_s + _FRESH_FOR_S
         return self.follower.directory
 
     async def close(self) -> None:

@@ -15,6 +15,7 @@ import re
 import ssl
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import nats.errors
@@ -23,6 +24,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
+from bus.deadlines import Deadlines
 from bus.errors import BrokerUnavailable, ProviderUnavailable, Timeout
 
 _log = structlog.get_logger("lienthong.transport")
@@ -97,6 +99,7 @@ class Connection:
         self._client: Client | None = None
         self._live: list[Subscription] = []
         self._waiting: dict[str, asyncio.Future[Msg]] = {}
+        self._deadlines = Deadlines()
         self._subscriptions: list[_Subscription] = []
         self._handlers: set[asyncio.Task[None]] = set()
         self._closing = False
@@ -260,7 +263,7 @@ class Connection:
         reply = self._inbox + self._random(12).hex()
         future: asyncio.Future[Msg] = loop.create_future()
         self._waiting[reply] = future
-        timer = loop.call_later(deadline_s, _expire, future)
+        deadline = self._deadlines.add(deadline_s, partial(_expire, future))
         try:
             try:
                 await client.publish(subject, payload, reply)
@@ -268,7 +271,7 @@ class Connection:
                 raise BrokerUnavailable from error
             message = await future
         finally:
-            timer.cancel()
+            self._deadlines.drop(deadline)
             del self._waiting[reply]
         if message.headers is not None and message.headers.get("Status") == "503":
             raise ProviderUnavailable

@@ -14,6 +14,7 @@ import socket
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from forging import Stand
@@ -385,7 +386,17 @@ def test_a_gzip_body_arrives_decoded(stand: Stand) -> None:
 def test_a_gzip_bomb_is_refused(stand: Stand, reached: int) -> None:
     bomb = gzip.compress(b'{"text":"' + b"x" * 200_000_000 + b'"}', 9)
     assert len(bomb) < 400_000
+    before_kb = peak_kb(stand)
     refused(stand, post(stand, bomb, "Content-Encoding: gzip"), 413, "body-too-large", reached)
+    assert peak_kb(stand) - before_kb < 50_000, "the gateway unpacked more than it may"
+
+
+def peak_kb(stand: Stand) -> int:
+    """Most memory that the client's gateway ever had."""
+    process = stand.world.member("H37").process
+    assert process is not None
+    lines = Path(f"/proc/{process.pid}/status").read_text(encoding="ascii").splitlines()
+    return int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
 
 
 @pytest.mark.parametrize(

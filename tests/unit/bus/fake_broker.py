@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from contextlib import asynccontextmanager
 
 NONCE = "Vp9ZzS2xYtY0i1A"
@@ -89,12 +90,12 @@ class FakeBroker:
         self.denied: set[str] = set()
         self.refuse_next = 0
         self.changed = asyncio.Event()
-        self.port = 0
+        self.scheme, self.port = "nats", 0
         self._tasks: set[asyncio.Task] = set()
 
     @property
     def url(self) -> str:
-        return f"nats://127.0.0.1:{self.port}"
+        return f"{self.scheme}://127.0.0.1:{self.port}"
 
     async def serve(self, reader, writer) -> None:
         peer = _Peer(self, reader, writer)
@@ -149,10 +150,11 @@ class FakeBroker:
 
 
 @asynccontextmanager
-async def fake_broker(port: int = 0):
-    """A running broker."""
+async def fake_broker(tls: ssl.SSLContext | None = None):
+    """A running broker; with `tls` the handshake comes before its first word."""
     made = FakeBroker()
-    server = await asyncio.start_server(made.serve, "127.0.0.1", port)
+    made.scheme = "nats" if tls is None else "tls"
+    server = await asyncio.start_server(made.serve, "127.0.0.1", 0, ssl=tls)
     made.port = server.sockets[0].getsockname()[1]
     try:
         yield made

@@ -577,6 +577,22 @@ async def test_a_failing_back_end_is_a_signed_failure(bus, raised, expected, act
     assert bus.g01.heard.refusals == [("provider", expected.code)]
 
 
+async def test_a_defect_while_examining_is_a_signed_failure(bus):
+    def defect():
+        raise KeyError("a defect")
+
+    bus.answerer._rights = defect
+    error = await refused(bus, errors.InternalError)
+    assert "defect" not in error.detail
+    assert only_closing(bus) == "refused"
+
+
+async def test_an_answer_that_cannot_travel_is_a_signed_failure(bus):
+    bus.source.answer = AdapterAnswer(200, (("x-source", "\udcff"),), "application/json", CITIZEN)
+    await refused(bus, errors.InternalError)
+    assert only_closing(bus) == "failed"
+
+
 def test_an_open_breaker_says_when_to_try_again():
     error = backend_error(adapter_errors.BreakerOpen("open", retry_after_s=2.2))
     assert (type(error), error.retry_after_s, error.acted) == (errors.BackendUnavailable, 3, "no")

@@ -68,9 +68,13 @@ class Front:
     async def raw(self, *lines: bytes, body: bytes = b"") -> bytes:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.server.port)
         writer.write(b"\r\n".join([*lines, b"Host: x", b"Connection: close", b"", body]))
-        answer = await asyncio.wait_for(reader.read(), 10)
-        writer.close()
-        return answer
+        try:
+            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+            length = next(line for line in head.splitlines() if line.lower().startswith(b"content-length:"))
+            return head + await asyncio.wait_for(reader.readexactly(int(length.partition(b":")[2])), 10)
+        finally:
+            writer.close()
+            await asyncio.gather(writer.wait_closed(), return_exceptions=True)
 
     async def problem(self, expected: type[errors.BusError], **more) -> dict:
         status, headers, body = await self.send(**more)
@@ -260,6 +264,42 @@ async def test_a_body_over_the_limit_is_refused_before_and_while_it_is_read(fron
 
     await front.problem(errors.BodyTooLarge, method="POST", data=chunks())
     assert front.asker.calls == []
+
+
+OPENING = (
+    f"POST {TARGET} HTTP/1.1".encode(),
+    b"X-Road-Client: " + CLIENT.encode(),
+    b"X-LienThong-Key: " + KEY.encode(),
+)
+
+
+async def test_a_body_that_is_not_framed_as_it_says_is_refused(front):
+    answer = await front.raw(*OPENING, b"Transfer-Encoding: chunked", body=b"zz\r\n")
+    assert answer.partition(b" ")[2].startswith(b"400"), answer
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for(front, monkeypatch):
+    monkeypatch.setattr("bus.front.r1._BODY_DEADLINE_S", 0.01)
+    answer = await front.raw(*OPENING, b"Content-Length: 5", body=b"abc")
+    assert answer.partition(b" ")[2].startswith(b"400"), answer
+    assert front.asker.calls == []
+
+
+@pytest.mark.parametrize(
+    ("lines", "status", "code"),
+    [
+        ((b"GET / HTTP/1.1", b"X: " + b"x" * 20_000), b"431", b"header-too-large"),
+        ((b"GET /" + b"x" * 20_000 + b" HTTP/1.1",), b"431", b"header-too-large"),
+        ((b"GET / HTTP/1.1", *[b"X-%d: x" % at for at in range(200)]), b"431", b"header-too-large"),
+        ((b"nonsense",), b"400", b"request-malformed"),
+        ((b"GET / HTTP/1.1", b"no colon"), b"400", b"request-malformed"),
+    ],
+)
+async def test_what_is_no_http_is_a_problem_like_all_else(front, lines, status, code):
+    answer = await front.raw(*lines)
+    assert answer.partition(b" ")[2].startswith(status), answer[:300]
+    assert b'"code":"' + code in answer
+    assert b"Server: lienthong" in answer
 
 
 # --- directory services ---------------------------------------------------------------------------------------------

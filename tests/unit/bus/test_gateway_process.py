@@ -6,8 +6,9 @@ import asyncio
 import hashlib
 import json
 import sqlite3
+import ssl
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import aiohttp
@@ -23,6 +24,7 @@ from yarl import URL
 from bus import errors
 from bus.exchange.peers import PeerHead, Peers
 from bus.front.credentials import hash_key
+from bus.front.server import client_tls
 from bus.gateway.runtime import Gateway
 from bus.gateway.sealingkeys import write_key
 from bus.sealing.keys import X25519, SealingKeyPair
@@ -30,6 +32,7 @@ from bus.transport.connection import BrokerIdentity, Connection
 from evidence import header, leaf, note
 from evidence.checkpoint import Checkpoint
 from evidence.errors import LogLocked
+from evidence.issue import create_authority, issue_tls, to_pem
 from evidence.leaf import DIRECTORY
 from evidence.log import ExchangeLog
 from evidence.signer import FileSigner, generate_key_file
@@ -57,7 +60,6 @@ class Home:
         broker_key = generate_key_file(folder / "keys/broker.pem", "ed25519")
         (folder / "keys/broker.jwt").write_text("user.jwt\n")
         (folder / "keys/onedoor.hash").write_text(HASH)
-        (folder / "ca.pem").write_bytes(world.authority.pem)
         document = plain_document()
         self.contracts = {hashlib.sha256(document).hexdigest(): document}
         for code in ("onedoor", "population"):
@@ -137,7 +139,9 @@ settings = {{ base_url = "{backend}" }}
             await made.send(reply, data)
 
         identity = BrokerIdentity("registry", lambda: "jwt", FileSigner.generate("ed25519").sign)
-        made = Connection([self.broker.url], None, identity, "_I.registry.", _Silent())
+        made = Connection(
+            [self.broker.url], client_tls(str(self.folder / "ca.pem")), identity, "_I.registry.", _Silent()
+        )
         made.subscribe("$JS.API.DIRECT.GET.LT_DIR.>", give)
         await made.start()
         assert await made.wait_connected(10)
@@ -194,12 +198,34 @@ class Running:
         await self.until(lambda body: body["ready"])
 
 
+def broker_tls(folder: Path) -> ssl.SSLContext:
+    """The broker's side of TLS; `ca.pem` is what the gateway trusts."""
+    now = datetime.now(UTC)
+    days = {"not_before_at": now - timedelta(days=1), "not_after_at": now + timedelta(days=1)}
+    authority = create_authority("test", FileSigner.generate("p256"), **days)
+    (folder / "ca.pem").write_bytes(authority.pem)
+    key = generate_key_file(folder / "broker.pem", "p256")
+    certificate = issue_tls(
+        authority,
+        "broker",
+        key.private_key.public_key(),
+        role="server",
+        dns_names=[],
+        ip_addresses=["127.0.0.1"],
+        **days,
+    )
+    (folder / "broker.crt").write_bytes(to_pem([certificate]))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "broker.crt", folder / "broker.pem")
+    return context
+
+
 @pytest.fixture
 async def home(tmp_path):
     async def answer(request: web.BaseRequest) -> web.Response:
         return web.Response(body=CITIZEN, content_type="application/json")
 
-    async with fake_broker() as broker, RawTestServer(answer) as backend:
+    async with fake_broker(broker_tls(tmp_path)) as broker, RawTestServer(answer) as backend:
         yield Home(tmp_path, broker, str(backend.make_url("/")).rstrip("/"))
 
 

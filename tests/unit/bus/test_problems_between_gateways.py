@@ -47,7 +47,9 @@ def test_an_unknown_code_is_a_failed_back_end():
     assert (type(got), got.detail) == (errors.BackendFailed, "x")
 
 
-@pytest.mark.parametrize("body", [b"", b"null", b"[]", b'{"code":"timeout"}', b'{"code":1,"detail":""}', b"\xff", *UNREADABLE])
+@pytest.mark.parametrize(
+    "body", [b"", b"null", b"[]", b'{"code":"timeout"}', b'{"code":1,"detail":""}', b"\xff", *UNREADABLE]
+)
 def test_a_body_that_is_no_problem_is_an_invalid_answer(body):
     assert type(read(body)) is errors.AnswerInvalid
 

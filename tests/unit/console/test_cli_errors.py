@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 from console_world import CONTRACT, fails, free_port, run, run_json
@@ -266,6 +268,44 @@ def test_a_key_file_that_is_no_text_is_told(tmp_path):
         tmp_path / "key",
     )
     assert run(*args, code=1).stderr.startswith("error [")
+
+
+class Gateway(BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        told = {name: self.headers[name] for name in ("X-Road-Client", "X-LienThong-Key", "Content-Type")}
+        self.send_response(404 if "missing" in self.path else 200)
+        self.end_headers()
+        self.wfile.write(json.dumps({"path": self.path, "body": body.decode(), **told}).encode())
+
+    def log_message(self, *args):
+        return
+
+
+@pytest.fixture
+def gateway():
+    server = HTTPServer(("127.0.0.1", 0), Gateway)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_call_is_sent_as_a_client_system_sends_it(gateway, key, tmp_path):
+    (tmp_path / "body").write_text('{"a":1}')
+    args = ("call", "VN/GOV/H37/a/b", "--gateway", gateway, "--client", "VN/GOV/H37/c", "--key-file", key, "-X", "POST")
+    sent = json.loads(run(*args, "--data", f"@{tmp_path / 'body'}").output)
+    assert sent == {
+        "path": "/r1/VN/GOV/H37/a/b",
+        "body": '{"a":1}',
+        "X-Road-Client": "VN/GOV/H37/c",
+        "X-LienThong-Key": "onedoor.s3cret",
+        "Content-Type": "application/json",
+    }
+    shown = run(*args[:2], "/missing", *args[2:], "--data", "{}", "-i", code=1).output
+    assert shown.startswith("HTTP 404\n")
 
 
 def test_errors_are_one_object_with_a_stable_code(member):
