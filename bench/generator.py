@@ -69,12 +69,11 @@ class Side:
         latencies: list[float] = []
         errors: dict[str, int] = {}
         left = calls or 1 << 60
-        under_way = connections
         started = clock()
         until = started + seconds
 
         async def one() -> None:
-            nonlocal left, under_way
+            nonlocal left
             before = clock()
             while before < until and left > 0:
                 left -= 1
@@ -88,20 +87,30 @@ class Side:
                 else:
                     _count(errors, f"{answer.status} {body[:300].decode('utf-8', 'replace')}")
                 before = after
-            under_way -= 1
 
-        try:
-            async with asyncio.timeout(seconds + _GRACE_S), asyncio.TaskGroup() as tasks:
-                for _ in range(connections):
-                    tasks.create_task(one())
-        except TimeoutError:
-            errors[f"no answer {_GRACE_S:g} s after the end of the round"] = under_way
+        tasks = [asyncio.create_task(one()) for _ in range(connections)]
+        done, hanging = await asyncio.wait(tasks, timeout=seconds + _GRACE_S)
+        for task in done:
+            task.result()
+        for task in hanging:
+            _count(errors, f"no answer {_GRACE_S:g} s after the round, waiting in {_place(task)}")
+            task.cancel()
         return {"count": len(latencies), "errors": errors, "seconds": clock() - started, **_quantiles(latencies)}
 
     async def close(self) -> None:
         """Closes all connections."""
         for session in self._sessions.values():
             await session.close()
+
+
+def _place(task: asyncio.Task[None]) -> str:
+    """The innermost line at which a task waits."""
+    awaited: Any = task.get_coro()
+    place = "?"
+    while (frame := getattr(awaited, "cr_frame", None)) is not None:
+        place = f"{frame.f_code.co_filename}:{frame.f_lineno}"
+        awaited = awaited.cr_await
+    return place
 
 
 def _count(errors: dict[str, int], text: str) -> None:

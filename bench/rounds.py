@@ -97,9 +97,9 @@ class Stand:
             "generator", [*python, "bench.generator", str(_load_facts(product, urls, folder))], pipes=True
         )
 
-    def bare(self, way: str, connections: int, seconds: float) -> float:
-        """Bare requests per second; `way` is connection or client."""
-        answer = self._bare.ask({"way": way, "connections": connections, "seconds": seconds})
+    def bare(self, connections: int, seconds: float) -> float:
+        """Bare requests per second."""
+        answer = self._bare.ask({"connections": connections, "seconds": seconds})
         return float(answer["count"] / answer["seconds"])
 
     def load(self, side: str, connections: int, seconds: float, calls: int = 0) -> Round:
@@ -136,9 +136,11 @@ class Stand:
         taken = Taken(connections)
         for side in ("relay", "product"):
             self.load(side, connections, seconds)
+        if bare_seconds:
+            self.bare(connections, 0.1)
         for _ in range(rounds):
             if bare_seconds:
-                taken.nats_rps.append(self.bare("client", connections, bare_seconds))
+                taken.nats_rps.append(self.bare(connections, bare_seconds))
                 taken.http_rps.append(self.load("http", connections, bare_seconds).rps)
             taken.relay.append(self.load("relay", connections, seconds))
             taken.product.append(self.load("product", connections, seconds))
@@ -148,7 +150,7 @@ class Stand:
 def check_yardstick(taken: Taken) -> None:
     """Refuses to measure against a slow relay: it would flatter the product.
 
-    Bare request/reply is the NATS library's own `request`, as many under way as the relay has connections.
+    Bare request/reply is the NATS library's own `request` over as many connections as the relay's clients have.
 
     Raises:
         BenchFailed: The relay reaches less than 0.3 of it.
