@@ -69,10 +69,8 @@ def run_process(
         loop.add_signal_handler(signal.SIGHUP, reload)
         await main(stop)
 
-    # The event loop and the commit thread share one interpreter: a short switch interval keeps hand-overs short.
-    sys.setswitchinterval(0.0005)
     # Calls make few cycles and directories are large: collections are rare, and what was read at the start is left out.
-    gc.set_threshold(20_000, 50, 50)
+    gc.set_threshold(50_000, 50, 50)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(supervised())
 
