@@ -6,16 +6,13 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bus.settings import parse_settings
 from console.homes import HomeInvalid, MemberFacts, MemberHome
 from console.services import absolute_paths, access_subject, render_service, service_id
 from evidence.errors import IdentifierInvalid
-
-settings.register_profile("console", deadline=None, max_examples=60)
-settings.load_profile("console")
 
 texts = st.text(st.characters(codec="utf-8"), max_size=12)
 scalars = texts | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False)
