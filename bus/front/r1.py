@@ -99,8 +99,8 @@ class CallFront:
             raise errors.BodyTooLarge(f"the body may have {limit} bytes") from error
         except TimeoutError as error:
             raise errors.RequestMalformed(f"the body did not come within {_BODY_DEADLINE_S:g} s") from error
-        except (web.RequestPayloadError, HttpProcessingError) as error:
-            raise errors.RequestMalformed("the body is not framed as its headers say") from error
+        except (web.RequestPayloadError, HttpProcessingError, ConnectionError) as error:
+            raise errors.RequestMalformed("the body ended early, or is not framed as its headers say") from error
         return body if encoding == "identity" else _gunzip(body, limit)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -50,10 +51,8 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> str:
     try:
         printed, _ = process.communicate(timeout=110)
     finally:
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
     assert process.returncode == 0, printed
     return printed
 

@@ -16,7 +16,7 @@ from bus.errors import LogUnwritable, StoreTooNew
 from bus.exchange.keeping import DayKeys, Keeper, note_hash, open_particulars
 from bus.exchange.peerproofs import export_peer_proofs
 from bus.exchange.peers import PeerHead, Peers, PeersUnwritable
-from bus.exchange.recovery import left_behind
+from bus.exchange.recovery import left_behind, newest_peer_notes
 from bus.sealing.contents import Particulars, encode_particulars
 from evidence import proof
 from evidence.errors import SourceUnreadable
@@ -150,8 +150,20 @@ def test_a_file_that_is_no_log_cannot_be_read(tmp_path, content):
     path = tmp_path / "log.db"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(SourceUnreadable):
-        left_behind(path, 0)
+    for read in (lambda: left_behind(path, 0), lambda: newest_peer_notes(path)):
+        with pytest.raises(SourceUnreadable):
+            read()
+
+
+async def test_the_checkpoints_that_came_last_are_found_again(tmp_path):
+    async with running_bus(tmp_path) as bus:
+        for _ in range(3):
+            await bus.ask()
+        notes = [row[0] for row in bus.g01.rows("SELECT note FROM peer_note")]
+        assert len(notes) == 3
+        assert set(newest_peer_notes(bus.g01.path)) == set(notes)
+        (newest,) = newest_peer_notes(bus.g01.path, received=1)
+        assert newest in notes
 
 
 async def test_the_peers_proofs_are_exported_with_their_records(tmp_path):

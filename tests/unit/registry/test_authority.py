@@ -75,7 +75,7 @@ class Heard:
     def __init__(self) -> None:
         self.events: list[tuple[object, ...]] = []
 
-    def accepted(self, type: str, index: int) -> None:  # noqa: A002
+    def accepted(self, type: str, index: int) -> None:
         self.events.append(("accepted", type, index))
 
     def refused(self, code: str) -> None:

@@ -16,7 +16,7 @@ from registry.publickeys import decode_base64, decode_ed25519, key_id, spki_publ
 from registry.view import QuotaLimit
 
 IDENTIFIERS = st.text(string.ascii_letters + string.digits + "/-.#@", min_size=1, max_size=60)
-WORDS = st.text(min_size=1, max_size=40).filter(lambda text: text.isprintable())
+WORDS = st.text(st.characters(codec="utf-8", exclude_categories=("C", "Z")), min_size=1, max_size=40)
 TIMES = st.datetimes().map(lambda at: at.isoformat(timespec="microseconds") + "Z")
 QUOTAS = st.builds(QuotaLimit, per_second=st.none() | st.floats(0, 1e6), per_day=st.none() | st.integers(0, 10**9))
 HEX = st.binary(min_size=32, max_size=32).map(bytes.hex)
