@@ -60,6 +60,7 @@ class BrokerUser:
             signature_cb=lambda nonce: base64.b64encode(signer.sign(nonce.encode())),
             inbox_prefix=f"_I.bench.{self.name}",
             allow_reconnect=False,
+            connect_timeout=20,
         )
         return client
 

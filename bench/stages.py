@@ -39,7 +39,7 @@ STAGES: tuple[tuple[str, int, str], ...] = (
     ("compose the request", 0, "bus.exchange.asking:Asker._seal"),
     ("compose a record", 1, "bus.exchange.composing:Composer.sealed"),
     ("seal", 2, "bus.sealing.epoch:Sealer.seal"),
-    ("encode the header", 2, "evidence.header:encode"),
+    ("encode the header", 2, "evidence.header:encode_made"),
     ("rows: particulars", 0, "bus.exchange.keeping:Keeper.particulars"),
     ("log: begin a commit", 0, "evidence.log.appender:Appender._begin"),
     ("grow the tree and sign", 1, "evidence.log.appender:grow"),

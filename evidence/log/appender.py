@@ -53,6 +53,8 @@ from evidence.signer import Signer
 from evidence.stamps import encode_time
 
 MAX_BATCH_LEAVES = 1_024
+MAX_GATHER_TURNS = 8
+"""Turns of the event loop that a commit waits at most, as long as each brings more records."""
 CHECKPOINT_IDLE_PAGES = 500
 CHECKPOINT_BOUND_PAGES = 4_000
 CLOSE_DEADLINE_S = 10.0
@@ -132,6 +134,8 @@ class Appender:
         self._waiting: deque[_Waiter] = deque()
         self._pending = 0
         self._scheduled = False
+        # the last commit had several waiters
+        self._crowd = False
         # a job of the writer thread is under way: nobody else touches the store
         self._busy = False
         self._wal_pages = 0
@@ -157,8 +161,7 @@ class Appender:
         self._waiting.append(_Waiter(leaves, rows, future))
         self._pending += len(leaves)
         if not self._busy and not self._scheduled:
-            self._scheduled = True
-            self._loop.call_soon(self._start)
+            self._schedule()
         return future
 
     async def until_writable(self) -> None:
@@ -194,6 +197,22 @@ class Appender:
         return True
 
     # --- the commit, in the event loop but for step 4 ---
+
+    def _schedule(self) -> None:
+        """Begin a commit with the next turn of the loop; in a crowd, once a turn brings nothing new."""
+        self._scheduled = True
+        if self._crowd:
+            self._loop.call_soon(self._gather, MAX_GATHER_TURNS, len(self._waiting))
+        else:
+            self._loop.call_soon(self._start)
+
+    def _gather(self, turns: int, seen: int) -> None:
+        """No timer: whoever woke with the last commit, or came in with this turn, shares the next signature and sync."""
+        waiting = len(self._waiting)
+        if turns and waiting > seen:
+            self._loop.call_soon(self._gather, turns - 1, waiting)
+        else:
+            self._start()
 
     def _start(self) -> None:
         """Take what waits and begin its commit, unless one is under way."""
@@ -283,6 +302,7 @@ class Appender:
             if not waiter.future.done():
                 waiter.future.set_result(proofs[at : at + len(waiter.leaves)])
             at += len(waiter.leaves)
+        self._crowd = len(waiters) > 1
         self._wal_pages += _PAGES_PER_COMMIT + sum(map(len, batch.leaves)) // _BYTES_PER_PAGE
         self._ports.observer.committed(len(proofs), perf_counter() - started)
         self._go_on()
@@ -293,8 +313,8 @@ class Appender:
         if self._wal_pages >= limit:
             self._busy = True
             self._thread.submit(self._store.checkpoint, self._checkpointed)
-        elif self._waiting:
-            self._start()
+        elif self._waiting and not self._scheduled:
+            self._schedule()
         if not self._busy and not self._waiting:
             self._idle.set()
 

@@ -21,7 +21,7 @@ from evidence.log.tree import Head
 from evidence.tiles import FullTile
 
 BUSY_TIMEOUT_MS = 5_000
-CACHE_KIB = 65_536
+CACHE_KIB = 8_192
 WAL_LIMIT_BYTES = 64 << 20
 
 

@@ -273,6 +273,16 @@ class FaultWorld(World):
         self.members[code].process = None
         return int(process.returncode)
 
+    def refuses_to_start(self, code: str) -> int:
+        """Starts a gateway that is to end by itself; its exit code."""
+        member = self.members[code]
+        member.process = self.spawn(code, "gateway", "--home", str(member.home))
+        try:
+            return self.wait_end(code)
+        finally:
+            if member.process is not None:
+                self.kill_gateway(code)
+
     def start_registry(self) -> None:
         path = self.home / "instance.json"
         facts = json.loads(path.read_bytes())

@@ -10,6 +10,7 @@ import shutil
 import signal
 import struct
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -85,8 +86,10 @@ def both_break(world: FaultWorld, step: str, action: str) -> list[str]:
 
 
 def settle(world: FaultWorld, acknowledged: list[str], *, every_checkpoint: bool = False) -> None:
-    for code, service in SERVICE.items():
-        acknowledged.append(world.until_ok(client_of(world, code), service).record_id)
+    with ThreadPoolExecutor() as pool:
+        calls = [pool.submit(world.until_ok, client_of(world, code), service) for code, service in SERVICE.items()]
+        acknowledged += [call.result().record_id for call in calls]
+    for code in SERVICE:
         world.wait_closed(code)
     check_evidence(world, *ALL, acknowledged=acknowledged, every_checkpoint=every_checkpoint)
 

@@ -14,7 +14,7 @@ from fault_world import FaultWorld, Load, assert_retryable, pair
 from world import ClientSystem, wait_until
 
 SERVICE = "G01/desk/notes"
-HEALS_S = 10.0
+HEALS_S = 20.0
 
 
 @pytest.fixture(scope="module")

@@ -74,12 +74,7 @@ async def test_a_node_with_an_old_backup_refuses_to_start_before_it_sends_anythi
     await spy.flush()
     try:
         for _ in range(2):  # a service manager starts it again: the answer is the same
-            world.start_gateway("H37", ready=False)
-            process = world.process("H37")
-            await eventually(lambda: process.poll() is not None, "the end of the node", 15)  # noqa: B023
-            world.members["H37"].process = None
-            assert process.returncode not in (0, None)
-            assert process.returncode > 0
+            assert world.refuses_to_start("H37") > 0
         await spy.flush()
     finally:
         await spy.close()
@@ -120,13 +115,10 @@ def test_a_counterparty_that_was_killed_meanwhile_still_remembers(
     world.kill_gateway("G01")
     world.start_gateway("G01")
     put_log(world, "H37", backup)
-    world.start_gateway("H37", ready=False)
     try:
-        assert world.wait_end("H37") > 0
+        assert world.refuses_to_start("H37") > 0
         assert "clone-suspected" in world.tail("H37")
     finally:
-        if world.members["H37"].process is not None:
-            world.kill_gateway("H37")
         put_log(world, "H37", current)
         world.start_gateway("H37")
         world.configure("G01", "limits", join_every_s=0.3)
@@ -145,8 +137,7 @@ def test_a_second_copy_of_a_running_node_does_not_get_to_work(
     clone = clone_of(world, home, "H37clone")
     world.start_gateway("H37")
     world.until_ok(client, SERVICE)
-    world.start_gateway("H37clone", ready=False)
-    assert world.wait_end("H37clone") > 0
+    assert world.refuses_to_start("H37clone") > 0
     assert "clone-suspected" in world.tail("H37clone")
     world.until_ok(client, SERVICE)
     check_evidence(world, "H37", "G01")
@@ -271,7 +262,7 @@ def test_a_clock_that_is_wrong_by_minutes_is_refused_with_a_code_that_says_so(
     assert len(clocks.backend.received) == served
 
 
-@pytest.mark.parametrize(("who", "offset_s"), [("H37", 20), ("G01", 6), ("G01", -20)])
+@pytest.mark.parametrize(("who", "offset_s"), [("H37", 20), ("G01", -20)])
 def test_a_clock_that_is_wrong_by_seconds_is_shown_by_a_metric(
     clocks: FaultWorld, client: ClientSystem, who: str, offset_s: float
 ) -> None:

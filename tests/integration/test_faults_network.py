@@ -12,7 +12,8 @@ from world import ClientSystem, free_port, wait_until
 
 SERVICE = "G01/desk/notes"
 MAX_AGE_S = 3.0
-BACK_S = 10.0
+BACK_S = 10.0  # from the return of the registry or the broker to a call that succeeds
+BUSY_S = 25.0  # the same where the machine itself is kept busy
 
 
 @pytest.fixture(scope="module")
@@ -115,14 +116,14 @@ def test_a_broker_that_is_killed_again_and_again_is_always_found_again(world: Fa
     with Load(world, client, SERVICE, threads=4) as load:
         for _ in range(3):
             before = load.count(200)
-            wait_until(lambda before=before: load.count(200) > before, "calls", BACK_S)
+            wait_until(lambda before=before: load.count(200) > before, "calls", BUSY_S)
             world.kill_broker()
             world.start_broker()
         before = load.count(200)
-        wait_until(lambda: load.count(200) > before, "calls", BACK_S)
+        wait_until(lambda: load.count(200) > before, "calls", BUSY_S)
     assert {outcome.status for outcome in load.outcomes} <= {200, 503, 504}
     # the directory flows again too
-    wait_until(lambda: world.metric("H37", "lienthong_directory_age_seconds") < MAX_AGE_S, "a fresh directory", BACK_S)
+    wait_until(lambda: world.metric("H37", "lienthong_directory_age_seconds") < MAX_AGE_S, "a fresh directory", BUSY_S)
 
 
 # --- the provider's gateway ----------------------------------------------------------------------------------------------
