@@ -207,7 +207,7 @@ class Appender:
             self._loop.call_soon(self._start)
 
     def _gather(self, turns: int, seen: int) -> None:
-        """No timer: whoever woke with the last commit, or came in with this turn, shares the next signature and sync."""
+        """No timer: whoever woke with the last commit, or came in with this turn, shares the next signature."""
         waiting = len(self._waiting)
         if turns and waiting > seen:
             self._loop.call_soon(self._gather, turns - 1, waiting)
