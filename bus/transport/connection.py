@@ -130,7 +130,8 @@ class Connection:
         """Registers a handler at any time; subscribed now if connected, and at each later connection."""
         self.subscribe(subject, handler, group)
         client = self._client
-        if client is not None and client.is_connected:
+        # While this client reconnects it takes the subscription too: it repeats its own ones, not ours.
+        if client is not None and not client.is_closed:
             dispatch = self._dispatcher(handler)
             try:
                 self._live.append(await client.subscribe(subject, queue=group, cb=dispatch))
@@ -195,10 +196,11 @@ class Connection:
             await client.subscribe(
                 f"{self._inbox}*", cb=self._on_reply, pending_msgs_limit=65_536, pending_bytes_limit=256 * 1024 * 1024
             )
-            for wanted in self._subscriptions:
-                dispatch = self._dispatcher(wanted.handler)
-                live += [await client.subscribe(wanted.subject, queue=wanted.group, cb=dispatch)]
-            await client.flush(2)
+            while len(live) < len(self._subscriptions):  # `serve` may add one during each of these waits
+                for wanted in self._subscriptions[len(live) :]:
+                    dispatch = self._dispatcher(wanted.handler)
+                    live += [await client.subscribe(wanted.subject, queue=wanted.group, cb=dispatch)]
+                await client.flush(2)
         except BaseException:
             await client.close()
             raise

@@ -1,6 +1,6 @@
-"""The end of a connection to the broker: what the broker has sent already is handled, a broker that hangs is left.
+"""Beginning and end of a connection to the broker: no subscription is forgotten, nothing on its way is thrown away.
 
-The broker is played here, because the messages must cross on the wire each time and not only now and then.
+The broker is played here, because what crosses on the wire must do so each time and not only now and then.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator
 
 import pytest
+from world import eventually
 
 from bus.transport import connection as transport
 from bus.transport.connection import BrokerIdentity, Connection
@@ -23,20 +24,41 @@ class LateBroker:
 
     def __init__(self) -> None:
         self.silent = False
+        self.asked = asyncio.Event()
         self.sids: dict[bytes, bytes] = {}
+        self.writers: list[asyncio.StreamWriter] = []
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.writers.append(writer)
         writer.write(INFO)
         while line := await reader.readline():
             verb, *words = line.split()
             if verb == b"SUB":
                 self.sids[words[-1]] = words[0]
+                if len(self.sids) == 2:  # inbox and queries
+                    self.asked.set()
             elif verb == b"UNSUB" and words[0] in self.sids:
                 subject = self.sids.pop(words[0]).replace(b"*", b"H37")
                 writer.write(b"MSG %b %b _I.reply %d\r\n%b\r\n" % (subject, words[0], len(LAST), LAST))
             elif verb == b"PING" and not self.silent:
                 writer.write(b"PONG\r\n")
+            elif verb == b"CONNECT":
+                writer.write(b"PONG\r\n" if self.silent else b"")  # to the PING that follows it
         writer.close()
+
+    def subjects(self) -> set[bytes]:
+        return set(self.sids.values())
+
+    def answer(self) -> None:
+        """Answers again, first of all what was asked meanwhile."""
+        self.silent = False
+        self.writers[-1].write(b"PONG\r\n")
+
+    def drop(self) -> None:
+        """Ends all connections."""
+        self.sids.clear()
+        for writer in self.writers:
+            writer.close()
 
 
 class Heard:
@@ -67,13 +89,47 @@ async def broker() -> AsyncIterator[tuple[LateBroker, int]]:
     server.close()
 
 
-async def connected(port: int, heard: Heard) -> Connection:
+def connection(port: int, heard: Heard) -> Connection:
     identity = BrokerIdentity("VN-TEST/GOV/G01/@n1", lambda: "jwt", lambda _nonce: b"signature")
     made = Connection([f"nats://127.0.0.1:{port}"], None, identity, "_I.G01.", heard)
     made.subscribe("lt.q.G01.*", heard.on_query, "gateways")
+    return made
+
+
+async def connected(port: int, heard: Heard) -> Connection:
+    made = connection(port, heard)
     await made.start()
     assert await made.wait_connected(5)
     return made
+
+
+async def test_what_is_to_be_served_while_the_connection_is_being_made_is_not_forgotten(
+    broker: tuple[LateBroker, int],
+) -> None:
+    late, port = broker
+    late.silent = True
+    heard = Heard()
+    made = connection(port, heard)
+    await made.start()
+    await asyncio.wait_for(late.asked.wait(), 5)  # all is subscribed, and the broker's word is waited for
+    await made.serve("lt.k.G01.*", heard.on_query)
+    late.answer()
+    assert await made.wait_connected(5)
+    assert b"lt.k.G01.*" in late.subjects()
+    await made.close()
+
+
+async def test_what_is_to_be_served_while_the_broker_is_away_is_served_when_it_is_back(
+    broker: tuple[LateBroker, int],
+) -> None:
+    late, port = broker
+    heard = Heard()
+    made = await connected(port, heard)
+    late.drop()
+    await eventually(lambda: not made.connected, "the loss")
+    await made.serve("lt.k.G01.*", heard.on_query)
+    await eventually(lambda: made.connected and b"lt.k.G01.*" in late.subjects(), "the subscription", 5)
+    await made.close()
 
 
 async def test_a_message_that_crosses_the_goodbye_on_the_wire_is_handled(broker: tuple[LateBroker, int]) -> None:
