@@ -19,8 +19,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
@@ -75,7 +76,7 @@ class Follower:
         self.as_of: datetime | None = None
         self._feed = feed
         self._now = now
-        self._settings = settings or FollowerSettings()
+        self.settings = settings or FollowerSettings()
         self._observer = observer or UnobservedFollower()
         self._sleep = sleep
         self._subscribers: list[Callable[[], None]] = []
@@ -88,7 +89,13 @@ class Follower:
 
     def fresh(self, now: datetime) -> bool:
         """Whether the directory was confirmed recently enough to work with."""
-        return self.as_of is not None and now - self.as_of <= timedelta(seconds=self._settings.max_age_s)
+        return self.fresh_for_s(now) >= 0
+
+    def fresh_for_s(self, now: datetime) -> float:
+        """Seconds until the directory is too old to work with; negative when it is, or when there is none."""
+        if self.as_of is None:
+            return -math.inf
+        return self.settings.max_age_s - (now - self.as_of).total_seconds()
 
     def alarms(self) -> list[Alarm]:
         """Evidence of rollbacks and forks, kept across restarts."""
@@ -119,9 +126,9 @@ class Follower:
         if kept is not None:
             return kept
         data = await self._ask(self._feed.blob(sha256))
-        if len(data) > self._settings.max_contract_bytes:
+        if len(data) > self.settings.max_contract_bytes:
             raise FeedInvalid(
-                f"contract {sha256[:16]} has {len(data)} bytes; {self._settings.max_contract_bytes} allowed"
+                f"contract {sha256[:16]} has {len(data)} bytes; {self.settings.max_contract_bytes} allowed"
             )
         if hashlib.sha256(data).hexdigest() != sha256:
             raise FeedInvalid(f"what the feed has as contract {sha256[:16]} has another digest")
@@ -136,16 +143,16 @@ class Follower:
 
     async def run(self) -> None:
         """Follow until cancelled; failures are reported and tried again, a fork only reported once a round."""
-        pause_s = self._settings.backoff_min_s
+        pause_s = self.settings.backoff_min_s
         while True:
             try:
                 await self.update()
-                pause_s = self._settings.backoff_min_s
+                pause_s = self.settings.backoff_min_s
                 await self._wait_changed()
             except RegistryError as error:
                 self._observer.failed(error)
                 await self._sleep(pause_s)
-                pause_s = min(pause_s * 2, self._settings.backoff_max_s)
+                pause_s = min(pause_s * 2, self.settings.backoff_max_s)
 
     async def update(self) -> bool:
         """One round: newest checkpoint, its entries, the fold.
@@ -179,7 +186,7 @@ class Follower:
         return find_anchor(await self._bundle(0), self.directory.genesis)
 
     def _check_time(self, checkpoint: DirectoryCheckpoint) -> None:
-        if checkpoint.cosigned > self._now().timestamp() + self._settings.clock_skew_s:
+        if checkpoint.cosigned > self._now().timestamp() + self.settings.clock_skew_s:
             raise FeedInvalid("the directory checkpoint is from the future: compare the clocks of registry and gateway")
 
     async def _accept(self, checkpoint: DirectoryCheckpoint) -> bool:
@@ -188,8 +195,8 @@ class Follower:
             self._keep_alarm(RollbackDetected.code, checkpoint)
             raise RollbackDetected(f"the newest checkpoint has size {checkpoint.size}, an accepted one {tip.size}")
         if checkpoint.size > tip.size:
-            if checkpoint.size > self._settings.max_leaves:
-                raise FeedInvalid(f"a directory of {checkpoint.size} leaves; {self._settings.max_leaves} are allowed")
+            if checkpoint.size > self.settings.max_leaves:
+                raise FeedInvalid(f"a directory of {checkpoint.size} leaves; {self.settings.max_leaves} are allowed")
             await self._extend(checkpoint)
         elif checkpoint.root != tip.frontier.root():
             self._fork(checkpoint)
@@ -305,15 +312,15 @@ class Follower:
 
     async def _ask(self, answer: Awaitable[T]) -> T:
         try:
-            async with asyncio.timeout(self._settings.fetch_timeout_s):
+            async with asyncio.timeout(self.settings.fetch_timeout_s):
                 return await answer
         except TimeoutError:
-            raise FeedUnavailable(f"the feed did not answer within {self._settings.fetch_timeout_s} s") from None
+            raise FeedUnavailable(f"the feed did not answer within {self.settings.fetch_timeout_s} s") from None
 
     async def _wait_changed(self) -> None:
         try:
             # The feed keeps to the time itself; the outer limit holds when it does not.
-            async with asyncio.timeout(self._settings.poll_s + self._settings.fetch_timeout_s):
-                await self._feed.wait_changed(self._settings.poll_s)
+            async with asyncio.timeout(self.settings.poll_s + self.settings.fetch_timeout_s):
+                await self._feed.wait_changed(self.settings.poll_s)
         except TimeoutError:
             return

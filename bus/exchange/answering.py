@@ -70,18 +70,18 @@ class _Examined(msgspec.Struct, frozen=True, gc=False):
 
 
 class HintBucket:
-    """Rate limit of hints: `per_s` a second, a burst of the same size."""
+    """Rate limit of hints: `per_s` a second, a burst of the same size, at least one."""
 
     def __init__(self, per_s: float, monotonic: Callable[[], float]) -> None:
-        self._per_s = per_s
+        self.per_s = per_s
         self._monotonic = monotonic
-        self._left = per_s
+        self._left = max(1.0, per_s)
         self._at_s = monotonic()
 
     def take(self) -> bool:
         """True when a hint may be sent."""
         now_s = self._monotonic()
-        self._left = min(self._per_s, self._left + (now_s - self._at_s) * self._per_s)
+        self._left = min(max(1.0, self.per_s), self._left + (now_s - self._at_s) * self.per_s)
         self._at_s = now_s
         if self._left < 1:
             return False
@@ -136,7 +136,7 @@ class Answerer:
         self._per_service = per_service
         self._max_envelope_bytes = max_envelope_bytes
         self._deadlines = Deadlines()
-        self._hints = HintBucket(hints_per_s, clock.monotonic)
+        self.hints = HintBucket(hints_per_s, clock.monotonic)
 
     async def on_query(self, subject: str, reply: str, data: bytes) -> None:
         """Handles one message on the query subject; never raises for what a stranger sent."""
@@ -187,7 +187,7 @@ class Answerer:
     async def _drop(self, code: str, subject: str, reply: str) -> None:
         self._observer.dropped(code)
         # A hint goes only to an inbox of the member that the broker let publish: nobody is written to for a stranger.
-        if reply.startswith(f"_I.{subject.rpartition('.')[2]}~") and self._hints.take():
+        if reply.startswith(f"_I.{subject.rpartition('.')[2]}~") and self.hints.take():
             try:
                 await self._outbound.send(reply, _hint((0, code)))
             except errors.BrokerUnavailable:

@@ -153,8 +153,8 @@ class Control:
         except (errors.BusError, msgspec.MsgspecError, UnicodeDecodeError):
             return None
 
-    async def confirm_own_head(self) -> int:
-        """Asks recent counterparties for the newest checkpoint they know of this log; how many answered.
+    async def confirm_own_head(self) -> tuple[int, int]:
+        """Asks recent counterparties for the newest checkpoint they know of this log; how many were asked and answered.
 
         Raises:
             CloneSuspected: one of them knows a checkpoint that is ahead of this log or not in it.
@@ -165,7 +165,7 @@ class Control:
         for reply in replies:
             if reply is not None and reply.note:
                 await self._check_own(reply.note)
-        return sum(reply is not None for reply in replies)
+        return len(nodes), sum(reply is not None for reply in replies)
 
     async def _check_own(self, note_bytes: bytes) -> None:
         try:

@@ -140,7 +140,7 @@ class RecordVerifier:
     ) -> None:
         self._member = member
         self.memory = memory
-        self._limits = limits
+        self.limits = limits
         self._alarm = alarm
 
     def verify(
@@ -247,16 +247,16 @@ class RecordVerifier:
 
     def _time(self, decoded: Header, now: datetime) -> None:
         claimed_at = datetime.fromisoformat(decoded.time)
-        if claimed_at > now + self._limits.skew:
+        if claimed_at > now + self.limits.skew:
             raise Dropped("clock-ahead")
         if decoded.expires is None:
-            if claimed_at < now - self._limits.longest_life - self._limits.skew:
+            if claimed_at < now - self.limits.longest_life - self.limits.skew:
                 raise Dropped("expired")
             return
         expires_at = datetime.fromisoformat(decoded.expires)
         if expires_at <= now:
             raise Dropped("expired")
-        if expires_at > now + self._limits.longest_life + self._limits.skew:
+        if expires_at > now + self.limits.longest_life + self.limits.skew:
             raise Dropped("expires-too-late")
 
 

@@ -46,8 +46,7 @@ class Exchange:
         composer = Composer(parts.genesis, parts.node, clock, sealer, lambda: parts.follower.directory.view)
         keeper = Keeper(parts.day_keys, clock.random)
         opener = Opener(parts.genesis)
-        times = TimeLimits(timedelta(seconds=limits.clock_skew_s), _LONGEST_LIFE)
-        verifier = RecordVerifier(parts.member, parts.memory, times, parts.metrics.alarm)
+        verifier = self._verifier = RecordVerifier(parts.member, parts.memory, _times(limits), parts.metrics.alarm)
         self.asker = Asker(
             genesis=parts.genesis,
             node=parts.node,
@@ -96,3 +95,9 @@ class Exchange:
         self._per_client.limit = limits.per_client
         self._per_service.limit = limits.per_service
         self._served.limit = limits.served_per_service
+        self._verifier.limits = _times(limits)
+        self.answerer.hints.per_s = limits.hints_per_s
+
+
+def _times(limits: LimitSettings) -> TimeLimits:
+    return TimeLimits(timedelta(seconds=limits.clock_skew_s), _LONGEST_LIFE)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 import structlog
+from msgspec import structs
 
 from bus import errors
 from bus.exchange.contracts import Contracts
@@ -79,7 +80,6 @@ class Parts:
         self.answer_keys: dict[str, SealingKeyPair] = {}
         self.memory = CheckpointMemory()
         self._fresh_until_s = 0.0
-        self.max_directory_age_s = settings.directory.max_age_s
         self.take(read_changeable(settings))
 
     def take(self, read: Changeable) -> None:
@@ -88,6 +88,12 @@ class Parts:
             current.clear()
             current.update(new)
         self.credentials.replace(read.clients)
+
+    def take_limits(self, settings: GatewaySettings) -> None:
+        """Takes over the limits of what is open; cannot fail."""
+        self.follower.settings = structs.replace(self.follower.settings, max_age_s=settings.directory.max_age_s)
+        self._fresh_until_s = 0.0
+        self.connection.max_handlers = settings.limits.handlers
 
     def open(self, settings: GatewaySettings) -> None:
         """Opens files; no network yet.
@@ -133,12 +139,13 @@ class Parts:
         if now_s < self._fresh_until_s:
             return self.follower.directory
         now = self.clock.now()
-        if not self.follower.fresh(now):
+        left_s = self.follower.fresh_for_s(now)
+        if left_s < 0:
             raise errors.DirectoryStale(
                 f"the directory was last confirmed {_age(self.follower.as_of, now)}; the limit is"
-                f" {self.max_directory_age_s:g} s. The registry or the broker cannot be reached"
+                f" {self.follower.settings.max_age_s:g} s. The registry or the broker cannot be reached"
             )
-        self._fresh_until_s = now_s + _FRESH_FOR_S
+        self._fresh_until_s = now_s + min(left_s, _FRESH_FOR_S)
         return self.follower.directory
 
     async def close(self) -> None:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import structlog
 from aiohttp import web
@@ -41,8 +42,14 @@ from evidence.signer import FileSigner
 _log = structlog.get_logger("lienthong.gateway")
 _RETRY_S = 3.0
 _OWN_POLL_S = 0.5
+_LOG_POLL_S = 1.0
 _HEAD_DEADLINE_S = 10.0
-_FIXED = ("node", "genesis", "incarnation", "data", "broker", "front.listen", "admin.listen")
+_FIXED = (
+    "node", "genesis", "incarnation", "data", "broker", "keys.log", "keys.broker", "keys.passphrase", "front.listen",
+    "front.client_ca", "front.max_body_bytes", "front.max_header_bytes", "admin.listen", "limits.pending_records",
+    "limits.json_depth", "logging",
+)  # fmt: skip
+"""What a reload cannot take over; everything else it does."""
 
 
 class Gateway:
@@ -69,6 +76,7 @@ class Gateway:
         self._exchange: Exchange | None = None
         self._calls: CallFront | None = None
         self._halted: errors.BusError | EvidenceError | None = None
+        self._head_unconfirmed = False
         self._front_tls: ssl.SSLContext | None = None
 
     # Settings -----------------------------------------------------------------------------------------------------
@@ -93,6 +101,7 @@ class Gateway:
         # Commit point: from here on nothing can fail.
         self.settings = settings
         self._parts.take(changeable)
+        self._parts.take_limits(settings)
         front = settings.front
         if self._front_tls is not None and front.certificate is not None and front.key is not None:
             self._front_tls.load_cert_chain(front.certificate, front.key)
@@ -122,9 +131,10 @@ class Gateway:
             async with asyncio.TaskGroup() as tasks:
                 background = [
                     tasks.create_task(self._parts.follower.run()),
-                    tasks.create_task(self._become_ready_or_halt(stop)),
+                    tasks.create_task(self._or_halt(self._become_ready(), stop)),
+                    tasks.create_task(self._or_halt(self._watch_log(), stop)),
+                    tasks.create_task(self._or_halt(self._housekeeping(), stop)),
                     tasks.create_task(self._watch_own_rights()),
-                    tasks.create_task(self._housekeeping()),
                     tasks.create_task(keep_warm(self._parts.follower, self._parts.contracts, self._parts.member)),
                 ]
                 await stop.wait()
@@ -169,10 +179,10 @@ class Gateway:
             raise errors.Starting(f"the gateway is starting ({code})")
         return await self._calls.handle(request, raw_target)
 
-    async def _become_ready_or_halt(self, stop: asyncio.Event) -> None:
+    async def _or_halt(self, work: Coroutine[Any, Any, None], stop: asyncio.Event) -> None:
         """What a person must look at first ends the process with one clear line, not with a traceback."""
         try:
-            await self._become_ready()
+            await work
         except (errors.BusError, EvidenceError) as error:
             if error.disposition != "halt":
                 raise
@@ -197,9 +207,7 @@ class Gateway:
             parts.memory.recall(note)
         await parts.connection.serve(f"lt.k.{subjects.node_token(parts.node)}.*", control.on_question)
         await parts.connection.wait_connected(float("inf"))
-        async with asyncio.timeout(_HEAD_DEADLINE_S):
-            answered = await control.confirm_own_head()
-        _log.info("head.confirmed", counterparties=answered, size=log.size)
+        await self._confirm_head(exchange)
         await self._close_open_requests(exchange)
         limits = FrontLimits(settings.front.max_body_bytes, settings.front.max_header_bytes)
         self._calls = CallFront(exchange.asker, parts.credentials, limits, parts.follower.directory.resolve_alias)
@@ -229,6 +237,17 @@ class Gateway:
                 _log.error("log.unwritable", error=str(error), retry_in_s=_RETRY_S)
                 await asyncio.sleep(_RETRY_S)
 
+    async def _confirm_head(self, exchange: Exchange) -> None:
+        """Asks counterparties; when there are some and none answers, the housekeeping asks again until one has.
+
+        Raises:
+            CloneSuspected: one of them knows more of this log than the log itself.
+        """
+        async with asyncio.timeout(_HEAD_DEADLINE_S):
+            asked, answered = await exchange.control.confirm_own_head()
+        self._head_unconfirmed = bool(asked) and not answered
+        _log.info("head.confirmed" if not self._head_unconfirmed else "head.unconfirmed", counterparties=answered)
+
     async def _close_open_requests(self, exchange: Exchange) -> None:
         now_s = int(self._clock.now().timestamp())
         left = await asyncio.to_thread(left_behind, self.settings.data / "log.db", now_s)
@@ -248,18 +267,44 @@ class Gateway:
             await asyncio.sleep(_OWN_POLL_S)
             self._parts.own.take_over()
 
+    async def _watch_log(self) -> None:
+        """A log that contradicts what it released stays closed: the process must not go on as if it were a full disk.
+
+        Raises:
+            LogForked, LogCorrupt: by name.
+        """
+        while True:
+            await asyncio.sleep(_LOG_POLL_S)
+            log = self._health.log
+            if log is None or log.writable:
+                continue
+            try:
+                async with asyncio.timeout(_LOG_POLL_S):
+                    await log.until_writable()
+            except TimeoutError:
+                continue  # it is being reopened
+            except EvidenceError as error:
+                if error.disposition == "halt":
+                    raise
+
     async def _housekeeping(self) -> None:
         while True:
             await asyncio.sleep(self.settings.limits.join_every_s)
-            for work in (self._join_peers, self._close_orphans, self._erase_old_contents):
+            for work in (self._confirm_head_again, self._join_peers, self._close_orphans, self._erase_old_contents):
                 try:
                     await work()
                 except (OSError, EvidenceError, errors.BusError) as error:
+                    if isinstance(error, errors.CloneSuspected):
+                        raise
                     # a full disk, for example: the next round may fare better, and calls go on
                     _log.warning(
                         "housekeeping.failed", work=work.__name__, error=type(error).__name__, detail=str(error)
                     )
             self._parts.own.report_differences(self.metrics)
+
+    async def _confirm_head_again(self) -> None:
+        if self._head_unconfirmed and self._exchange is not None and self._parts.connection.connected:
+            await self._confirm_head(self._exchange)
 
     async def _join_peers(self) -> None:
         if self._exchange is not None and self._parts.connection.connected:

@@ -95,7 +95,7 @@ class Connection:
         self._identity = identity
         self._inbox = f"{inbox}{os.urandom(8).hex()}."
         self._observer = observer
-        self._max_handlers = max_handlers
+        self.max_handlers = max_handlers
         self._client: Client | None = None
         self._live: list[Subscription] = []
         self._waiting: dict[str, asyncio.Future[Msg]] = {}
@@ -214,7 +214,7 @@ class Connection:
         tasks = self._handlers
 
         async def dispatch(message: Msg) -> None:
-            if len(tasks) >= self._max_handlers:
+            if len(tasks) >= self.max_handlers:
                 self._observer.overloaded()
                 return
             task = loop.create_task(handler(message.subject, message.reply, message.data))

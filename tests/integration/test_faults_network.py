@@ -52,15 +52,17 @@ def test_without_the_registry_calls_go_on_until_the_directory_is_too_old_and_com
     world: FaultWorld, client: ClientSystem
 ) -> None:
     world.kill_registry()
-    assert world.timed(client, SERVICE).status == 200, "the directory at hand is used"
-    wait_until(lambda: world.readiness("H37") == (503, {"directory-stale"}), "staleness", MAX_AGE_S + 5)
-    assert world.metric("H37", "lienthong_directory_age_seconds") > MAX_AGE_S
-    logged = world.metric("H37", "lienthong_log_size")
-    outcome = world.timed(client, SERVICE)
-    assert_retryable(outcome, "directory-stale", 1)
-    assert (outcome.status, outcome.acted) == (503, "no")
-    assert world.metric("H37", "lienthong_log_size") == logged, "nothing was sent, so nothing is logged"
-    world.start_registry()
+    try:
+        assert world.timed(client, SERVICE).status == 200, "the directory at hand is used"
+        wait_until(lambda: world.readiness("H37") == (503, {"directory-stale"}), "staleness", MAX_AGE_S + 5)
+        assert world.metric("H37", "lienthong_directory_age_seconds") > MAX_AGE_S
+        logged = world.metric("H37", "lienthong_log_size")
+        outcome = world.timed(client, SERVICE)
+        assert_retryable(outcome, "directory-stale", 1)
+        assert (outcome.status, outcome.acted) == (503, "no")
+        assert world.metric("H37", "lienthong_log_size") == logged, "nothing was sent, so nothing is logged"
+    finally:
+        world.start_registry()
     assert world.until_ok(client, SERVICE, deadline_s=BACK_S).status == 200
     world.wait_ready("H37", BACK_S)
 

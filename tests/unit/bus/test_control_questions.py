@@ -261,18 +261,19 @@ def keep_peer(world: World, at: int = 1) -> None:
 async def confirm(world: World, *replies: object) -> int:
     keep_peer(world)
     world.transport.replies.extend(replies)
-    return await world.control.confirm_own_head()
+    _, answered = await world.control.confirm_own_head()
+    return answered
 
 
 async def test_a_node_without_counterparties_goes_on(world):
-    assert await world.control.confirm_own_head() == 0
+    assert await world.control.confirm_own_head() == (0, 0)
 
 
 async def test_a_few_recent_counterparties_are_asked(world):
     for at in range(1, 8):
         keep_peer(world, at)
     world.transport.replies.extend([Reply(1), b"\xc1", errors.ProviderUnavailable(), Reply(1)])
-    assert await world.control.confirm_own_head() == 2
+    assert await world.control.confirm_own_head() == (5, 2)
     assert [subject.split(".")[2] for subject, _ in world.transport.asked] == [
         f"GOV~G01~n{at}" for at in range(7, 2, -1)
     ]

@@ -351,7 +351,7 @@ async def test_a_feed_that_never_answers_is_given_up(setting: Setting, monkeypat
         return b""
 
     monkeypatch.setattr(setting.feed, "latest_checkpoint", never)
-    monkeypatch.setattr(setting.follower, "_settings", FollowerSettings(fetch_timeout_s=0.01))
+    monkeypatch.setattr(setting.follower, "settings", FollowerSettings(fetch_timeout_s=0.01))
     with pytest.raises(FeedUnavailable, match=r"0\.01 s"):
         await setting.follower.update()
 
@@ -387,7 +387,7 @@ async def test_the_running_follower_recovers_by_itself(setting: Setting) -> None
 async def test_the_running_follower_asks_anyway_when_no_change_is_announced(
     setting: Setting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(setting.follower, "_settings", FollowerSettings(poll_s=0.001, fetch_timeout_s=0.001))
+    monkeypatch.setattr(setting.follower, "settings", FollowerSettings(poll_s=0.001, fetch_timeout_s=0.001))
     await setting.follower._wait_changed()
 
 
