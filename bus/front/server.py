@@ -16,6 +16,7 @@ from aiohttp.http_exceptions import LineTooLong
 
 from bus import errors
 from bus.front.problem import problem_response
+from bus.turns import Turnstile
 
 _log = structlog.get_logger("lienthong.front")
 
@@ -80,6 +81,7 @@ class HttpServer:
         self._tls = tls
         self._max_body_bytes = max_body_bytes
         self._runner: web.ServerRunner | None = None
+        self._turnstile = Turnstile()
         self.port = 0
 
     async def start(self) -> None:
@@ -119,6 +121,7 @@ class HttpServer:
         )
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        await self._turnstile.enter()
         try:
             response = await self._dispatch(request, request[_RAW_TARGET])
         except errors.BusError as error:

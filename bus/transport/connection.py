@@ -26,6 +26,7 @@ from nats.aio.subscription import Subscription
 
 from bus.deadlines import Deadlines
 from bus.errors import BrokerUnavailable, ProviderUnavailable, Timeout
+from bus.turns import Turnstile
 
 _log = structlog.get_logger("lienthong.transport")
 _GOODBYE_S = 3.0
@@ -102,6 +103,7 @@ class Connection:
         self._deadlines = Deadlines()
         self._subscriptions: list[_Subscription] = []
         self._handlers: set[asyncio.Task[None]] = set()
+        self._answers = Turnstile()
         self._closing = False
         self._rebuild: asyncio.Task[None] | None = None
         self._up = asyncio.Event()
@@ -211,9 +213,10 @@ class Connection:
 
     def _dispatcher(self, handler: Handler) -> Callable[[Msg], Awaitable[None]]:
         loop = asyncio.get_running_loop()
-        tasks = self._handlers
+        tasks, turnstile = self._handlers, Turnstile()
 
         async def dispatch(message: Msg) -> None:
+            await turnstile.enter()
             if len(tasks) >= self.max_handlers:
                 self._observer.overloaded()
                 return
@@ -229,6 +232,7 @@ class Connection:
             _log.error("handler.failed", error=type(error).__name__, exc_info=error)
 
     async def _on_reply(self, message: Msg) -> None:
+        await self._answers.enter()
         future = self._waiting.get(message.subject)
         if future is not None and not future.done():
             future.set_result(message)

@@ -52,8 +52,9 @@ from evidence.note import VerifierKey
 from evidence.signer import Signer
 from evidence.stamps import encode_time
 
-MAX_BATCH_LEAVES = 1_024
-MAX_GATHER_TURNS = 8
+MAX_BATCH_LEAVES = 128
+"""Larger batches would make those who wait for the first ones idle (bench/README.md)."""
+MAX_GATHER_TURNS = 2
 """Turns of the event loop that a commit waits at most, as long as each brings more records."""
 CHECKPOINT_IDLE_PAGES = 500
 CHECKPOINT_BOUND_PAGES = 4_000
