@@ -6,12 +6,13 @@ from collections.abc import Iterable
 
 import msgspec
 
+from registry.contract import pointer
 from registry.contract.bodies import AnswerBody, Body
 from registry.contract.budget import DEFAULT, Budget
 from registry.contract.compiled import CompiledAnswer, CompiledContract, CompiledOperation
 from registry.contract.cut import Cutter, cutter
-from registry.contract.errors import ContractRejected, Fault
-from registry.contract.granted import Derived, derive_answer, derive_granted
+from registry.contract.errors import ContractRejected, Fault, FieldGrantUnderivable
+from registry.contract.granted import Derived, derive_answer, derive_granted, required_names
 from registry.contract.model import Answer, Contract, Json, Operation, Parameter, Representation, Schema
 from registry.contract.schema import SchemaValidator, build_validator
 from registry.contract.values import ValueReader
@@ -50,7 +51,19 @@ def _cutters(original: Operation, granted: frozenset[str]) -> dict[str, Cutter]:
             if representation.kind == "json":
                 derived[_key(answer, representation)] = derive_answer(representation, granted)
     dropped = frozenset[str]().union(*(one.dropped for one in derived.values()))
+    for answer in original.answers:
+        for representation in answer.representations:
+            if (one := derived.get(_key(answer, representation))) is not None:
+                _refuse_required(one, dropped, representation.pointer)
     return {key: cutter(one, dropped) for key, one in derived.items()}
+
+
+def _refuse_required(derived: Derived, dropped: frozenset[str], at: str) -> None:
+    """A name that is removed wherever it stands must not be required where nothing declares it."""
+    missing = required_names(derived.schema) & (dropped - derived.kept)
+    if missing:
+        reason = f"{', '.join(sorted(missing))} is required where it is not declared, and names a withheld field"
+        raise FieldGrantUnderivable(pointer.join(at, "schema"), reason)
 
 
 def _key(answer: Answer, representation: Representation) -> str:

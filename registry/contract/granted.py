@@ -89,6 +89,23 @@ def derive_answer(representation: Representation, granted: frozenset[str]) -> De
     return Derived(derivation.document(), plan, tree.hidden_names, tree.kept)
 
 
+def required_names(schema: Json) -> frozenset[str]:
+    """Returns the property names that a schema document asks for, anywhere and under whatever condition."""
+    found: set[str] = set()
+    stack = [schema]
+    while stack:
+        value = stack.pop()
+        if isinstance(value, dict):
+            found.update(name for name in _listed(value, "required") if isinstance(name, str))
+            for others in _mapping(value, "dependentRequired").values():
+                if isinstance(others, list):
+                    found.update(other for other in others if isinstance(other, str))
+            stack.extend(value.values())
+        elif isinstance(value, list):
+            stack.extend(value)
+    return frozenset(found)
+
+
 def _operation_marks(operation: Operation) -> set[str]:
     found: set[str] = set()
     for answer in operation.answers:

@@ -340,6 +340,16 @@ def test_combinations_without_end_are_refused(monkeypatch: pytest.MonkeyPatch) -
         derive_granted(CONTRACT, NOTHING)
 
 
+def test_a_withheld_name_that_is_required_where_nothing_declares_it_is_refused() -> None:
+    inner = {"properties": {"a": {"x-lienthong-field": "f"}}}
+    for asks in ({"required": ["a"]}, {"dependentRequired": {"b": ["a"]}}):
+        contract = answer_contract({"properties": {"b": inner}, **asks})
+        with pytest.raises(FieldGrantUnderivable, match="a is required where it is not declared"):
+            compile_contract(contract, NOTHING)
+    declared = {"properties": {"b": inner, "a": {"type": "integer"}}, "required": ["a"]}
+    assert cut(compile_contract(answer_contract(declared), NOTHING), {"a": 1, "b": {"a": 2}}) == {"a": 1, "b": {}}
+
+
 # Soundness: whatever the schema and whatever the backend sends, a withheld name never stands at a marked place.
 
 names = st.sampled_from(["a", "b", "c", "d"])
