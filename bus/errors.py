@@ -427,6 +427,14 @@ class StoreTooNew(BusError):
     title = "A store was written by a newer version"
 
 
+class ContentsErased(BusError):
+    """What was kept beside the log was erased; the log's evidence stays."""
+
+    code = "contents-erased"
+    disposition = "reject"
+    title = "The contents were erased"
+
+
 class CloneSuspected(BusError):
     """Others know a newer log of this node than this one: an old backup, or a second copy."""
 

@@ -256,7 +256,11 @@ class Asker:
             await self._close_without_answer(sent, error)
             self._ended(call, service, _outcome_class(error), started, 0)
             raise
-        await self._log_answer(sent, answer)
+        try:
+            await self._log_answer(sent, answer)
+        except errors.LogUnwritable:
+            self._ended(call, service, "unknown", started, 0)
+            raise
         self._measure_clock(answer, now, started)
         self._ended(call, service, answer.header.class_ or "ok", started, len(body))
         return await self._deliver(call, service, draft.header.operation or "", sent, particulars, body)

@@ -14,12 +14,15 @@ import structlog
 
 from bus.errors import ContractUnavailable
 from registry.contract import DEFAULT, Budget, CompiledContract, Contract, compile_contract, parse_contract
+from registry.contract.errors import TrialUnfinished
 from registry.contract.trial import trial_async
 from registry.errors import RegistryError
 from registry.view import ServiceEntry
 
 _log = structlog.get_logger("lienthong.contracts")
 _TRIALS = 2  # at once: each may take seconds of a processor and a gigabyte
+_PAUSE_S, _LONGEST_PAUSE_S = 60.0, 3600.0
+"""After a trial without a verdict: the machine may have been busy, or the contract may be a bomb."""
 
 
 class ContractBlobs(Protocol):
@@ -48,7 +51,8 @@ class Contracts:
         self._limit = limit
         self._parsed: OrderedDict[str, Contract] = OrderedDict()
         self._compiled: OrderedDict[tuple[str, frozenset[str] | None], CompiledContract] = OrderedDict()
-        self._refused: OrderedDict[str, str] = OrderedDict()
+        self._refused: OrderedDict[tuple[str, frozenset[str] | None], str] = OrderedDict()
+        self._paused: OrderedDict[str, tuple[float, float]] = OrderedDict()  # until when, and the length of the pause
         self._loading: dict[str, asyncio.Task[Contract]] = {}
         self._trials = asyncio.Semaphore(_TRIALS)
 
@@ -69,14 +73,16 @@ class Contracts:
         found = self._compiled.get((digest, wanted))
         if found is not None:
             return found
-        if digest in self._refused:
-            raise ContractUnavailable(f"the contract of {service.id} is refused here: {self._refused[digest]}")
+        refused = self._refused.get((digest, None)) or self._refused.get((digest, wanted)) or self._pause(digest)
+        if refused:
+            raise ContractUnavailable(f"the contract of {service.id} is refused here: {refused}")
         parsed = self._parsed.get(digest)
         if parsed is None:
             parsed = await self._shared_load(service, deadline_s)
         try:
             compiled = await asyncio.to_thread(compile_contract, parsed, wanted, budget=self._budget)
         except RegistryError as error:
+            self._refuse((digest, wanted), error.code)
             raise ContractUnavailable(
                 f"the contract of {service.id} cannot be used as granted: {error.code}"
             ) from error
@@ -105,13 +111,29 @@ class Contracts:
                 await trial_async(document)
             parsed = await asyncio.to_thread(parse_contract, document, self._budget, meta=False)  # the trial did it
         except RegistryError as error:
-            if error.disposition != "retry":
-                self._refused[digest] = error.code
-                if len(self._refused) > self._limit:
-                    self._refused.popitem(last=False)
+            if isinstance(error, TrialUnfinished):
+                self._pause_trials(digest)
+            elif error.disposition != "retry":
+                self._refuse((digest, None), error.code)
             _log.warning("contract.refused", sha256=digest, code=error.code)
             raise
         self._parsed[digest] = parsed
         if len(self._parsed) > self._limit:
             self._parsed.popitem(last=False)
         return parsed
+
+    def _refuse(self, what: tuple[str, frozenset[str] | None], code: str) -> None:
+        self._refused[what] = code
+        if len(self._refused) > self._limit:
+            self._refused.popitem(last=False)
+
+    def _pause(self, digest: str) -> str:
+        until_s, _ = self._paused.get(digest, (0.0, 0.0))
+        return TrialUnfinished.code if asyncio.get_running_loop().time() < until_s else ""
+
+    def _pause_trials(self, digest: str) -> None:
+        _, last_s = self._paused.get(digest, (0.0, 0.0))
+        pause_s = min(max(_PAUSE_S, 2 * last_s), _LONGEST_PAUSE_S)
+        self._paused[digest] = (asyncio.get_running_loop().time() + pause_s, pause_s)
+        if len(self._paused) > self._limit:
+            self._paused.popitem(last=False)

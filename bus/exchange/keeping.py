@@ -14,7 +14,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from bus.errors import LogUnwritable
+from bus.errors import ContentsErased, LogUnwritable
 from bus.exchange.verification import VerifiedRecord
 from bus.sealing.contents import Particulars, decode_particulars
 
@@ -76,6 +76,20 @@ class DayKeys:
             while len(self._loaded) > 3:
                 self._loaded.pop(next(iter(self._loaded)))
         return found
+
+    def kept(self, day: str) -> AESGCM:
+        """Cipher of a day whose key is still there, to open what was kept.
+
+        Raises:
+            ContentsErased: the day's key was erased, or it cannot be read.
+        """
+        found = self._loaded.get(day)
+        if found is not None:
+            return found
+        try:
+            return AESGCM((self._folder / f"{day}.key").read_bytes())
+        except (OSError, ValueError) as error:
+            raise ContentsErased(f"the contents of {day} cannot be opened: their key was erased") from error
 
     def _load(self, day: str) -> bytes:
         path = self._folder / f"{day}.key"
@@ -165,9 +179,10 @@ def open_particulars(keys: DayKeys, day: str, data: bytes) -> tuple[bytes, Parti
     """Salts (64 bytes) and particulars of a kept row.
 
     Raises:
-        cryptography.exceptions.InvalidTag: altered, or the day's key was erased.
+        ContentsErased: the day's key was erased.
+        cryptography.exceptions.InvalidTag: altered, or of another day.
     """
-    plain = keys.cipher(day).decrypt(data[:_NONCE_BYTES], data[_NONCE_BYTES:], day.encode())
+    plain = keys.kept(day).decrypt(data[:_NONCE_BYTES], data[_NONCE_BYTES:], day.encode())
     return plain[:64], decode_particulars(plain[64:])
 
 

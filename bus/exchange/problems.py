@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 
 from bus import errors
 from bus.sealing.contents import Particulars
 
+_METHOD = re.compile(r"[A-Z]{3,10}")
 CONTENT_TYPE = "application/problem+json"
 
 # Codes of `registry.decision`. What a stranger writes here becomes a label of a metric: only known words do.
@@ -38,6 +41,7 @@ class SealedProblem(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=Fa
         acted: no or unknown.
         retry_after_s: when a retry may help.
         violations: where, pointer, rule, message.
+        allowed: methods, where another one was refused.
     """
 
     code: str
@@ -47,6 +51,7 @@ class SealedProblem(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=Fa
     acted: str = ""
     retry_after_s: int | None = None
     violations: list[dict[str, str]] = []
+    allowed: tuple[str, ...] = ()
 
 
 _decode = msgspec.json.Decoder(SealedProblem).decode
@@ -63,6 +68,7 @@ def seal_problem(error: errors.BusError) -> bytes:
             acted=error.acted or "",
             retry_after_s=error.retry_after_s,
             violations=error.violations,
+            allowed=error.allowed if isinstance(error, errors.MethodNotAllowed) else (),
         )
     )
 
@@ -84,6 +90,8 @@ def refusal_from_body(particulars: Particulars, body: bytes, record_id: str) -> 
     error.reason_code = problem.reason if problem.reason in _REASONS else ""
     error.violations = problem.violations
     error.retry_after_s = problem.retry_after_s
+    if isinstance(error, errors.MethodNotAllowed):
+        error.allowed = tuple(method for method in problem.allowed if _METHOD.fullmatch(method))
     if problem.acted in ("no", "unknown"):
         error.acted = "no" if problem.acted == "no" else "unknown"
     return error

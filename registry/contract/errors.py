@@ -67,6 +67,10 @@ class ContractOverBudget(ContractRejected):
     code = "contract-over-budget"
 
 
+class TrialUnfinished(ContractOverBudget):
+    """The trial gave no verdict: it was stopped, or the machine had no time or memory for it now."""
+
+
 class SchemaRefused(ContractRejected):
     """A JSON Schema is invalid, unsupported or over budget; it is never half enforced."""
 

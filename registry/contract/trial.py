@@ -17,7 +17,7 @@ import msgspec
 
 import registry
 from registry.contract.budget import DEFAULT
-from registry.contract.errors import ContractOverBudget, ContractRejected, Fault
+from registry.contract.errors import ContractOverBudget, ContractRejected, Fault, TrialUnfinished
 from registry.contract.trial_child import Verdict
 
 _KEPT_ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "LANG", "SYSTEMROOT")
@@ -45,7 +45,8 @@ def trial(document: bytes, limits: TrialLimits = DEFAULT_LIMITS) -> None:
     """Tries `document`; returns when it passed. Blocks for up to ``limits.deadline_s`` seconds.
 
     Raises:
-        ContractOverBudget: The child did not finish within its limits, or found the budget exceeded.
+        TrialUnfinished: The child gave no verdict within its limits.
+        ContractOverBudget: It found the budget exceeded.
         ContractRejected: The document is not a supported contract.
     """
     _refuse_size(document)
@@ -60,7 +61,7 @@ def trial(document: bytes, limits: TrialLimits = DEFAULT_LIMITS) -> None:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise _over("it took too long") from None
+        raise _unfinished("it took too long") from None
     _conclude(done.returncode, done.stdout)
 
 
@@ -68,7 +69,7 @@ async def trial_async(document: bytes, limits: TrialLimits = DEFAULT_LIMITS) -> 
     """Like :func:`trial`, without blocking the event loop; a cancelled trial kills its child.
 
     Raises:
-        ContractOverBudget: As :func:`trial`.
+        TrialUnfinished, ContractOverBudget: As :func:`trial`.
         ContractRejected: As :func:`trial`.
     """
     _refuse_size(document)
@@ -82,7 +83,7 @@ async def trial_async(document: bytes, limits: TrialLimits = DEFAULT_LIMITS) -> 
     try:
         output, _ = await asyncio.wait_for(child.communicate(document), limits.deadline_s)
     except TimeoutError:
-        raise _over("it took too long") from None
+        raise _unfinished("it took too long") from None
     finally:
         if child.returncode is None:
             child.kill()
@@ -109,11 +110,11 @@ def _refuse_size(document: bytes) -> None:
 
 def _conclude(status: int | None, output: bytes) -> None:
     if status != 0:
-        raise _over("it used up its processor time or memory")
+        raise _unfinished("it used up its processor time or memory")
     try:
         verdict = msgspec.json.decode(output, type=Verdict)
     except msgspec.MsgspecError:
-        raise _over("it gave no verdict") from None
+        raise _unfinished("it gave no verdict") from None
     faults = [Fault(*fault) for fault in verdict.faults]
     if verdict.over_budget:
         raise ContractOverBudget(faults)
@@ -121,5 +122,5 @@ def _conclude(status: int | None, output: bytes) -> None:
         raise ContractRejected(faults)
 
 
-def _over(what: str) -> ContractOverBudget:
-    return ContractOverBudget([Fault("", "over-budget-trial", f"the trial was stopped: {what}")])
+def _unfinished(what: str) -> TrialUnfinished:
+    return TrialUnfinished([Fault("", "over-budget-trial", f"the trial was stopped: {what}")])

@@ -11,6 +11,7 @@ from bus.errors import ContractUnavailable
 from bus.exchange import contracts as module
 from bus.exchange.contracts import Contracts
 from registry.contract import ContractRejected, Fault
+from registry.contract.errors import TrialUnfinished
 from registry.errors import FeedUnavailable
 
 
@@ -59,6 +60,30 @@ async def test_a_contract_that_fails_its_trial_is_refused_for_good():
         with pytest.raises(ContractUnavailable, match="contract-rejected"):
             await contracts.load(service, None)
     assert len(blobs.asked) == 1
+
+
+async def test_a_trial_without_a_verdict_is_tried_again_after_a_pause(monkeypatch):
+    tried = []
+
+    async def trial(document):
+        tried.append(document)
+        raise TrialUnfinished([Fault("", "over-budget-trial", "it took too long")])
+
+    monkeypatch.setattr(module, "trial_async", trial)
+    contracts, service = Contracts(Blobs(plain_document())), service_entry(PLAIN_SERVICE)
+    for _ in range(2):
+        with pytest.raises(ContractUnavailable, match="contract-over-budget"):
+            await contracts.load(service, None)
+    assert len(tried) == 1, "a bomb is not tried with every call"
+    for pauses in (1, 2):
+        until_s, pause_s = contracts._paused[service.contract_sha256]
+        assert pause_s == 60 * pauses
+        monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda until_s=until_s: until_s + 1, raising=False)
+        with pytest.raises(ContractUnavailable):
+            await contracts.load(service, None)
+        monkeypatch.undo()
+        monkeypatch.setattr(module, "trial_async", trial)
+        assert len(tried) == 1 + pauses
 
 
 async def test_concurrent_callers_share_one_load(untried):

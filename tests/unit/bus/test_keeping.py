@@ -12,7 +12,7 @@ from bus_world import G01, NOW, SERVICE, Clock, FakeDirectory, running_bus
 from cryptography.exceptions import InvalidTag
 from test_verification import World
 
-from bus.errors import LogUnwritable, StoreTooNew
+from bus.errors import ContentsErased, LogUnwritable, StoreTooNew
 from bus.exchange.keeping import DayKeys, Keeper, note_hash, open_particulars
 from bus.exchange.peerproofs import export_peer_proofs
 from bus.exchange.peers import PeerHead, Peers, PeersUnwritable
@@ -78,11 +78,14 @@ def test_particulars_open_with_the_days_key_only(keys):
     assert "INSERT INTO particulars" in sql
     assert b"nguyen" not in data
     assert open_particulars(keys, day, data) == (b"s" * 64, Particulars(official="nguyen.an"))
+    keys.cipher("2026-11-22")
     with pytest.raises(InvalidTag):
         open_particulars(keys, "2026-11-22", data)
     keys.erase_before(date(2026, 11, 24))
-    with pytest.raises(InvalidTag):
+    with pytest.raises(ContentsErased):
         open_particulars(keys, day, data)
+    with pytest.raises(ContentsErased):
+        keys.kept(day)  # asking makes no new key
 
 
 def test_a_peers_note_is_written_once_until_a_commit_failed(keys):

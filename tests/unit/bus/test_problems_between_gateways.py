@@ -113,3 +113,11 @@ class Refusing:
 def test_an_error_of_the_contract_is_translated_where_it_enters():
     with pytest.raises(errors.OperationUnknown):
         check_request(Refusing(rules.OperationUnknown()), "GET", "/", "", (), "", b"")
+
+
+def test_the_allowed_methods_travel_and_only_methods_do():
+    sent = errors.MethodNotAllowed("not this one")
+    sent.allowed = ("GET", "POST", "GET\r\nX-Evil: 1")
+    got = read(seal_problem(sent))
+    assert isinstance(got, errors.MethodNotAllowed)
+    assert got.allowed == ("GET", "POST")
