@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from bench import quick
+from bench import memory, quick
 from bench.audit import audit
 from bench.instance import bring_up
 from bench.plugin.bench_source import ANSWER_BYTES, item
@@ -72,6 +72,15 @@ def test_an_exchange_that_was_counted_but_not_logged_fails_the_run(tmp_path: Pat
         assert audit(product, counted).pairs >= counted
         with pytest.raises(BenchFailed, match="the logs hold"):
             audit(product, counted + 1_000)
+
+
+@pytest.mark.slow
+def test_a_gateway_does_not_grow_with_what_it_served(tmp_path: Path) -> None:
+    with Children(tmp_path) as children:
+        grown = memory.grow(Stand(children, bring_up(children)), memory.BOUNDED)
+
+    assert grown["exchanges"] >= memory.BOUNDED
+    assert grown["ok"], grown
 
 
 def test_a_process_that_cannot_start_fails_the_run_and_the_others_are_stopped(tmp_path: Path) -> None:
