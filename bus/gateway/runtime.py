@@ -42,7 +42,7 @@ _log = structlog.get_logger("lienthong.gateway")
 _RETRY_S = 3.0
 _OWN_POLL_S = 0.5
 _HEAD_DEADLINE_S = 10.0
-_FIXED = ("node", "genesis", "incarnation", "data", "broker", "front.listen", "admin.listen")
+_FIXED = ("node", "genesis", "incarnation", "data", "broker", "registry", "front.listen", "admin.listen")
 
 
 class Gateway:
@@ -122,6 +122,7 @@ class Gateway:
             async with asyncio.TaskGroup() as tasks:
                 background = [
                     tasks.create_task(self._parts.follower.run()),
+                    tasks.create_task(self._parts.broker_user.run(self._parts.connection)),
                     tasks.create_task(self._become_ready_or_halt(stop)),
                     tasks.create_task(self._watch_own_rights()),
                     tasks.create_task(self._housekeeping()),
