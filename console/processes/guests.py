@@ -62,7 +62,7 @@ class BrokerHost:
         self._home = home
         self._observer = observer
         self._changed = asyncio.Event()
-        self._kept = self._pushed = False
+        self._kept = self._pushed = self._feed_checked = False
         self._book = GuestBook(home.broker / "guests.json", _replace)
         keys = {name: FileSigner.load(home.broker / f"{name}.pem") for name in ("operator", "account", "streams")}
         account, streams, operator = keys["account"], keys["streams"], keys["operator"]
@@ -134,6 +134,7 @@ class BrokerHost:
 
     def _streams_connected(self) -> None:
         self._streams.forget()
+        self._feed_checked = False
         self._changed.set()
 
     def _system_connected(self) -> None:
@@ -194,6 +195,11 @@ class BrokerHost:
     async def _settle_streams(self, authority: Authority) -> None:
         if not self.streams.connected:
             return
+        if not self._feed_checked:
+            # The broker may have lost its store: the directory first, everything waits for it.
+            await self.feed.prepare()
+            await authority.heartbeat()
+            self._feed_checked = True
         directory = authority.directory
         members = [
             member.id
