@@ -1,7 +1,7 @@
 """Leaf brokers of members: made and withdrawn by the operator, noted in `INSTANCE/broker/leaves`.
 
 A file for each key of a leaf, `<public key>.json`. Who the leaf's member is decides what it may do; the registry
-refuses the key as soon as the file is gone or the member is withdrawn.
+refuses the key as soon as the file says that it is withdrawn, or the directory that its member is.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from bus.transport import leaf, nkeys
 from bus.transport.minting import AccountMinter
 from console.addresses import check_listen, split_hosts
-from console.homes import HomeInvalid, InstanceHome, read_facts, write_new
+from console.homes import HomeInvalid, InstanceHome, read_facts, replace_file, write_new
 from console.instance import load_authority, read_broker_identity
 from evidence.issue import issue_tls, to_pem
 from evidence.signer import FileSigner, generate_key_file
@@ -29,18 +29,26 @@ _CREDENTIALS, _CA, _CERTIFICATE, _KEY, _CONFIG = "leaf.creds", "ca.pem", "tls.cr
 
 
 class LeafFact(msgspec.Struct, frozen=True):
-    """Whose leaf a key belongs to."""
+    """Whose leaf a key belongs to.
+
+    Attributes:
+        member: `INSTANCE/CLASS/MEMBER`.
+        withdrawn: refused for good; the file stays, so that the registry hears of it whenever it looks.
+    """
 
     member: str
+    withdrawn: bool = False
 
 
 def leaf_keys(home: InstanceHome) -> dict[str, str]:
-    """Keys of leaf brokers that are not withdrawn, to their members."""
+    """All keys of leaf brokers to their members; to nobody when they are withdrawn."""
+    return {path.stem: "" if fact.withdrawn else fact.member for path, fact in _facts(home)}
+
+
+def _facts(home: InstanceHome) -> list[tuple[Path, LeafFact]]:
     folder = home.broker / "leaves"
-    found = {}
-    for path in sorted(folder.glob("U*.json")) if folder.exists() else []:
-        found[path.stem] = read_facts(path, LeafFact, "lienthong broker leaf").member
-    return found
+    paths = sorted(folder.glob("U*.json")) if folder.exists() else []
+    return [(path, read_facts(path, LeafFact, "lienthong broker leaf")) for path in paths]
 
 
 def make_leaf(home: InstanceHome, member: str, folder: Path, hosts: tuple[str, ...]) -> dict[str, Any]:
@@ -64,6 +72,7 @@ def make_leaf(home: InstanceHome, member: str, folder: Path, hosts: tuple[str, .
     jwt = AccountMinter(account.public_bytes, account.sign, time.time).mint_leaf(member, nodes, public)
     user = nkeys.public_text("user", public)
     authority = load_authority(home)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     tls = generate_key_file(folder / _KEY, "p256")
     certificate = issue_tls(
         authority,
@@ -86,10 +95,10 @@ def make_leaf(home: InstanceHome, member: str, folder: Path, hosts: tuple[str, .
 
 def withdraw_leaves(home: InstanceHome, member: str) -> list[str]:
     """Withdraws all leaf brokers of a member; their keys. The registry refuses them within seconds."""
-    keys = [key for key, of in leaf_keys(home).items() if of == member]
-    for key in keys:
-        (home.broker / "leaves" / f"{key}.json").unlink()
-    return keys
+    found = [path for path, fact in _facts(home) if fact.member == member and not fact.withdrawn]
+    for path in found:
+        replace_file(path, msgspec.json.encode(LeafFact(member, withdrawn=True)))
+    return [path.stem for path in found]
 
 
 def write_leaf_configuration(home: InstanceHome, folder: Path, hub: str, listen: str) -> Path:

@@ -104,7 +104,7 @@ class GuestBook:
 
         Args:
             directory: as the registry folded it.
-            leaves: keys of leaf brokers that the operator made and did not withdraw, to their members.
+            leaves: keys of all leaf brokers that the operator made, to their members; to nobody when withdrawn.
             now_s: current time.
 
         A refusal covers everything that was issued until now and a second beyond: credentials issued in the very second
@@ -117,7 +117,8 @@ class GuestBook:
         for key, holder in leaves.items():
             self.admit(key, "leaf", holder)
         for key, guest in self._guests.items():
-            withdrawn = not (key in leaves or guest.kind == "node") or not _welcome(directory, key, guest)
+            held = guest.kind == "node" or leaves.get(key) == guest.holder
+            withdrawn = not (held and _welcome(directory, key, guest))
             if withdrawn != guest.withdrawn:
                 changed = True
                 at_s = max(now_s, guest.refused_at_s) + 1 if withdrawn else guest.refused_at_s

@@ -66,9 +66,12 @@ class HandClient:
         """
         where = urlsplit(url)
         tls = ssl.create_default_context(cafile=ca)
-        reader, writer = await asyncio.wait_for(
-            asyncio.open_connection(where.hostname, where.port, ssl=tls, limit=16 * 1024 * 1024), _DEADLINE_S
-        )
+        try:
+            reader, writer = await asyncio.wait_for(
+                asyncio.open_connection(where.hostname, where.port, ssl=tls, limit=16 * 1024 * 1024), _DEADLINE_S
+            )
+        except (TimeoutError, OSError) as error:
+            raise HandRefused(f"no connection ({type(error).__name__})") from error
         client = cls(reader, writer)
         try:
             async with asyncio.timeout(_DEADLINE_S):

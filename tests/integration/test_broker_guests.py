@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
 import json
 import os
 import shutil
@@ -12,6 +11,7 @@ import signal
 import subprocess
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,22 +21,21 @@ from typing import Any
 
 import msgspec
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from world import World, free_port, standard_world, wait_until
 
-from bus.transport import nkeys, subjects
+from bus.transport import nkeys
 from bus.transport.broker import find_binary
 from bus.transport.streams import StreamSettings, wanted_streams
 from console.demo.handclient import HandClient, HandRefused
 from console.demo.intrusions import LEAF_INTRUSION, enter
 from console.homes import InstanceHome, MemberHome
-from console.instance import read_broker_identity
 from console.membership import Speaker
 from evidence.header import encode_time
 from evidence.signer import FileSigner, generate_key_file
 from registry.client import RegistryClient
-from registry.documents import Member, Node, Revocation
+from registry.documents import Access, Member, Node, Revocation
 from registry.publickeys import key_id
-
 
 # --- helpers --------------------------------------------------------------------------------------------------------
 
@@ -110,7 +109,16 @@ def fetch(world: World, code: str) -> str:
 def logged(world: World, name: str, event: str) -> list[dict[str, Any]]:
     """Log lines of a process with that event."""
     lines = world.log_path(name).read_text(encoding="utf-8").splitlines()
-    return [line for line in map(json.loads, (l for l in lines if l.startswith("{"))) if line["event"] == event]
+    told = (json.loads(line) for line in lines if line.startswith("{"))
+    return [line for line in told if line["event"] == event]
+
+
+def kill_broker(world: World) -> None:
+    """SIGKILL to nats-server itself; the process around it ends by itself."""
+    assert world.broker is not None
+    os.kill(json.loads((world.home / "broker" / "listening.json").read_bytes())["server_pid"], signal.SIGKILL)
+    world.broker.wait(10)
+    world.broker = None
 
 
 async def streams_of(world: World) -> dict[str, Any]:
@@ -141,7 +149,9 @@ async def streams_of(world: World) -> dict[str, Any]:
 
 def expected_streams(world: World) -> set[str]:
     """Names of the directory's stream and of those of all members."""
-    made = {item.config.name for code in world.members for item in wanted_streams(world.member_id(code), StreamSettings())}
+    made = {
+        item.config.name for code in world.members for item in wanted_streams(world.member_id(code), StreamSettings())
+    }
     return {"LT_DIR", *map(str, made)}
 
 
@@ -162,7 +172,11 @@ def test_the_registry_makes_the_streams_of_members_and_makes_them_again_after_th
     assert commands["discard_new_per_subject"] is True
     assert commands["max_msgs_per_subject"] == StreamSettings().per_sender
     assert commands["storage"] == "file"
-    assert [streams[name]["consumers"] for name in ("CMD_GOV~G01", "RES_GOV~G01", "EVT_GOV~G01")] == [["own"], ["own"], []]
+    assert [streams[name]["consumers"] for name in ("CMD_GOV~G01", "RES_GOV~G01", "EVT_GOV~G01")] == [
+        ["own"],
+        ["own"],
+        [],
+    ]
     world.stop_broker()
     shutil.rmtree(world.home / "broker" / "jetstream")
     world.start_broker()
@@ -234,9 +248,7 @@ def test_what_the_directory_revokes_is_disconnected_within_a_second_and_stays_ou
     assert not disconnected(world, "G01")
     # killed, not stopped; then the registry is away and cannot say it again
     world.stop_registry()
-    assert world.broker is not None
-    os.killpg(world.broker.pid, signal.SIGKILL)
-    world.broker.wait(5)
+    kill_broker(world)
     world.start_broker()
     assert "Authorization Violation" in knocks(world, "H37")
     assert knocks(world, "G01") == ""
@@ -419,3 +431,165 @@ def test_credentials_that_are_not_ones_own_are_not_stored(own_world):
 
 
 # --- size -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_node_whose_member_has_two_thousand_access_rights_connects_with_credentials_that_did_not_grow(empty_world):
+    world = empty_world
+    for code in ("H37", "G01"):
+        world.add_member(code)
+    few = len(fetch(world, "H37"))
+    world.add_subsystem("G01", "desk")
+    client = world.add_client("H37", "onedoor")
+    world.publish("G01", "desk/notes")
+    speaker = Speaker.member(MemberHome(world.member("G01").home))
+
+    async def grant(registry: RegistryClient, number: int) -> None:
+        await speaker.say(
+            registry, Access, f"{world.member_id('G01')}/desk/notes#right{number}", client=client.subsystem,
+            service=f"{world.member_id('G01')}/desk/notes", purposes=(f"purpose-{number}",), grounds=("*",),
+        )  # fmt: skip
+
+    async def main() -> None:
+        async with RegistryClient(speaker.url) as registry:
+            for start in range(0, 2_000, 50):
+                await asyncio.gather(*(grant(registry, number) for number in range(start, start + 50)))
+
+    asyncio.run(main())
+    jwt = fetch(world, "H37")
+    assert len(jwt) == few
+    (world.member("H37").home / "keys" / "broker.jwt").write_text(jwt)
+    world.start_gateway("H37")
+    assert world.metric("H37", "lienthong_directory_size") > 2_000
+    assert world.metric("H37", "lienthong_broker_connected") == 1
+
+
+# --- leaf brokers ---------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def running_leaf(folder: Path, config: Path) -> Iterator[int]:
+    """A leaf's nats-server; its port. The configuration listens on a port that is free."""
+    with (folder / "nats-server.log").open("ab") as output:
+        process = subprocess.Popen([find_binary(), "-c", str(config)], stdout=output, stderr=output)
+    try:
+        yield int(config.read_text().partition('listen: "127.0.0.1:')[2].partition('"')[0])
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def leaf_key(text: str) -> tuple[str, FileSigner]:
+    """JWT and key of a credentials file."""
+    jwt = text.partition("-----BEGIN NATS USER JWT-----\n")[2].partition("\n")[0]
+    seed = text.partition("-----BEGIN USER NKEY SEED-----\n")[2].partition("\n")[0]
+    raw = base64.b32decode(seed + "=" * (-len(seed) % 8))
+    return jwt, FileSigner(Ed25519PrivateKey.from_private_bytes(raw[2:34]))
+
+
+def leaf_connected(folder: Path) -> bool:
+    """Whether the leaf's newest word on its line to the hub is that it is there."""
+    log = (folder / "nats-server.log").read_text()
+    return log.rfind("Leafnode connection created") > max(
+        log.rfind("Leafnode connection closed"), log.rfind("Authorization Violation")
+    )
+
+
+def test_a_members_leaf_broker_carries_its_calls_and_is_refused_with_the_member(tmp_path):
+    with standard_world(tmp_path / "world") as world:
+        leaf_port, listen = free_port(), free_port()
+        for code in ("H37", "G01"):
+            world.stop_gateway(code)
+        world.stop_broker()
+        change_facts(world, broker_leaf_listen=f"127.0.0.1:{leaf_port}")
+        world.start_broker()
+        folder, member = tmp_path / "leaf", world.member("H37")
+        wait_until((world.home / "registry" / "copy.db").exists, "the registry's copy")
+        made = world.command("broker", "leaf", member.id, "--home", str(world.home), "--out", str(folder))
+        assert made["nodes"] == [member.node]
+        assert (folder / "leaf.creds").stat().st_mode & 0o777 == 0o600
+        config = world.command(
+            "broker", "config", "--home", str(world.home), "--leaf", str(folder), "--listen", f"127.0.0.1:{listen}"
+        )["configuration"]
+        settings = member.home / "gateway.toml"
+        settings.write_text(settings.read_text().replace(f":{world.broker_port}", f":{listen}"))
+        with running_leaf(folder, Path(config)) as port:
+            wait_until(lambda: leaf_connected(folder), "the leaf at the hub")
+            world.start_gateway("G01")
+            world.start_gateway("H37")
+            client = world.clients["H37/app"]
+            assert world.call(client, "G01/desk/notes", "/notes/1").status == 200
+            asyncio.run(_what_a_leaf_may_not(world, folder, port))
+            set_status(world, "H37", "suspended")
+            wait_until(lambda: not leaf_connected(folder), "the leaf's end at the hub", 5)
+            assert world.call(client, "G01/desk/notes", "/notes/1").status == 503
+
+
+async def _what_a_leaf_may_not(world: World, folder: Path, port: int) -> None:
+    """Its credentials as a client at the hub; and at the leaf itself, whose owner may do everything there, others' traffic."""
+    jwt, key = leaf_key((folder / "leaf.creds").read_text())
+    url = f"tls://127.0.0.1:{world.broker_port}"
+    member, victim = world.member("H37"), world.member("G01")
+    intruder = await enter(member.home, url, member.node, victim.node, victim.id, (jwt, key.sign))
+    try:
+        assert await LEAF_INTRUSION.attempt(intruder)
+    finally:
+        await intruder.client.close()
+    account, owner = FileSigner.load(world.home / "broker" / "account.pem"), FileSigner.generate("ed25519")
+    everything = nkeys.user_jwt(
+        "owner", owner.public_bytes, account.public_bytes, account.sign, int(time.time()) - 1,
+        expires_at_s=None, publish=None, subscribe=None,
+    )  # fmt: skip
+    at_leaf = await HandClient.connect(f"tls://127.0.0.1:{port}", str(folder / "ca.pem"), everything, owner.sign)
+    spy = await world.nats_connection()
+    got: list[str] = []
+
+    async def note(message: Any) -> None:
+        got.append(message.subject)
+
+    try:
+        await spy.subscribe("lt.>", cb=note)
+        at_leaf.subscribe(">")
+        assert await at_leaf.refusals() == []
+        for subject in (
+            "lt.q.GOV~H37.GOV~G01",
+            "_I.GOV~G01~n1.secret",
+            "lt.k.GOV~G01~n1.GOV~E66~n1",
+            "lt.q.GOV~E66.GOV~G01",
+        ):
+            await spy.publish(subject, b"x")
+        await spy.flush()
+        at_leaf.publish("lt.q.GOV~G01.GOV~E66", b"in another's name")
+        at_leaf.publish("lt.dir.checkpoint", b"a directory")
+        at_leaf.publish("lt.q.GOV~E66.GOV~H37", b"allowed")
+        await at_leaf.refusals()
+        async with asyncio.timeout(5):
+            while "lt.q.GOV~E66.GOV~H37" not in got:
+                await asyncio.sleep(0.01)
+            while not any(heard.subject == "lt.q.GOV~H37.GOV~G01" for heard in at_leaf.heard):
+                await asyncio.sleep(0.01)
+        assert "lt.q.GOV~G01.GOV~E66" not in got
+        assert "lt.dir.checkpoint" not in got
+        crossed = {heard.subject for heard in at_leaf.heard}
+        assert not {"_I.GOV~G01~n1.secret", "lt.k.GOV~G01~n1.GOV~E66~n1", "lt.q.GOV~E66.GOV~G01"} & crossed
+    finally:
+        await spy.close()
+        await at_leaf.close()
+
+
+def test_a_leaf_that_the_operator_withdraws_is_refused(empty_world, tmp_path):
+    world = empty_world
+    leaf_port = free_port()
+    world.stop_broker()
+    change_facts(world, broker_leaf_listen=f"127.0.0.1:{leaf_port}")
+    world.start_broker()
+    member = world.add_member("H37")
+    folder = tmp_path / "leaf"
+    world.command("broker", "leaf", member.id, "--home", str(world.home), "--out", str(folder))
+    config = world.command(
+        "broker", "config", "--home", str(world.home), "--leaf", str(folder), "--listen", f"127.0.0.1:{free_port()}"
+    )["configuration"]
+    with running_leaf(folder, Path(config)):
+        wait_until(lambda: leaf_connected(folder), "the leaf at the hub")
+        made = world.command("broker", "leaf", member.id, "--home", str(world.home), "--withdraw")
+        assert len(made["withdrawn"]) == 1
+        wait_until(lambda: not leaf_connected(folder), "the leaf's end at the hub", 10)
