@@ -159,22 +159,36 @@ def _reply_to_api(name: str, verb: str) -> Intrusion:
         foreign = f"{_API}.{_fill(verb, intruder)}"
         client.publish(f"{_API}.DIRECT.GET.{subjects.DIRECTORY_STREAM}.lt.dir.checkpoint", b"", foreign)
         client.publish(f"lt.c.{token}.{token}", b"stays", foreign)
-        await client.refusals()
+        await _let_it_work(intruder)
         directory = await intruder.asked(f"{_API}.DIRECT.GET.{subjects.DIRECTORY_STREAM}.lt.dir.checkpoint")
         kept = [await intruder.next_command(), await intruder.next_command()]
+        while await intruder.next_command() is not None:
+            continue
         return directory is not None and bool(directory.data) and all(one and one.data == b"stays" for one in kept)
 
     return Intrusion(name, attempt)
 
 
+async def _let_it_work(intruder: Intruder) -> None:
+    """The broker stores and answers in the background, in order: what was sent before these two has had its effect."""
+    token = subjects.member_token(intruder.member)
+    for _ in range(2):
+        await intruder.asked(f"lt.c.{token}.{token}", b"afterwards")
+
+
 async def _in_anothers_name_by_reply(intruder: Intruder) -> bool:
-    """The broker's answer to a read of the directory, sent into the own stream as if a third member had sent it."""
-    subject = f"lt.c.{subjects.member_token(intruder.member)}.{subjects.member_token(intruder.third)}"
+    """The broker's own answers, sent into the own stream as if a third member had sent them."""
+    token = subjects.member_token(intruder.member)
+    subject = f"lt.c.{token}.{subjects.member_token(intruder.third)}"
     while await intruder.next_command() is not None:
         continue
     intruder.client.publish(f"{_API}.DIRECT.GET.{subjects.DIRECTORY_STREAM}.lt.dir.checkpoint", b"", subject)
-    await intruder.client.refusals()
-    return await intruder.next_command() is None
+    intruder.client.publish(f"lt.c.{token}.{token}", b"mine", subject)
+    await _let_it_work(intruder)
+    found = set()
+    while (command := await intruder.next_command()) is not None:
+        found.add(command.subject)
+    return found == {f"lt.c.{token}.{token}"}
 
 
 async def _filling(intruder: Intruder) -> bool:
