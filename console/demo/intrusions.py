@@ -170,9 +170,9 @@ def _reply_to_api(name: str, verb: str) -> Intrusion:
 
 
 async def _let_it_work(intruder: Intruder) -> None:
-    """The broker stores and answers in the background, in order: what was sent before these two has had its effect."""
+    """The broker stores and answers in the background: what was sent before these has had its effect afterwards."""
     token = subjects.member_token(intruder.member)
-    for _ in range(2):
+    for _ in range(8):
         await intruder.asked(f"lt.c.{token}.{token}", b"afterwards")
 
 

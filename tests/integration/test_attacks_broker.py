@@ -289,7 +289,7 @@ async def test_without_the_permissions_the_intrusion_is_noticed_as_let_in(
     house_with_all_rights: Intruder, intrusion: Intrusion
 ) -> None:
     refused = await intrusion.attempt(house_with_all_rights)
-    by_accounts = "answer" in intrusion.name and "own answer" in intrusion.name
+    by_accounts = "own answer" in intrusion.name
     assert refused == (intrusion.name in STILL_REFUSED[WIDENED] or by_accounts)
 
 
@@ -300,7 +300,10 @@ async def house_with_all_rights(tmp_path: Path) -> AsyncIterator[Intruder]:
 
 
 @pytest.mark.parametrize(
-    "intrusion", [one for one in INTRUSIONS if "own answer" in one.name], ids=lambda intrusion: intrusion.name
+    "intrusion",
+    # not the one that makes a command of an answer: whether that works in one account depends on the server's timing
+    [one for one in INTRUSIONS if one.name.endswith("ed by the broker's own answer")],
+    ids=lambda intrusion: intrusion.name,
 )
 async def test_in_one_account_with_the_streams_the_broker_obeys_its_own_answers(
     tmp_path: Path, intrusion: Intrusion
