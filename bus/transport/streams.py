@@ -184,8 +184,7 @@ class MemberStreams:
                 self._ready.add(member)
         if failures:
             raise StreamsUnready(
-                f"the streams of {len(failures)} members are not as they should be: {_reason(failures[0])}."
-                " Is the broker's disk large enough for stream_max_bytes times three for each member?"
+                f"the streams of {len(failures)} members are not as they should be: {_reason(failures[0])}; tried again"
             )
         return changed
 
@@ -208,7 +207,10 @@ class MemberStreams:
 async def _existing(js: JetStreamContext) -> dict[str, StreamConfig]:
     found: dict[str, StreamConfig] = {}
     while True:
-        page = await js.streams_info(offset=len(found))
+        try:
+            page = await js.streams_info(offset=len(found))
+        except TypeError:  # the client's own, when the broker has no stream at all
+            return found
         new = {str(info.config.name): info.config for info in page}
         if not new.keys() - found.keys():
             return found

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -29,6 +29,7 @@ from bus.transport.withdrawal import MembersAccount
 from console.homes import InstanceHome, replace_file
 from console.instance import MEMBERS_ACCOUNT, read_broker_identity
 from console.leaves import leaf_keys
+from evidence.errors import EvidenceError
 from evidence.signer import FileSigner
 from registry.authority import Authority
 from registry.credentials import mint_for
@@ -61,7 +62,7 @@ class BrokerHost:
         facts, identity = home.facts, read_broker_identity(home)
         self._home = home
         self._observer = observer
-        self._changed = asyncio.Event()
+        self._changes = {what: asyncio.Event() for what in ("withdrawals", "streams")}
         self._kept = self._pushed = self._feed_checked = False
         self._book = GuestBook(home.broker / "guests.json", _replace)
         keys = {name: FileSigner.load(home.broker / f"{name}.pem") for name in ("operator", "account", "streams")}
@@ -135,15 +136,16 @@ class BrokerHost:
     def _streams_connected(self) -> None:
         self._streams.forget()
         self._feed_checked = False
-        self._changed.set()
+        self._changes["streams"].set()
 
     def _system_connected(self) -> None:
         self._pushed = False
-        self._changed.set()
+        self._changes["withdrawals"].set()
 
     def changed(self) -> None:
         """To be called when the directory changed."""
-        self._changed.set()
+        for event in self._changes.values():
+            event.set()
 
     async def start(self, authority: Authority) -> None:
         """Writes the account as the directory wants it, then begins to connect, in the background."""
@@ -160,22 +162,31 @@ class BrokerHost:
         await asyncio.gather(*(connection.close() for connection in (self._members, self.streams, self._system)))
 
     async def run(self, authority: Authority) -> None:
-        """Settles until cancelled."""
-        while True:
-            self._changed.clear()
-            done = True
+        """Settles until cancelled; a broker that is slow with its streams does not keep a withdrawal waiting."""
+        async with asyncio.TaskGroup() as tasks:
             for what, work in (("withdrawals", self._settle_withdrawals), ("streams", self._settle_streams)):
-                try:
-                    await work(authority)
-                except (BusError, RegistryError, OSError) as error:
-                    done = False
-                    self._observer.unsettled(what)
-                    _log.warning("broker.unsettled", what=what, error=str(error))
-                else:
-                    self._observer.settled(what)
+                tasks.create_task(self._keep_settled(what, self._changes[what], work, authority))
+
+    async def _keep_settled(
+        self, what: str, changed: asyncio.Event, work: Callable[[Authority], Awaitable[None]], authority: Authority
+    ) -> None:
+        while True:
+            changed.clear()
+            pause_s = _RETRY_S
             try:
-                async with asyncio.timeout(_LOOK_S if done else _RETRY_S):
-                    await self._changed.wait()
+                await work(authority)
+            except (BusError, RegistryError, EvidenceError, OSError) as error:
+                self._observer.unsettled(what)
+                _log.warning("broker.unsettled", what=what, error=str(error))
+            except Exception as error:  # the registry itself goes on, whatever the broker answered
+                self._observer.unsettled(what)
+                _log.error("broker.unsettled", what=what, error=type(error).__name__, exc_info=error)
+            else:
+                self._observer.settled(what)
+                pause_s = _LOOK_S
+            try:
+                async with asyncio.timeout(pause_s):
+                    await changed.wait()
             except TimeoutError:
                 continue
 
