@@ -224,7 +224,7 @@ class Connection:
                     live += [await client.subscribe(wanted.subject, queue=wanted.group, cb=dispatch)]
                 await client.flush(2)
         except BaseException:
-            await client.close()
+            await _close(client)
             raise
         # Takes over: from here on whatever happens to a client before this one is its own business.
         self._client = client
@@ -361,9 +361,7 @@ class Connection:
         for task in list(self._handlers):
             task.cancel()
         for client in (*self._retiring, *([self._client] if self._client is not None else [])):
-            # A broker that hangs must not keep the process: TLS waits half a minute for its goodbye.
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(client.close(), _GOODBYE_S)
+            await _close(client)
 
 
 def _expire(future: asyncio.Future[Any]) -> None:
@@ -371,13 +369,18 @@ def _expire(future: asyncio.Future[Any]) -> None:
         future.set_exception(Timeout("no answer came within the deadline"))
 
 
+async def _close(client: Client) -> None:
+    """Closes, whatever the broker does: TLS waits half a minute for its goodbye, also in the middle of its welcome."""
+    with contextlib.suppress(TimeoutError, OSError, nats.errors.Error):
+        await asyncio.wait_for(client.close(), _GOODBYE_S)
+
+
 async def _retire(client: Client, live: list[Subscription]) -> None:
     """Ends a client once what the broker sent to it is taken; it has no name for the rest of the process any more."""
     with contextlib.suppress(TimeoutError, OSError, nats.errors.Error):
         async with asyncio.timeout(_OVERLAP_S):
             await asyncio.gather(*(subscription.drain() for subscription in live))  # type: ignore[no-untyped-call]
-    with contextlib.suppress(TimeoutError, OSError, nats.errors.Error):
-        await asyncio.wait_for(client.close(), _GOODBYE_S)
+    await _close(client)
 
 
 def _sign_nonce(nonce: str, sign: Callable[[bytes], bytes]) -> bytes:
