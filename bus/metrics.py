@@ -88,6 +88,11 @@ class GatewayMetrics:
         self.broker_denied = Counter(
             "lienthong_broker_denied_total", "Publishes or subscriptions that the broker denied.", registry=registry
         )
+        self.broker_credential = Gauge(
+            "lienthong_broker_credential_seconds_left",
+            "Seconds until the node's broker credentials end; they are renewed when a third is left.",
+            registry=registry,
+        )
         self.overload = Counter(
             "lienthong_overloaded_total", "Messages dropped because too many were under way.", registry=registry
         )

@@ -44,6 +44,12 @@ class Broker(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     connect_deadline_s: float = 10.0
 
 
+class Registry(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The registry's HTTP interface: the way to new broker credentials when the broker refuses the old ones."""
+
+    url: str = ""
+
+
 class Front(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The port for client systems."""
 
@@ -123,6 +129,7 @@ class GatewaySettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields
     broker: Broker
     incarnation: int = 1
     data: Path = Path("data")
+    registry: Registry = Registry()
     front: Front = Front()
     admin: Admin = Admin()
     directory: DirectorySettings = DirectorySettings()
@@ -267,6 +274,8 @@ def _node_meaning(settings: GatewaySettings) -> list[tuple[str, str]]:
     front = settings.front
     if not re.fullmatch(r"[0-9a-f]{64}", settings.genesis):
         found.append(("genesis", "must be 64 lower-case hex digits"))
+    if settings.registry.url and not re.fullmatch(r"https?://[^/\s]+(/\S*)?", settings.registry.url):
+        found.append(("registry.url", "must be http:// or https:// and a host"))
     if (front.certificate is None) != (front.key is None):
         found.append(("front", "certificate and key go together"))
     if front.certificate is None and not front.plain_http:

@@ -26,13 +26,29 @@ class HomeInvalid(BusError):
 
 
 class InstanceFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What `lienthong init instance` settled."""
+    """What `lienthong init instance` settled.
+
+    Attributes:
+        instance: name.
+        genesis: 64 hex digits.
+        registry_listen: host:port.
+        broker_listen: host:port.
+        heartbeat_s: how often the registry confirms the directory.
+        credentials_s: how long a node's broker credentials are valid; it renews them after two thirds of it.
+        broker_leaf_listen: host:port for leaf brokers of members; empty takes none.
+        stream_max_bytes: size of each of the three streams of a member; the broker reserves it.
+        stream_replicas: servers of a cluster that hold a copy of each stream.
+    """
 
     instance: str
     genesis: str
     registry_listen: str
     broker_listen: str
     heartbeat_s: float = 30.0
+    credentials_s: int = 30 * 86_400
+    broker_leaf_listen: str = ""
+    stream_max_bytes: int = 256 * 1024 * 1024
+    stream_replicas: int = 1
 
 
 class MemberFacts(msgspec.Struct, frozen=True, kw_only=True):

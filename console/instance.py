@@ -9,9 +9,10 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 
 from bus.transport import nkeys
+from bus.transport.accounts import members_jwt, streams_jwt
 from bus.transport.minting import AccountMinter
 from console.addresses import check_listen, split_hosts
-from console.homes import InstanceFacts, InstanceHome, read_facts, write_new
+from console.homes import HomeInvalid, InstanceFacts, InstanceHome, read_facts, replace_file, write_new
 from evidence.header import encode_time
 from evidence.identifiers import MemberId, check_creatable
 from evidence.issue import Authority, create_authority, issue_member, issue_tls, to_pem
@@ -20,6 +21,7 @@ from registry.documents import Anchor, BrokerAddress, DirectoryKeys, Operator
 from registry.envelope import genesis_of, sign_document
 from registry.publickeys import key_id, spki_public
 
+MEMBERS_ACCOUNT = "members.jwt"
 _DAYS = 365
 _COMMON_NAME_CHARS = 64  # RFC 5280 appendix A.1, ub-common-name
 
@@ -31,15 +33,71 @@ class BrokerIdentityFile(msgspec.Struct, frozen=True, kw_only=True):
     system_account: str
     accounts: dict[str, str]
     registry_user_jwt: str
+    streams_account: str = ""
+
+    @property
+    def members_account(self) -> str:
+        """Public key of the members' account, the first that was settled."""
+        return next(iter(self.accounts))
 
 
 def read_broker_identity(home: InstanceHome) -> BrokerIdentityFile:
-    """What `create_instance` settled for the broker.
+    """What was settled for the broker, with the members' account as the registry wrote it last.
 
     Raises:
-        HomeInvalid: it is not there or damaged.
+        HomeInvalid: it is not there or damaged, or it was made before streams had an account of their own.
     """
-    return read_facts(home.broker / "identity.json", BrokerIdentityFile, "lienthong init instance")
+    identity = read_facts(home.broker / "identity.json", BrokerIdentityFile, "lienthong init instance")
+    if not identity.streams_account:
+        raise HomeInvalid(
+            f"{home.broker} was made by an older version, whose members could reach the streams of others. Stop broker"
+            " and registry, run `lienthong broker upgrade`, start the broker, then the registry"
+        )
+    newest = home.broker / MEMBERS_ACCOUNT
+    if newest.exists():
+        jwt = newest.read_text(encoding="ascii").strip()
+        return msgspec.structs.replace(identity, accounts={**identity.accounts, identity.members_account: jwt})
+    return identity
+
+
+def upgrade_broker_identity(home: InstanceHome) -> bool:
+    """Gives an older instance the account for its streams; False when it has one.
+
+    The keys and credentials of members stay as they are. The directory's stream is made anew by the registry.
+
+    Raises:
+        HomeInvalid: there is no instance, or its files are damaged.
+    """
+    path = home.broker / "identity.json"
+    identity = read_facts(path, BrokerIdentityFile, "lienthong init instance")
+    if identity.streams_account:
+        return False
+    streams = home.broker / "streams.pem"
+    if not streams.exists():
+        generate_key_file(streams, "ed25519")
+    made = _accounts(home, home.facts.instance)
+    more = msgspec.structs.replace(
+        identity,
+        accounts={**identity.accounts, **made},
+        streams_account=nkeys.public_text("account", FileSigner.load(streams).public_bytes),
+    )
+    replace_file(path, msgspec.json.encode(more))
+    return True
+
+
+def _accounts(home: InstanceHome, instance: str) -> dict[str, str]:
+    """JWTs of the members' account and of the streams', by their public keys."""
+    operator, account, streams = (
+        FileSigner.load(home.broker / f"{name}.pem") for name in ("operator", "account", "streams")
+    )
+    now_s = int(time.time()) - 1
+    args = (operator.public_bytes, operator.sign, now_s)
+    return {
+        nkeys.public_text("account", account.public_bytes): members_jwt(
+            instance, account.public_bytes, streams.public_bytes, *args
+        ),
+        nkeys.public_text("account", streams.public_bytes): streams_jwt(streams.public_bytes, *args),
+    }
 
 
 def load_authority(home: InstanceHome) -> Authority:
@@ -108,7 +166,7 @@ def create_instance(
         broker=BrokerAddress(
             urls=(f"tls://{broker_listen}",),
             ca=authority.pem.decode(),
-            account=next(iter(broker.accounts)),
+            account=broker.members_account,
         ),
     )
     write_new(home.registry / "anchor.json", sign_document(anchor, operator, [certificate], None), 0o644)
@@ -149,14 +207,13 @@ def _tls(
 
 
 def _broker_identity(home: InstanceHome, instance: str) -> BrokerIdentityFile:
-    """Operator, system account and the instance's account of operator mode."""
+    """Operator and accounts of operator mode: the members', the streams', the system's."""
     keys = {
         name: generate_key_file(home.broker / f"{name}.pem", "ed25519")
-        for name in ("operator", "system", "account", "registry")
+        for name in ("operator", "system", "account", "streams", "registry")
     }
     now_s = int(time.time()) - 1
     operator, system, account = keys["operator"], keys["system"], keys["account"]
-    account_text = nkeys.public_text("account", account.public_bytes)
     system_text = nkeys.public_text("account", system.public_bytes)
     args = (operator.public_bytes, operator.sign, now_s)
     minter = AccountMinter(account.public_bytes, account.sign, time.time)
@@ -164,10 +221,11 @@ def _broker_identity(home: InstanceHome, instance: str) -> BrokerIdentityFile:
         operator_jwt=nkeys.operator_jwt(instance, operator.public_bytes, operator.sign, now_s, system.public_bytes),
         system_account=system_text,
         accounts={
-            account_text: nkeys.account_jwt(instance, account.public_bytes, *args, jetstream=True),
+            **_accounts(home, instance),
             system_text: nkeys.account_jwt("SYS", system.public_bytes, *args, jetstream=False),
         },
         registry_user_jwt=minter.mint_service_user("registry", keys["registry"].public_bytes),
+        streams_account=nkeys.public_text("account", keys["streams"].public_bytes),
     )
     write_new(home.broker / "identity.json", msgspec.json.encode(made))
     return made

@@ -175,7 +175,7 @@ def facts(code: str) -> str:
     parts = []
     cls = all_errors().get(code)
     if cls is not None:
-        command = cls.__module__.startswith("console.") or cls.disposition == "halt"
+        command = cls.__module__.startswith(("console.", "bus.transport.", "bus.gateway.")) or cls.disposition == "halt"
         if not command:
             parts += [f"HTTP {cls.status}", cls.title, f"acted: {cls.acted or 'not stated'}"]
             parts += [f"Retry-After: {cls.retry_after_s}"] if cls.retry_after_s is not None else []

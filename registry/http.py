@@ -27,6 +27,7 @@ from aiohttp import web
 
 from evidence.errors import EvidenceError, IndexUnknown
 from registry.authority import Authority
+from registry.credentials import mint_for
 from registry.documents import MAX_DOCUMENT_BYTES
 from registry.errors import (
     ContractMissing,
@@ -219,13 +220,8 @@ async def _post_decision(request: web.Request) -> web.Response:
 
 async def _get_credentials(request: web.Request) -> web.Response:
     directory = request.app[_AUTHORITY].directory
-    node = directory.node(request.match_info["node"])
-    member = None if node is None else directory.member(node.member)
-    if node is None or member is None or directory.anchor is None:
-        raise NotFound("the directory has no such node: publish its statement first")
-    if node.status != "active":
-        raise NotFound(f"{node.node} is {node.status}: it gets no credentials")
-    jwt = await request.app[_MINTER].mint(node, member)
+    jwt = await mint_for(directory, request.app[_MINTER], request.match_info["node"])
+    assert directory.anchor is not None
     broker = directory.anchor.broker
     return web.json_response({"jwt": jwt, "broker": {"urls": list(broker.urls), "ca": broker.ca}})
 

@@ -88,6 +88,7 @@ class CredentialMinter(Protocol):
         """A user JWT for the node's broker key, with the rights of protocol.md "Broker".
 
         Raises:
+            NotFound: The node's statement has ended.
             RegistryUnavailable: The broker's account cannot be used now.
         """
         ...

@@ -64,6 +64,7 @@ class Health:
         metrics.log_size.set(log.size if log is not None else 0)
         metrics.directory_age.set((now - as_of).total_seconds() if as_of is not None else float("inf"))
         metrics.directory_size.set(parts.follower.directory.size)
+        metrics.broker_credential.set(parts.broker_user.seconds_left())
         for name, path in (
             ("member", settings.keys.member_certificate),
             ("front", settings.front.certificate),

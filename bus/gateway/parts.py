@@ -20,6 +20,7 @@ from bus.exchange.verification import CheckpointMemory
 from bus.front.credentials import ClientSystem, Credentials
 from bus.front.server import client_tls, server_tls
 from bus.gateway.backends import Backends
+from bus.gateway.brokeruser import BrokerUser, registry_fetch
 from bus.gateway.ownrights import OwnRights
 from bus.gateway.sealingkeys import load_keys
 from bus.metrics import GatewayMetrics
@@ -104,16 +105,24 @@ class Parts:
         """
         clock = self.clock
         signer = FileSigner.load(settings.keys.broker, passphrase_path=settings.keys.passphrase)
-        credentials = settings.broker.credentials
+        self.broker_user = BrokerUser(
+            node=self.node,
+            public=signer.public_bytes,
+            path=settings.broker.credentials,
+            account=self._broker_account,
+            clock=clock,
+            fetch=registry_fetch(settings.registry.url) if settings.registry.url else None,
+        )
         self.connection = Connection(
             settings.broker.urls,
             client_tls(str(settings.broker.ca)),
-            BrokerIdentity(self.node, lambda: credentials.read_text(encoding="ascii").strip(), signer.sign),
+            BrokerIdentity(self.node, self.broker_user.jwt, signer.sign),
             subjects.inbox(self.node),
             self.metrics,
             settings.limits.handlers,
             clock.random,
             settings.broker.connect_deadline_s,
+            on_refused=self.broker_user.refused,
         )
         self.follower = Follower(
             NatsFeedReader(self.connection),
@@ -127,6 +136,10 @@ class Parts:
         self.contracts = Contracts(self.follower, budget=replace(DEFAULT, depth=settings.limits.json_depth))
         self.peers = Peers(settings.data / "peers.db")
         self.day_keys = DayKeys(settings.data / "day-keys", clock.random)
+
+    def _broker_account(self) -> str:
+        anchor = self.follower.directory.anchor
+        return (anchor.broker.account or "") if anchor is not None else ""
 
     def directory(self) -> Directory:
         """The verified directory, if it is fresh enough to decide on.

@@ -45,9 +45,9 @@ _OWN_POLL_S = 0.5
 _LOG_POLL_S = 1.0
 _HEAD_DEADLINE_S = 10.0
 _FIXED = (
-    "node", "genesis", "incarnation", "data", "broker", "keys.log", "keys.broker", "keys.passphrase", "front.listen",
-    "front.client_ca", "front.max_body_bytes", "front.max_header_bytes", "admin.listen", "limits.pending_records",
-    "limits.json_depth", "logging",
+    "node", "genesis", "incarnation", "data", "broker", "registry", "keys.log", "keys.broker", "keys.passphrase",
+    "front.listen", "front.client_ca", "front.max_body_bytes", "front.max_header_bytes", "admin.listen",
+    "limits.pending_records", "limits.json_depth", "logging",
 )  # fmt: skip
 """What a reload cannot take over; everything else it does."""
 
@@ -131,6 +131,7 @@ class Gateway:
             async with asyncio.TaskGroup() as tasks:
                 background = [
                     tasks.create_task(self._parts.follower.run()),
+                    tasks.create_task(self._parts.broker_user.run(self._parts.connection)),
                     tasks.create_task(self._or_halt(self._become_ready(), stop)),
                     tasks.create_task(self._or_halt(self._watch_log(), stop)),
                     tasks.create_task(self._or_halt(self._housekeeping(), stop)),

@@ -34,7 +34,10 @@ class BrokerFailed(BusError):
 
 @dataclass(frozen=True, slots=True)
 class BrokerFiles:
-    """Where the broker's identity lies: operator mode (JWTs as text), TLS files, listening addresses."""
+    """Where the broker's identity lies: operator mode (JWTs as text), TLS files, listening addresses.
+
+    Leaf brokers of members are taken at `leaf_listen`, host:port; nowhere when it is empty.
+    """
 
     home: Path
     operator_jwt: str
@@ -43,6 +46,7 @@ class BrokerFiles:
     tls_cert: Path
     tls_key: Path
     listen: str = "127.0.0.1:0"
+    leaf_listen: str = ""
     sync_always: bool = True
     max_payload_bytes: int = 8 * 1024 * 1024
 
@@ -96,6 +100,23 @@ jetstream {{
   store_dir: {json.dumps(str(home / "jetstream"))}
   sync_interval: {"always" if files.sync_always else '"2m"'}
   max_memory_store: 256MB
+}}
+{_leaf_listener(files)}"""
+
+
+def _leaf_listener(files: BrokerFiles) -> str:
+    if not files.leaf_listen:
+        return ""
+    host, _, port = files.leaf_listen.rpartition(":")
+    return f"""leafnodes {{
+  listen: "{host}:{int(port) or -1}"
+  no_advertise: true
+  tls {{
+    cert_file: {json.dumps(str(files.tls_cert))}
+    key_file: {json.dumps(str(files.tls_key))}
+    min_version: "1.3"
+    handshake_first: true
+  }}
 }}
 """
 

@@ -1,8 +1,9 @@
 """The gateway's connection to the broker.
 
 Requests go through one subscription on the node's own inbox; nothing is queued while the connection is down (a query
-fails at once); a client that NATS closed for good (expired or revoked credentials) is replaced by a new one. Handlers
-run as bounded tasks. "Consumer" in JetStream's sense stays inside this package.
+fails at once); a client that NATS closed for good (expired or revoked credentials) is replaced by a new one. With new
+credentials a second client takes over before the first one ends (`renew`). Handlers run as bounded tasks. "Consumer" in
+JetStream's sense stays inside this package.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ from bus.turns import Turnstile
 
 _log = structlog.get_logger("lienthong.transport")
 _GOODBYE_S = 3.0
+_OVERLAP_S = 5.0
+_REFUSALS = ("authorization", "authentication")
 _NONCE = re.compile(r"[A-Za-z0-9_-]{8,64}")
 
 Handler = Callable[[str, str, bytes], Coroutine[Any, Any, None]]
@@ -76,6 +79,8 @@ class Connection:
         max_handlers: how many received messages may be under way at once.
         random: for reply subjects that nobody can guess.
         connect_deadline_s: of one attempt to connect.
+        on_connected: called after each connection, also after a short interruption.
+        on_refused: called when the broker refuses the credentials, at every attempt.
     """
 
     def __init__(
@@ -88,7 +93,13 @@ class Connection:
         max_handlers: int = 2_000,
         random: Callable[[int], bytes] = os.urandom,
         connect_deadline_s: float = 10.0,
+        on_connected: Callable[[], None] | None = None,
+        on_refused: Callable[[], None] | None = None,
     ) -> None:
+        self._on_connected = on_connected
+        self._on_refused = on_refused
+        self._connecting = asyncio.Lock()
+        self._retiring: set[Client] = set()
         self._connect_deadline_s = connect_deadline_s
         self._random = random
         self._urls = list(urls)
@@ -156,7 +167,9 @@ class Connection:
         pause_s = 0.1
         while not self._closing:
             try:
-                await asyncio.wait_for(self._connect(), self._connect_deadline_s)
+                async with self._connecting:
+                    if not self.connected:
+                        await asyncio.wait_for(self._connect(), self._connect_deadline_s)
             except (TimeoutError, OSError, nats.errors.Error, ValueError) as error:
                 _log.warning("broker.unreachable", error=type(error).__name__, retry_in_s=pause_s)
                 await asyncio.sleep(pause_s)
@@ -169,10 +182,19 @@ class Connection:
         client = Client()
         live: list[Subscription] = []
 
+        async def disconnected() -> None:
+            if client is self._client:
+                self._went_down()
+
+        async def reconnected() -> None:
+            if client is self._client:
+                self._came_up()
+
         async def closed() -> None:
-            self._went_down()
-            if not self._closing and client is self._client:
-                self._rebuild = asyncio.create_task(self._connect_until_done())
+            if client is self._client:
+                self._went_down()
+                if not self._closing:
+                    self._rebuild = asyncio.create_task(self._connect_until_done())
 
         try:
             await client.connect(
@@ -184,8 +206,8 @@ class Connection:
                 user_jwt_cb=lambda: identity.jwt().encode(),
                 signature_cb=lambda nonce: _sign_nonce(nonce, identity.sign),
                 error_cb=self._on_error,
-                disconnected_cb=self._on_disconnected,
-                reconnected_cb=self._on_reconnected,
+                disconnected_cb=disconnected,
+                reconnected_cb=reconnected,
                 closed_cb=closed,
                 max_reconnect_attempts=-1,
                 reconnect_time_wait=0.25,  # type: ignore[arg-type]  # seconds; a fraction works
@@ -204,12 +226,33 @@ class Connection:
                     live += [await client.subscribe(wanted.subject, queue=wanted.group, cb=dispatch)]
                 await client.flush(2)
         except BaseException:
-            await client.close()
+            await _close(client)
             raise
+        # Takes over: from here on whatever happens to a client before this one is its own business.
         self._client = client
         self._live = live
-        self._up.set()
-        self._observer.connected(True)
+        self._came_up()
+
+    async def renew(self) -> None:
+        """Connects with the credentials of now, takes over, then lets the connection before it run dry.
+
+        Nothing is lost: both are subscribed for a moment, and the broker gives a message of a queue group to one of
+        them. Does nothing while the connection is down, because the next attempt reads the credentials anew.
+
+        Raises:
+            BrokerUnavailable: no new connection came about; the one before is still in use.
+        """
+        async with self._connecting:
+            before, live = self._client, self._live
+            if before is None or not before.is_connected or self._closing:
+                return
+            try:
+                await asyncio.wait_for(self._connect(), self._connect_deadline_s)
+            except (TimeoutError, OSError, nats.errors.Error, ValueError) as error:
+                raise BrokerUnavailable(f"no second connection to the broker ({type(error).__name__})") from error
+        self._retiring.add(before)
+        await _retire(before, live)
+        self._retiring.discard(before)
 
     def _dispatcher(self, handler: Handler) -> Callable[[Msg], Awaitable[None]]:
         loop = asyncio.get_running_loop()
@@ -238,16 +281,18 @@ class Connection:
             future.set_result(message)
 
     async def _on_error(self, error: Exception) -> None:
-        if "permissions violation" in str(error).lower():
+        said = str(error).lower()
+        if "permissions violation" in said:
             self._observer.denied()
+        elif self._on_refused is not None and any(word in said for word in _REFUSALS):
+            self._on_refused()
         _log.warning("broker.error", error=type(error).__name__)
 
-    async def _on_disconnected(self) -> None:
-        self._went_down()
-
-    async def _on_reconnected(self) -> None:
+    def _came_up(self) -> None:
         self._up.set()
         self._observer.connected(True)
+        if self._on_connected is not None:
+            self._on_connected()
 
     def _went_down(self) -> None:
         self._up.clear()
@@ -319,15 +364,27 @@ class Connection:
             await asyncio.gather(self._rebuild, return_exceptions=True)
         for task in list(self._handlers):
             task.cancel()
-        if self._client is not None:
-            # A broker that hangs must not keep the process: TLS waits half a minute for its goodbye.
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._client.close(), _GOODBYE_S)
+        for client in (*self._retiring, *([self._client] if self._client is not None else [])):
+            await _close(client)
 
 
 def _expire(future: asyncio.Future[Any]) -> None:
     if not future.done():
         future.set_exception(Timeout("no answer came within the deadline"))
+
+
+async def _close(client: Client) -> None:
+    """Closes, whatever the broker does: TLS waits half a minute for its goodbye, also in the middle of its welcome."""
+    with contextlib.suppress(TimeoutError, OSError, nats.errors.Error):
+        await asyncio.wait_for(client.close(), _GOODBYE_S)
+
+
+async def _retire(client: Client, live: list[Subscription]) -> None:
+    """Ends a client once what the broker sent to it is taken; it has no name for the rest of the process any more."""
+    with contextlib.suppress(TimeoutError, OSError, nats.errors.Error):
+        async with asyncio.timeout(_OVERLAP_S):
+            await asyncio.gather(*(subscription.drain() for subscription in live))  # type: ignore[no-untyped-call]
+    await _close(client)
 
 
 def _sign_nonce(nonce: str, sign: Callable[[bytes], bytes]) -> bytes:

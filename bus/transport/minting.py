@@ -1,21 +1,29 @@
-"""Minting broker credentials from the directory: implements `registry.ports.CredentialMinter`."""
+"""Minting broker credentials from the directory: implements `registry.ports.CredentialMinter`.
+
+Who gets any is decided before (`registry.credentials`); whose credentials are refused stands in the guest book.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from bus.transport import nkeys, permissions
+from bus.transport.guestbook import GuestBook
+from registry.errors import NotFound
 from registry.view import MemberEntry, NodeEntry
+
+LIFETIME_S = 30 * 86_400
 
 
 class AccountMinter:
-    """Signs user JWTs with the instance's account key.
+    """Signs user JWTs with the members' account key.
 
     Args:
         account: raw public key of the account.
         sign: signs with its private key.
         unix_time_s: current time.
         lifetime_s: validity of a user JWT.
+        guests: where every key is noted before it gets anything; None only where nothing is handed out.
     """
 
     def __init__(
@@ -23,25 +31,55 @@ class AccountMinter:
         account: bytes,
         sign: Callable[[bytes], bytes],
         unix_time_s: Callable[[], float],
-        lifetime_s: int = 30 * 86_400,
+        lifetime_s: int = LIFETIME_S,
+        guests: GuestBook | None = None,
     ) -> None:
         self._account = account
         self._sign = sign
         self._unix_time_s = unix_time_s
         self._lifetime_s = lifetime_s
+        self._guests = guests
 
     async def mint(self, node: NodeEntry, member: MemberEntry) -> str:
-        """User JWT of a node with the rights of `permissions`."""
+        """User JWT of a node with the rights of `permissions`; it ends with the node's statement at the latest.
+
+        Raises:
+            NotFound: the statement has ended.
+        """
         now_s = int(self._unix_time_s())
+        expires_s = now_s + self._lifetime_s
+        if node.until_at is not None:
+            expires_s = min(expires_s, int(node.until_at.timestamp()))
+            if expires_s <= now_s:
+                raise NotFound(f"the statement of {node.node} ended: publish a new one")
+        refused_s = 0
+        if self._guests is not None:
+            key = nkeys.public_text("user", node.broker_key)
+            refused_s = self._guests.admit(key, "node", node.node).refused_at_s
         return nkeys.user_jwt(
             node.node,
             node.broker_key,
             self._account,
             self._sign,
-            now_s - 1,
-            expires_at_s=now_s + self._lifetime_s,
+            _issued_at_s(now_s, refused_s),
+            expires_at_s=expires_s,
             publish=permissions.node_publish(member.id, node.node),
             subscribe=permissions.node_subscribe(member.id, node.node),
+        )
+
+    def mint_leaf(self, member: str, nodes: Sequence[str], public: bytes) -> str:
+        """User JWT of a member's leaf broker: it may only connect as a leaf, with the rights of the member's nodes."""
+        now_s = int(self._unix_time_s())
+        return nkeys.user_jwt(
+            f"{member} leaf",
+            public,
+            self._account,
+            self._sign,
+            _issued_at_s(now_s, 0),
+            expires_at_s=None,
+            publish=permissions.leaf_publish(member, nodes),
+            subscribe=permissions.leaf_subscribe(member, nodes),
+            connection_types=("LEAFNODE",),
         )
 
     def mint_service_user(self, name: str, public: bytes) -> str:
@@ -50,3 +88,8 @@ class AccountMinter:
         return nkeys.user_jwt(
             name, public, self._account, self._sign, now_s - 1, expires_at_s=None, publish=None, subscribe=None
         )
+
+
+def _issued_at_s(now_s: int, refused_s: int) -> int:
+    """The broker refuses what was issued up to a revocation: after one, credentials are dated behind it."""
+    return max(now_s - 1, refused_s + 1)

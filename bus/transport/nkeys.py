@@ -9,10 +9,12 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 _PREFIX = {"operator": 14 << 3, "account": 0, "user": 20 << 3, "seed": 18 << 3}
 Sign = Callable[[bytes], bytes]
@@ -36,6 +38,13 @@ def public_bytes(text: str) -> bytes:
     return raw[1:33]
 
 
+def seed_text(private: bytes) -> str:
+    """Seed of a user's private key, 32 raw bytes, as NATS writes it in credentials files."""
+    kind = _PREFIX["user"]
+    raw = bytes([_PREFIX["seed"] | kind >> 5, (kind & 31) << 3]) + private
+    return _base32(raw + binascii.crc_hqx(raw, 0).to_bytes(2, "little"))
+
+
 def _base32(raw: bytes) -> str:
     return base64.b32encode(raw).decode().rstrip("=")
 
@@ -51,6 +60,30 @@ def encode_jwt(claims: Mapping[str, Any], sign: Sign) -> str:
     head = _base64url(b'{"typ":"JWT","alg":"ed25519-nkey"}')
     signing_input = f"{head}.{_base64url(msgspec.json.encode(body))}"
     return f"{signing_input}.{_base64url(sign(signing_input.encode()))}"
+
+
+def verify_jwt(jwt: str) -> dict[str, Any]:
+    """Claims of a JWT whose signature is that of the key which it names as its issuer.
+
+    Who the issuer may be is the caller's question.
+
+    Raises:
+        ValueError: not a NATS JWT, or the signature is not the issuer's.
+    """
+    try:
+        head, body, signature = jwt.split(".")
+        if msgspec.json.decode(_unbase64url(head)) != {"typ": "JWT", "alg": "ed25519-nkey"}:
+            raise ValueError("not a NATS JWT")
+        claims = msgspec.json.decode(_unbase64url(body), type=dict[str, Any])
+        issuer = Ed25519PublicKey.from_public_bytes(public_bytes(str(claims.get("iss", ""))))
+        issuer.verify(_unbase64url(signature), f"{head}.{body}".encode())
+    except (InvalidSignature, msgspec.MsgspecError, UnicodeError) as error:
+        raise ValueError("not a NATS JWT of its issuer") from error
+    return claims
+
+
+def _unbase64url(text: str) -> bytes:
+    return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
 
 
 def decode_claims(jwt: str) -> dict[str, Any]:
@@ -75,8 +108,31 @@ def operator_jwt(name: str, public: bytes, sign: Sign, issued_at_s: int, system_
     )
 
 
-def account_jwt(name: str, public: bytes, operator: bytes, sign: Sign, issued_at_s: int, *, jetstream: bool) -> str:
-    """Account JWT signed by the operator."""
+def account_jwt(
+    name: str,
+    public: bytes,
+    operator: bytes,
+    sign: Sign,
+    issued_at_s: int,
+    *,
+    jetstream: bool,
+    exports: Sequence[Mapping[str, str]] = (),
+    imports: Sequence[Mapping[str, str]] = (),
+    revocations: Mapping[str, int] | None = None,
+) -> str:
+    """Account JWT signed by the operator.
+
+    Args:
+        name: of the account.
+        public: of the account, 32 raw bytes.
+        operator: public key of the operator, 32 raw bytes.
+        sign: signs with the operator's private key.
+        issued_at_s: a server takes no JWT that is older than the one it has.
+        jetstream: whether the account may have streams.
+        exports: what other accounts may import.
+        imports: what it imports.
+        revocations: text form of user keys, with the time up to which what was issued to them is refused.
+    """
     storage = -1 if jetstream else 0
     limits = {
         "subs": -1,
@@ -92,13 +148,21 @@ def account_jwt(name: str, public: bytes, operator: bytes, sign: Sign, issued_at
         "streams": -1 if jetstream else 0,
         "consumer": -1 if jetstream else 0,
     }
+    nats: dict[str, Any] = {
+        "type": "account",
+        "version": 2,
+        "limits": limits,
+        "default_permissions": {"pub": {}, "sub": {}},
+    }
+    lists = {"exports": list(exports), "imports": list(imports), "revocations": dict(revocations or {})}
+    nats.update({key: value for key, value in lists.items() if value})
     return encode_jwt(
         {
             "iat": issued_at_s,
             "iss": public_text("operator", operator),
             "name": name,
             "sub": public_text("account", public),
-            "nats": {"type": "account", "version": 2, "limits": limits, "default_permissions": {"pub": {}, "sub": {}}},
+            "nats": nats,
         },
         sign,
     )

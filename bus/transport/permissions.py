@@ -1,10 +1,15 @@
-"""What a node may do at the broker: the table of protocol.md, Broker. Pure.
+"""What a guest of the broker may do: the table of protocol.md, Broker. Pure.
 
-A node publishes only as itself (its own token stands last), subscribes to what is addressed to it, and never creates or
-changes a stream or a consumer. There is no `allow_responses`.
+A node publishes only as itself (its own token stands last), subscribes to what is addressed to it, pulls from its own
+consumers only, and never creates or changes a stream or a consumer. There is no `allow_responses`. The lists do not
+grow with access rights: who may call whom is the provider's decision.
+
+Says nothing of who gets these rights (`minting`) and who loses them (`guests`).
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 from bus.transport import subjects
 
@@ -15,7 +20,7 @@ def node_publish(member: str, node: str) -> list[str]:
         f"lt.q.*.{subjects.member_token(member)}",
         f"lt.k.*.{subjects.node_token(node)}",
         "_I.>",
-        f"$JS.API.DIRECT.GET.{subjects.DIRECTORY_STREAM}.>",
+        *_streams_publish(member),
     ]
 
 
@@ -27,3 +32,32 @@ def node_subscribe(member: str, node: str) -> list[str]:
         f"{subjects.inbox(node)}>",
         subjects.DIRECTORY_SUBJECTS,
     ]
+
+
+def leaf_publish(member: str, nodes: Iterable[str]) -> list[str]:
+    """What the leaf broker of a member may send to the hub: what the member's nodes may."""
+    return [
+        f"lt.q.*.{subjects.member_token(member)}",
+        *(f"lt.k.*.{subjects.node_token(node)}" for node in nodes),
+        "_I.>",
+        *_streams_publish(member),
+    ]
+
+
+def leaf_subscribe(member: str, nodes: Iterable[str]) -> list[str]:
+    """What the hub sends to the leaf broker of a member: what is addressed to the member and its nodes."""
+    return [
+        f"lt.q.{subjects.member_token(member)}.*",
+        *(subject for node in nodes for subject in (f"lt.k.{subjects.node_token(node)}.*", f"{subjects.inbox(node)}>")),
+        subjects.DIRECTORY_SUBJECTS,
+    ]
+
+
+def _streams_publish(member: str) -> list[str]:
+    """Sending into streams only as oneself; taking from one's own consumers only."""
+    token = subjects.member_token(member)
+    found = [f"lt.c.*.{token}", f"lt.r.*.{token}", f"lt.e.{token}.>"]
+    for stream in (subjects.command_stream(member), subjects.result_stream(member)):
+        own = f"{stream}.{subjects.OWN_CONSUMER}"
+        found += [f"$JS.API.CONSUMER.MSG.NEXT.{own}", f"$JS.ACK.{own}.>"]
+    return [*found, f"$JS.API.DIRECT.GET.{subjects.DIRECTORY_STREAM}.>"]

@@ -6,6 +6,7 @@ instance is left out (one NATS account per instance). Pure.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from functools import lru_cache
 from urllib.parse import unquote
@@ -16,6 +17,11 @@ from evidence.identifiers import MemberId, NodeId
 _KEPT = re.compile(rb"[A-Za-z0-9-]")
 DIRECTORY_STREAM = "LT_DIR"
 DIRECTORY_SUBJECTS = "lt.dir.>"
+REGISTRY = "registry"
+"""Token of the registry in control subjects and inboxes; no node's token, because it has no `~`."""
+OWN_CONSUMER = "own"
+"""Name of a member's durable pull consumer on its command and result streams."""
+_LONGEST_IN_NAME = 200
 
 
 def token_part(part: str) -> str:
@@ -64,6 +70,47 @@ def control(node: str, asker: str) -> str:
     return f"lt.k.{node_token(node)}.{node_token(asker)}"
 
 
+def credentials(node: str) -> str:
+    """Subject on which a node asks the registry for new broker credentials."""
+    return f"lt.k.{REGISTRY}.{node_token(node)}"
+
+
 def inbox(node: str) -> str:
     """Prefix of reply subjects of a node; ends with a dot."""
     return f"_I.{node_token(node)}."
+
+
+def command(provider: str, client: str) -> str:
+    """Subject of a command from member `client` to member `provider`."""
+    return f"lt.c.{member_token(provider)}.{member_token(client)}"
+
+
+def result(client: str, provider: str) -> str:
+    """Subject of a result or receipt from member `provider` to member `client`."""
+    return f"lt.r.{member_token(client)}.{member_token(provider)}"
+
+
+def command_stream(member: str) -> str:
+    """Stream of the commands to a member."""
+    return f"CMD_{_name_token(member)}"
+
+
+def result_stream(member: str) -> str:
+    """Stream of the results to a member."""
+    return f"RES_{_name_token(member)}"
+
+
+def event_stream(member: str) -> str:
+    """Stream of the events of a member."""
+    return f"EVT_{_name_token(member)}"
+
+
+def _name_token(member: str) -> str:
+    """A member's token in a stream's name, which the broker limits to 255 bytes: a very long one is abbreviated.
+
+    A token has only `[A-Za-z0-9=~-]`, all of which a stream's name may have; no part is empty, so no token has `~~`.
+    """
+    token = member_token(member)
+    if len(token) <= _LONGEST_IN_NAME:
+        return token
+    return f"{token[:64]}~~{hashlib.sha256(token.encode()).hexdigest()}"

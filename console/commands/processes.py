@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from console.output import reports_errors
+from console.output import emit, json_option, reports_errors
 
 _HOME = click.option(
     "--home", type=click.Path(path_type=Path, exists=True, file_okay=False), required=True, help="Folder of the role."
@@ -33,16 +33,84 @@ def registry(home: Path) -> None:
     run(home)
 
 
-@click.command()
-@_HOME
+@click.group(invoke_without_command=True)
+@click.option("--home", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Folder of the instance.")
 @click.option("--binary", default="", help="Your own nats-server; default: the packaged one.")
 @click.option("--write-config", is_flag=True, help="Only write nats-server.conf and print its path.")
+@click.pass_context
 @reports_errors
-def broker(home: Path, binary: str, write_config: bool) -> None:
+def broker(context: click.Context, home: Path | None, binary: str, write_config: bool) -> None:
     """Run the instance's broker: a real nats-server with the configuration that the bus needs."""
     from console.processes.broker import run, write_configuration
 
+    if context.invoked_subcommand is not None:
+        if home is not None:
+            raise click.UsageError(f"--home belongs behind `{context.invoked_subcommand}`")
+        return
+    if home is None:
+        raise click.UsageError("Missing option '--home'.")
     if write_config:
         click.echo(str(write_configuration(home)))
         return
     run(home, binary)
+
+
+@broker.command()
+@click.argument("member")
+@_HOME
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="New folder for the leaf's files.")
+@click.option("--host", "hosts", multiple=True, default=("127.0.0.1", "localhost"), help="Name or address of the leaf.")
+@click.option("--withdraw", is_flag=True, help="Refuse all leaf brokers of MEMBER from now on.")
+@json_option
+@reports_errors
+def leaf(member: str, home: Path, out: Path | None, hosts: tuple[str, ...], withdraw: bool, as_json: bool) -> None:
+    """Make credentials for a broker of MEMBER's own, beside the registry. It may do what MEMBER's nodes may."""
+    from console.homes import InstanceHome
+    from console.leaves import make_leaf, withdraw_leaves
+
+    if withdraw:
+        keys = withdraw_leaves(InstanceHome(home), member)
+        emit({"member": member, "withdrawn": keys}, f"{len(keys)} leaf brokers of {member} are withdrawn", as_json)
+        return
+    if out is None:
+        raise click.UsageError("Missing option '--out'.")
+    made = make_leaf(InstanceHome(home), member, out, hosts)
+    text = (
+        f"{out}: leaf.creds, ca.pem, tls.crt, tls.pem for {member}, with {len(made['nodes'])} nodes\n"
+        f"next: lienthong broker config --home {home} --leaf {out}, then hand the folder to the member on a safe way"
+    )
+    emit(made, text, as_json)
+
+
+@broker.command()
+@_HOME
+@click.option("--leaf", "folder", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Of a leaf.")
+@click.option("--hub", default="", help="tls://host:port where the instance's broker takes leafs.")
+@click.option("--listen", default="127.0.0.1:4222", show_default=True, help="host:port of the leaf, for its gateways.")
+@json_option
+@reports_errors
+def config(home: Path, folder: Path | None, hub: str, listen: str, as_json: bool) -> None:
+    """Write nats-server.conf: of the instance's broker, or of a leaf that `broker leaf` made."""
+    from console.homes import InstanceHome
+    from console.leaves import write_leaf_configuration
+    from console.processes.broker import write_configuration
+
+    if folder is None:
+        path = write_configuration(home)
+    else:
+        path = write_leaf_configuration(InstanceHome(home), folder, hub, listen)
+    emit({"configuration": path}, f"{path}\nnext: nats-server -c {path}", as_json)
+
+
+@broker.command()
+@_HOME
+@json_option
+@reports_errors
+def upgrade(home: Path, as_json: bool) -> None:
+    """Give an instance of an older version the account for its streams. Broker and registry must be stopped."""
+    from console.homes import InstanceHome
+    from console.instance import upgrade_broker_identity
+
+    changed = upgrade_broker_identity(InstanceHome(home))
+    text = "start the broker, then the registry" if changed else "nothing to do: the instance has it already"
+    emit({"changed": changed}, text, as_json)

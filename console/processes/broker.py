@@ -27,6 +27,7 @@ def broker_files(home: InstanceHome) -> BrokerFiles:
         tls_cert=home.broker / "tls.crt",
         tls_key=home.broker / "tls.pem",
         listen=facts.broker_listen,
+        leaf_listen=facts.broker_leaf_listen,
     )
 
 

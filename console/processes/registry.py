@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
+from collections.abc import Callable
 from pathlib import Path
 
 import structlog
@@ -12,12 +12,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 
 from bus.clock import SystemClock
-from bus.front.server import client_tls
-from bus.transport.connection import BrokerIdentity, Connection
-from bus.transport.feed import NatsFeed
-from bus.transport.minting import AccountMinter
 from console.homes import InstanceHome
-from console.instance import read_broker_identity
+from console.processes.guests import BrokerHost
 from console.processes.running import announce, configure_logging, run_process
 from evidence.signer import FileSigner
 from registry.authority import Authority
@@ -27,7 +23,6 @@ from registry.settings import AuthoritySettings
 
 _log = structlog.get_logger("lienthong.registry")
 LISTENING = "listening.json"
-_INBOX = "_I.registry."
 
 
 class RegistryMetrics:
@@ -48,11 +43,19 @@ class RegistryMetrics:
             "lienthong_registry_heartbeat_failures_total", "Heartbeats that failed.", registry=registry
         )
         self._up = Gauge("lienthong_registry_broker_connected", "1 when connected to the broker.", registry=registry)
+        self._unsettled = Gauge(
+            "lienthong_registry_broker_unsettled",
+            "1 while the broker does not have what the directory says: withdrawals, streams.",
+            ("what",),
+            registry=registry,
+        )
+        self.on_accepted: Callable[[], None] = lambda: None
 
     def accepted(self, type: str, index: int) -> None:  # noqa: A002 - the port's word
         """See `registry.authority.AuthorityObserver`."""
         self._accepted.labels(type).inc()
         _log.info("document.accepted", type=type, index=index)
+        self.on_accepted()
 
     def refused(self, code: str) -> None:
         """See `registry.authority.AuthorityObserver`."""
@@ -79,6 +82,14 @@ class RegistryMetrics:
     def overloaded(self) -> None:
         """See `bus.transport.connection.TransportObserver`."""
 
+    def unsettled(self, what: str) -> None:
+        """See `console.processes.guests.GuestObserver`."""
+        self._unsettled.labels(what).set(1)
+
+    def settled(self, what: str) -> None:
+        """See `console.processes.guests.GuestObserver`."""
+        self._unsettled.labels(what).set(0)
+
 
 def run(home_path: Path) -> None:
     """Runs the registry until SIGTERM."""
@@ -98,8 +109,8 @@ def run(home_path: Path) -> None:
 
 async def _serve(home: InstanceHome, listening: Path, stop: asyncio.Event) -> None:
     facts, clock, metrics = home.facts, SystemClock(), RegistryMetrics()
-    connection = _connection(home, facts.broker_listen, metrics)
-    feed = NatsFeed(connection)
+    host = BrokerHost(home, metrics)
+    metrics.on_accepted = host.changed
     authority = await Authority.open(
         home.registry,
         genesis=facts.genesis,
@@ -108,16 +119,14 @@ async def _serve(home: InstanceHome, listening: Path, stop: asyncio.Event) -> No
         cosigner=FileSigner.load(home.keys / "cosigner.pem"),
         now=clock.now,
         token=lambda: clock.random(16).hex(),
-        feed=feed,
+        feed=host.feed,
         settings=AuthoritySettings(heartbeat_s=facts.heartbeat_s),
         observer=metrics,
     )
-    account = FileSigner.load(home.broker / "account.pem")
-    minter = AccountMinter(account.public_bytes, account.sign, time.time)
     runner = web.AppRunner(
         create_app(
             authority,
-            minter=minter,
+            minter=host.minter,
             metrics=lambda: (CONTENT_TYPE_PLAIN_0_0_4, generate_latest(metrics.registry)),
         ),
         access_log=None,
@@ -126,42 +135,34 @@ async def _serve(home: InstanceHome, listening: Path, stop: asyncio.Event) -> No
     try:
         if authority.directory.anchor is None:
             await authority.submit((home.registry / "anchor.json").read_bytes())
-        await connection.start()
+        await host.start(authority)
         await runner.setup()
-        host, _, port = facts.registry_listen.rpartition(":")
-        await web.TCPSite(runner, host, int(port)).start()
+        address, _, port = facts.registry_listen.rpartition(":")
+        await web.TCPSite(runner, address, int(port)).start()
         announce(listening, {"url": f"http://{facts.registry_listen}"})
         _log.info("registry.listening", url=f"http://{facts.registry_listen}", genesis=facts.genesis)
         async with asyncio.TaskGroup() as tasks:
-            heartbeat = tasks.create_task(_heartbeats(authority, connection, feed))
+            background = [
+                tasks.create_task(_heartbeats(authority, host)),
+                tasks.create_task(host.run(authority)),
+            ]
             await stop.wait()
-            heartbeat.cancel()
+            for task in background:
+                task.cancel()
     finally:
         await runner.cleanup()
-        await connection.close()
+        await host.close()
         await authority.close()
 
 
-async def _heartbeats(authority: Authority, connection: Connection, feed: NatsFeed) -> None:
+async def _heartbeats(authority: Authority, host: BrokerHost) -> None:
     """Prepares the stream at the first connection, then lets the authority publish."""
-    await connection.wait_connected(float("inf"))
+    await host.streams.wait_connected(float("inf"))
     while True:
         try:
-            await feed.prepare()
+            await host.feed.prepare()
             break
         except RegistryError as error:
             _log.warning("feed.unprepared", error=str(error))
             await asyncio.sleep(0.5)
     await authority.run()
-
-
-def _connection(home: InstanceHome, broker_listen: str, metrics: RegistryMetrics) -> Connection:
-    identity = read_broker_identity(home)
-    signer = FileSigner.load(home.broker / "registry.pem")
-    return Connection(
-        [f"tls://{broker_listen}"],
-        client_tls(str(home.ca / "ca.crt")),
-        BrokerIdentity("registry", lambda: identity.registry_user_jwt, signer.sign),
-        _INBOX,
-        metrics,
-    )

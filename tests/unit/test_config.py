@@ -172,13 +172,14 @@ def test_nats_server_accepts_the_configuration_of_an_instance(instance: Instance
 @pytest.mark.parametrize("servers", [1, 3])
 def test_nats_server_accepts_the_template_filled_in(instance: InstanceHome, tmp_path: Path, servers: int) -> None:
     files = broker_files(instance)
-    (account, account_jwt), (_, system_jwt) = files.accounts.items()
+    (account, account_jwt), (streams, streams_jwt), (_, system_jwt) = files.accounts.items()
     text = (CONFIG / "nats" / "nats-server.conf").read_text(encoding="utf-8")
     for written, value in {
         "<operator JWT: broker/identity.json, operator_jwt>": files.operator_jwt,
         "<public key of the system account: broker/identity.json, system_account>": files.system_account,
         "<public key of the instance's account>": account,
         "<its JWT: broker/identity.json, accounts>": account_jwt,
+        "<public key of the streams' account>: <its JWT>": f"{streams}: {streams_jwt}",
         "<public key of the system account>: <its JWT>": f"{files.system_account}: {system_jwt}",
         "/var/lib/lienthong/broker": str(tmp_path),
         "/etc/lienthong/broker/tls.crt": str(files.tls_cert),

@@ -393,3 +393,54 @@ async def test_a_broker_that_does_not_confirm_is_told():
     made.js.errors = [nats.errors.ConnectionClosedError()]
     with pytest.raises(FeedUnavailable, match="made"):
         await feed.prepare()
+
+
+# --- new credentials ------------------------------------------------------------------------------------------------
+
+
+async def test_a_renewal_takes_over_without_losing_what_is_under_way(broker):
+    """A request that was sent over the first connection is answered after it ended."""
+    echo, heard = Echo(), Heard()
+    echo.release.clear()
+    jwts = iter(["first.jwt", "second.jwt"])
+    identity = BrokerIdentity("n1", lambda: next(jwts), KEY.sign)
+    made = Connection([broker.url], None, identity, "_I.GOV~H37~n1.", heard)
+    echo.connection = made
+    made.subscribe("lt.q.GOV~H37.*", echo, "q~GOV~H37")
+    await made.start()
+    try:
+        assert await made.wait_connected(10)
+        asked = asyncio.create_task(made.exchange("lt.q.GOV~H37.GOV~H37", b"abc", 10))
+        await echo.started.wait()
+        await made.renew()
+        assert [hello["jwt"] for hello in broker.hellos] == ["first.jwt", "second.jwt"]
+        await broker.until(lambda: len(broker.peers) == 1)
+        echo.release.set()
+        assert (await asked).data == b"cba"
+        assert (await made.exchange("lt.q.GOV~H37.GOV~H37", b"xyz", 10)).data == b"zyx"
+        assert heard.states == [True, True]
+    finally:
+        await made.close()
+
+
+async def test_a_renewal_that_is_refused_leaves_the_connection_as_it_is(broker):
+    echo = Echo()
+    async with started(broker, ("lt.q.GOV~H37.*", echo), connect_deadline_s=0.5) as made:
+        echo.connection = made
+        broker.refuse_next = 1_000
+        with pytest.raises(errors.BrokerUnavailable, match="second connection"):
+            await made.renew()
+        assert (await made.exchange("lt.q.GOV~H37.GOV~H37", b"abc", 10)).data == b"cba"
+
+
+async def test_a_renewal_while_the_line_is_down_is_left_to_the_next_attempt(broker):
+    made = connection(broker)
+    await made.renew()
+    assert broker.hellos == []
+
+
+async def test_refused_credentials_are_reported(broker):
+    told = asyncio.Event()
+    broker.refuse_next = 1
+    async with started(broker, on_refused=told.set):
+        assert told.is_set()

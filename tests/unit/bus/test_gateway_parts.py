@@ -243,6 +243,7 @@ class Parts:
         self.metrics = GatewayMetrics()
         self.memory = CheckpointMemory()
         self.connection = SimpleNamespace(connected=False)
+        self.broker_user = SimpleNamespace(seconds_left=lambda: 3_600.0)
         self.follower = SimpleNamespace(
             fresh=lambda now: self.is_fresh, as_of=None, directory=SimpleNamespace(view="", size=0)
         )
@@ -303,5 +304,6 @@ def test_gauges_are_brought_up_to_date(tmp_path):
     health.refresh(settings(ca=tmp_path / "ca.pem"))
     told = generate_latest(parts.metrics.registry).decode()
     assert "lienthong_directory_age_seconds 30.0" in told
+    assert "lienthong_broker_credential_seconds_left 3600.0" in told
     assert "lienthong_log_size 7.0" in told
     assert 'lienthong_certificate_days_left{name="broker-authority"} 10.0' in told

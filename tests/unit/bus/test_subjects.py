@@ -5,7 +5,15 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from bus.transport import permissions, subjects
-from bus.transport.subjects import member_token, node_of_token, node_token, token_part
+from bus.transport.subjects import (
+    command_stream,
+    event_stream,
+    member_token,
+    node_of_token,
+    node_token,
+    result_stream,
+    token_part,
+)
 from evidence.errors import IdentifierInvalid
 from evidence.identifiers import MemberId, NodeId
 
@@ -88,6 +96,13 @@ def test_a_node_may_do_at_the_broker_what_the_table_says():
         "lt.q.*.GOV~H37",
         "lt.k.*.GOV~H37~n1",
         "_I.>",
+        "lt.c.*.GOV~H37",
+        "lt.r.*.GOV~H37",
+        "lt.e.GOV~H37.>",
+        "$JS.API.CONSUMER.MSG.NEXT.CMD_GOV~H37.own",
+        "$JS.ACK.CMD_GOV~H37.own.>",
+        "$JS.API.CONSUMER.MSG.NEXT.RES_GOV~H37.own",
+        "$JS.ACK.RES_GOV~H37.own.>",
         "$JS.API.DIRECT.GET.LT_DIR.>",
     ]
     assert permissions.node_subscribe("VN/GOV/H37", node) == [
@@ -104,8 +119,40 @@ def test_no_permission_reaches_into_another_members_subjects(node):
     for subject in permissions.node_publish(member, node_text) + permissions.node_subscribe(member, node_text):
         assert subject.count(" ") <= 1
         literal = subject.removeprefix("lt.q.").removeprefix("lt.k.")
-        assert member_token(member) in literal or literal in {
-            "_I.>",
-            "$JS.API.DIRECT.GET.LT_DIR.>",
-            "lt.dir.>",
-        }
+        names = {stream.partition("_")[2] for stream in (command_stream(member), result_stream(member))}
+        assert (
+            member_token(member) in literal
+            or any(name in literal for name in names)
+            or literal
+            in {
+                "_I.>",
+                "$JS.API.DIRECT.GET.LT_DIR.>",
+                "lt.dir.>",
+            }
+        )
+
+
+@given(nodes.map(lambda node: node.member))
+def test_a_stream_has_a_name_that_the_broker_takes(member):
+    names = {command_stream(str(member)), result_stream(str(member)), event_stream(str(member))}
+    assert len(names) == 3
+    for name in names:
+        assert len(name) <= 255
+        assert re.fullmatch(r"[A-Za-z0-9_=~-]+", name)
+
+
+def test_two_long_members_have_two_streams():
+    first, second = (f"VN/{'(' * 64}/{'(' * 63}{last}" for last in "AB")
+    assert command_stream(first) != command_stream(second)
+    assert "~~" in command_stream(first)
+
+
+def test_a_leaf_may_do_what_the_nodes_of_its_member_may():
+    nodes = ["VN/GOV/H37/@n1", "VN/GOV/H37/@n2"]
+    publish = set(permissions.leaf_publish("VN/GOV/H37", nodes))
+    subscribe = set(permissions.leaf_subscribe("VN/GOV/H37", nodes))
+    for node in nodes:
+        assert set(permissions.node_publish("VN/GOV/H37", node)) <= publish
+        # a leaf passes on the subscriptions of its gateways, queue groups included
+        assert {subject.partition(" ")[0] for subject in permissions.node_subscribe("VN/GOV/H37", node)} <= subscribe
+    assert not {subject for subject in subscribe if subject.startswith("$")} | ({">", "_I.>", "lt.>"} & subscribe)

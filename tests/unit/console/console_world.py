@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from datetime import UTC, datetime
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,8 @@ def fails(*args: object) -> str:
     first = result.stderr.splitlines()[0]
     assert first.startswith("error [")
     code = first[len("error [") : first.index("]")]
-    if "--json" in run(*[arg for arg in args if not str(arg).startswith("-")][:2], "--help").output:
+    words = takewhile(lambda arg: not str(arg).startswith("-"), args)
+    if "--json" in run(*list(words)[:2], "--help").output:
         found = run_json(*args, code=1)["error"]
         assert found["code"] == code
         assert found["message"]

@@ -260,6 +260,48 @@ def test_the_brokers_configuration_is_written_for_a_server_of_ones_own(world):
     (world.home / "broker/kept").rename(world.home / "broker/identity.json")
 
 
+def test_a_leaf_brokers_files_are_made_and_withdrawn(world, tmp_path):
+    leaf = ("broker", "leaf", PROVIDER, "--home", world.home)
+    made = run_json(*leaf, "--out", tmp_path / "leaf")
+    assert mode(tmp_path / "leaf/leaf.creds") == mode(tmp_path / "leaf/tls.pem") == 0o600
+    assert made["key"].startswith("U")
+    assert "broker config" in run(*leaf, "--out", tmp_path / "second").output
+    assert fails(*leaf, "--out", tmp_path / "leaf") in {"key-unusable", "home-invalid"}
+    assert (
+        fails("broker", "leaf", "VN-TEST/GOV/NOBODY", "--home", world.home, "--out", tmp_path / "x") == "home-invalid"
+    )
+    assert not (tmp_path / "x").exists()
+    config = ("broker", "config", "--home", world.home, "--leaf", tmp_path / "leaf")
+    assert fails(*config) == "home-invalid"  # the instance takes no leafs
+    written = run_json(*config, "--hub", "tls://hub.example:7422", "--listen", "127.0.0.1:4333")["configuration"]
+    text = Path(written).read_text()
+    assert '"tls://hub.example:7422"' in text
+    assert 'listen: "127.0.0.1:4333"' in text
+    assert fails("broker", "config", "--home", world.home, "--leaf", world.home, "--hub", "tls://x:1") == "home-invalid"
+    assert fails(*config, "--hub", "tls://x:1", "--listen", "nonsense") == "home-invalid"
+    assert len(run_json(*leaf, "--withdraw")["withdrawn"]) == 2
+    assert run(*leaf, "--withdraw").output.startswith("0 leaf brokers")
+
+
+def test_the_brokers_commands_say_what_they_need(world):
+    assert "Missing option '--home'" in run("broker", code=2).output
+    assert "Missing option '--out'" in run("broker", "leaf", PROVIDER, "--home", world.home, code=2).output
+    assert "belongs behind" in run("broker", "--home", world.home, "upgrade", "--home", world.home, code=2).output
+    assert run("broker", "upgrade", "--home", world.home).output.startswith("nothing to do")
+    assert "nats-server -c" in run("broker", "config", "--home", world.home).output
+
+
+def test_an_instance_without_an_account_for_streams_says_what_to_do(world):
+    path = world.home / "broker/identity.json"
+    kept = path.read_bytes()
+    path.write_bytes(json.dumps({**json.loads(kept), "streams_account": ""}).encode())
+    try:
+        result = run("broker", "--home", world.home, "--write-config", code=1)
+        assert "lienthong broker upgrade" in result.output
+    finally:
+        path.write_bytes(kept)
+
+
 def test_changes_between_contracts_are_told(world, tmp_path):
     old, new = world.folder / "contract.json", tmp_path / "new.json"
     new.write_text(CONTRACT.replace('"required": true', '"required": true, "description": "x"'))

@@ -1,0 +1,222 @@
+"""The streams of members, made by the registry and by nobody else.
+
+| stream | holds | keeps |
+|---|---|---|
+| `CMD_P` | `lt.c.P.*`, commands to member P | each until P acknowledges it (work queue) |
+| `RES_P` | `lt.r.P.*`, results and receipts for member P | the same |
+| `EVT_P` | `lt.e.P.>`, events of member P | the newest, for some days |
+
+P pulls from one durable consumer on each of its first two. A sender has a bounded number of messages in a stream, so
+that it cannot fill it for others: with the largest messages that are allowed it reaches half. What exists is brought to
+this shape; nothing is ever deleted here. Reads and writes no message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import msgspec
+import nats.errors
+import nats.js.errors
+import structlog
+from nats.js import JetStreamContext
+from nats.js.api import (
+    AckPolicy,
+    ConsumerConfig,
+    DeliverPolicy,
+    DiscardPolicy,
+    RetentionPolicy,
+    StorageType,
+    StreamConfig,
+)
+
+from bus.errors import BusError
+from bus.transport import subjects
+from bus.transport.connection import Connection
+
+_log = structlog.get_logger("lienthong.transport")
+_DEADLINE_S = 5.0
+_SETTLED = (
+    "subjects",
+    "max_bytes",
+    "max_msg_size",
+    "max_msgs_per_subject",
+    "max_age",
+    "discard",
+    "discard_new_per_subject",
+    "num_replicas",
+    "duplicate_window",
+    "deny_delete",
+)
+MAX_MESSAGE_BYTES = 4 * 1024 * 1024 + 512 * 1024
+"""A body of 4 MiB, sealed, with header and proof."""
+
+
+class StreamsUnready(BusError):
+    """Streams of members could not be made or brought to their shape."""
+
+    code = "streams-unready"
+    title = "The broker does not have all streams"
+
+
+class StreamSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How large a member's streams may become.
+
+    Attributes:
+        max_bytes: Of one stream; the broker reserves it, so that the sum fits on its disk.
+        replicas: Servers of the cluster that hold a copy.
+        duplicates_s: How long the broker knows the ids of messages.
+        events_days: How long events are kept.
+    """
+
+    max_bytes: int = 256 * 1024 * 1024
+    replicas: int = 1
+    duplicates_s: float = 300.0
+    events_days: float = 7.0
+
+    @property
+    def per_sender(self) -> int:
+        """Messages that one sender may have in a stream: of the largest ones, half a stream."""
+        return max(1, self.max_bytes // (2 * MAX_MESSAGE_BYTES))
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One stream, and whether its member pulls from it."""
+
+    config: StreamConfig
+    pulled: bool
+
+
+def wanted_streams(member: str, settings: StreamSettings) -> list[Wanted]:
+    """The streams of a member as they are to be."""
+    token = subjects.member_token(member)
+    queues = (
+        (subjects.command_stream(member), f"lt.c.{token}.*"),
+        (subjects.result_stream(member), f"lt.r.{token}.*"),
+    )
+    found = [Wanted(_queue(name, subject, settings), True) for name, subject in queues]
+    events = _common(settings).evolve(
+        name=subjects.event_stream(member),
+        subjects=[f"lt.e.{token}.>"],
+        retention=RetentionPolicy.LIMITS,
+        discard=DiscardPolicy.OLD,
+        max_age=settings.events_days * 86_400,
+    )
+    return [*found, Wanted(events, False)]
+
+
+def _queue(name: str, subject: str, settings: StreamSettings) -> StreamConfig:
+    return _common(settings).evolve(
+        name=name,
+        subjects=[subject],
+        retention=RetentionPolicy.WORK_QUEUE,
+        # Full means refused, with a reason, for the sender who filled it; nobody's message makes room for another's.
+        discard=DiscardPolicy.NEW,
+        discard_new_per_subject=True,
+        max_msgs_per_subject=settings.per_sender,
+    )
+
+
+def _common(settings: StreamSettings) -> StreamConfig:
+    return StreamConfig(
+        storage=StorageType.FILE,
+        num_replicas=settings.replicas,
+        max_bytes=settings.max_bytes,
+        max_msg_size=MAX_MESSAGE_BYTES,
+        duplicate_window=settings.duplicates_s,
+        deny_delete=True,
+    )
+
+
+def own_consumer() -> ConsumerConfig:
+    """The durable pull consumer of a member: explicit acknowledgement, delivered again for ever."""
+    return ConsumerConfig(
+        durable_name=subjects.OWN_CONSUMER,
+        deliver_policy=DeliverPolicy.ALL,
+        ack_policy=AckPolicy.EXPLICIT,
+        ack_wait=30,
+        max_deliver=-1,
+        max_ack_pending=1_000,
+    )
+
+
+class MemberStreams:
+    """Brings the broker's streams to their shape.
+
+    Args:
+        connection: of a user of the streams' account.
+        settings: of all streams.
+    """
+
+    def __init__(self, connection: Connection, settings: StreamSettings) -> None:
+        self._connection = connection
+        self._settings = settings
+        self._ready: set[str] = set()
+
+    def forget(self) -> None:
+        """To be called at each new connection: the broker may have lost its store."""
+        self._ready.clear()
+
+    async def settle(self, members: Iterable[str]) -> int:
+        """Makes and corrects the streams of these members; how many were made or changed.
+
+        Raises:
+            StreamsUnready: not all are there; what is possible was done. Call again.
+        """
+        missing = [member for member in members if member not in self._ready]
+        if not missing:
+            return 0
+        try:
+            js = self._connection.client.jetstream(timeout=_DEADLINE_S)
+            there = await _existing(js)
+        except (BusError, nats.errors.Error, OSError) as error:
+            raise StreamsUnready(f"the broker's streams cannot be listed ({type(error).__name__})") from error
+        changed, failures = 0, []
+        for member in missing:
+            try:
+                changed += await self._settle_member(js, member, there)
+            except (BusError, nats.errors.Error, OSError) as error:
+                failures.append(error)
+                _log.error("streams.unready", member=member, reason=_reason(error))
+            else:
+                self._ready.add(member)
+        if failures:
+            raise StreamsUnready(
+                f"the streams of {len(failures)} members are not as they should be: {_reason(failures[0])}; tried again"
+            )
+        return changed
+
+    async def _settle_member(self, js: JetStreamContext, member: str, there: dict[str, StreamConfig]) -> int:
+        changed = 0
+        for wanted in wanted_streams(member, self._settings):
+            name = str(wanted.config.name)
+            known = there.get(name)
+            if known is None:
+                await js.add_stream(wanted.config)
+                changed += 1
+            elif any(getattr(known, field) != getattr(wanted.config, field) for field in _SETTLED):
+                await js.update_stream(wanted.config)
+                changed += 1
+            if wanted.pulled:
+                await js.add_consumer(name, own_consumer())
+        return changed
+
+
+async def _existing(js: JetStreamContext) -> dict[str, StreamConfig]:
+    found: dict[str, StreamConfig] = {}
+    while True:
+        try:
+            page = await js.streams_info(offset=len(found))
+        except TypeError:  # the client's own, when the broker has no stream at all
+            return found
+        new = {str(info.config.name): info.config for info in page}
+        if not new.keys() - found.keys():
+            return found
+        found.update(new)
+
+
+def _reason(error: Exception) -> str:
+    """What the broker said; its own words, which name streams and limits only."""
+    return getattr(error, "description", None) or type(error).__name__
