@@ -8,6 +8,8 @@ import click
 
 _COMMANDS = {
     "init": ("console.commands.init", "init"),
+    "join": ("console.commands.join", "join"),
+    "operator": ("console.commands.operator", "operator"),
     "certificate": ("console.commands.certificate", "certificate"),
     "gateway": ("console.commands.processes", "gateway"),
     "registry": ("console.commands.processes", "registry"),

@@ -21,6 +21,8 @@ _SCHEMA = (
     """CREATE TABLE IF NOT EXISTS request
        (id TEXT PRIMARY KEY, member TEXT NOT NULL, state TEXT NOT NULL, received TEXT NOT NULL, entry BLOB NOT NULL,
         jws BLOB NOT NULL)""",
+    "CREATE TABLE IF NOT EXISTS decision (id TEXT PRIMARY KEY, jws BLOB NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS certificate (id TEXT PRIMARY KEY, pem BLOB NOT NULL)",
 )
 _request = msgspec.json.Decoder(MemberRequest)
 
@@ -95,13 +97,30 @@ class RegistryStore:
         self._write(request, jws)
         return request
 
-    def decide(self, request: MemberRequest) -> None:
-        """Keep the outcome of a pending request.
+    def decide(self, request: MemberRequest, decision: bytes) -> None:
+        """Keep the outcome of a pending request, with the operator's signed word.
 
         Raises:
             NotFound: There is no such request.
         """
         self._write(request, self.request_bytes(request.id))
+        with transaction(self._connection):
+            self._connection.execute("INSERT OR REPLACE INTO decision VALUES (?, ?)", (request.id, decision))
+
+    def decision(self, id: str) -> bytes:  # noqa: A002
+        """The operator's signed decision of a request; empty while there is none."""
+        row = self._connection.execute("SELECT jws FROM decision WHERE id = ?", (id,)).fetchone()
+        return b"" if row is None else bytes(row[0])
+
+    def put_certificate(self, id: str, pem: bytes) -> None:  # noqa: A002
+        """Keep a certificate for the applicant; checked before (`requests.check_certificate`)."""
+        with transaction(self._connection):
+            self._connection.execute("INSERT OR REPLACE INTO certificate VALUES (?, ?)", (id, pem))
+
+    def certificate(self, id: str) -> bytes:  # noqa: A002
+        """The certificate that was left for a request; empty where there is none."""
+        row = self._connection.execute("SELECT pem FROM certificate WHERE id = ?", (id,)).fetchone()
+        return b"" if row is None else bytes(row[0])
 
     def _write(self, request: MemberRequest, jws: bytes) -> None:
         received = request.received_at.isoformat()

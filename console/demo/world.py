@@ -10,6 +10,7 @@ import json
 import os
 import secrets
 import socket
+import ssl
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -82,6 +83,7 @@ class World:
         self._server = Server(processes) if database == "postgresql" else None
         self._home = work / "instance"
         self._backend = ""
+        self._operators: list[Path] = []
         self.genesis = ""
         self.registry = ""
         self.nodes: dict[str, Node] = {}
@@ -152,23 +154,31 @@ class World:
     async def _start_instance(self) -> None:
         registry, broker = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
         listen = ("--registry-listen", registry, "--broker-listen", broker)
-        made = await self.command("init", "instance", INSTANCE, "--home", self._home, *listen)
+        keys = ("--operators", "3", "--threshold", "2")
+        made = await self.command("init", "instance", INSTANCE, "--home", self._home, *listen, *keys)
+        self._part_operators([Path(folder) for folder in made["operators"]])
         self.genesis, self.registry = made["genesis"], made["registry"]
         for role in ("broker", "registry"):
             child = await self._processes.start(role, [*LIENTHONG, role, "--home", str(self._home)])
             listening = self._home / role / "listening.json"
             await self._processes.wait_for(child, str(listening), lambda file=listening: _exists(file))  # type: ignore[misc]
 
+    def _part_operators(self, folders: list[Path]) -> None:
+        """Only the first operator's key stays with the instance: alone it signs nothing."""
+        away = self._work / "operators"
+        away.mkdir(mode=0o700)
+        for folder in folders[1:]:
+            self._operators.append(folder.rename(away / folder.name))
+
     async def _join(self, member: Member) -> None:
-        """A member's way in: home, certificate, request, approval, node, subsystems."""
-        home, keys = self.home(member), self.home(member) / "keys"
+        """A member's way in: keys and request, approval by two operators, node, subsystems."""
+        home = self.home(member)
         where = ("--registry", self.registry, "--genesis", self.genesis)
-        await self.command("init", "member", member.id, "--home", home, *where)
-        certificate = ("--public-key", keys / "member.pub", "--out", keys / "member.crt")
-        await self.command("certificate", "issue", member.id, "--home", self._home, *certificate)
         names = ("--name", f"vi={member.vietnamese}", "--name", f"en={member.name}")
-        asked = await self.command("member", "request", "--home", home, *names)
-        await self.command("member", "approve", "--home", self._home, asked["request"])
+        asked = await self.command("join", "--member", member.id, "--home", home, *where, *names)
+        further = ("--operator-home", self._operators[0])
+        await self.command("member", "approve", asked["request"], "--home", self._home, *further)
+        await self.command("join", "--status", "--home", home)
         listen = ("--front", "127.0.0.1:0", "--admin", "127.0.0.1:0")
         node = await self.command("node", "add", "n1", "--home", home, *listen)
         self.nodes[member.code] = Node(node["origin"])
@@ -224,11 +234,14 @@ class World:
                     return False
             async with session.get(f"{node.admin}/status") as got:
                 view = (await got.json())["directory"]["view"]
-            async with session.get(f"{self.registry}/checkpoint") as got:
+            async with session.get(f"{self.registry}/checkpoint", ssl=self._registry_tls()) as got:
                 newest = (await got.text()).splitlines()[1]
         except (aiohttp.ClientError, TimeoutError):
             return False
         return bool(view.partition(" ")[0] == newest)
+
+    def _registry_tls(self) -> ssl.SSLContext:
+        return ssl.create_default_context(cafile=str(self._home / "ca" / "ca.crt"))
 
     async def stop_gateway(self, member: Member) -> None:
         """Stop a member's gateway as an operator would.

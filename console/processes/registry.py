@@ -16,9 +16,11 @@ from bus.front.server import client_tls
 from bus.transport.connection import BrokerIdentity, Connection
 from bus.transport.feed import NatsFeed
 from bus.transport.minting import AccountMinter
+from console.addresses import host_of
 from console.homes import InstanceHome
 from console.instance import read_broker_identity
 from console.processes.running import announce, configure_logging, run_process
+from console.registrytls import server_context
 from evidence.signer import FileSigner
 from registry.authority import Authority
 from registry.errors import RegistryError
@@ -128,10 +130,11 @@ async def _serve(home: InstanceHome, listening: Path, stop: asyncio.Event) -> No
             await authority.submit((home.registry / "anchor.json").read_bytes())
         await connection.start()
         await runner.setup()
-        host, _, port = facts.registry_listen.rpartition(":")
-        await web.TCPSite(runner, host, int(port)).start()
-        announce(listening, {"url": f"http://{facts.registry_listen}"})
-        _log.info("registry.listening", url=f"http://{facts.registry_listen}", genesis=facts.genesis)
+        port, url = facts.registry_listen.rpartition(":")[2], facts.registry_url.partition("#")[0]
+        site = web.TCPSite(runner, host_of(facts.registry_listen), int(port), ssl_context=server_context(home))
+        await site.start()
+        announce(listening, {"url": url})
+        _log.info("registry.listening", url=url, genesis=facts.genesis)
         async with asyncio.TaskGroup() as tasks:
             heartbeat = tasks.create_task(_heartbeats(authority, connection, feed))
             await stop.wait()

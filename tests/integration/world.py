@@ -381,6 +381,7 @@ class World:
             "--broker-listen", f"127.0.0.1:{self.broker_port}",
         )  # fmt: skip
         self.genesis = made["genesis"].removeprefix("sha256:")
+        self.registry_url = made["registry"]
         self.start_broker()
         self.start_registry()
 
@@ -432,13 +433,10 @@ class World:
         """A new member with a node; its gateway does not run yet."""
         member = Member(code, self.member_id(code), self.folder / code)
         home = str(member.home)
-        registry = f"http://127.0.0.1:{self.registry_port}"
-        self.command("init", "member", member.id, "--home", home, "--registry", registry,
-                     "--genesis", f"sha256:{self.genesis}")  # fmt: skip
-        self.command("certificate", "issue", member.id, "--home", str(self.home),
-                     "--public-key", f"{home}/keys/member.pub", "--out", f"{home}/keys/member.crt")  # fmt: skip
-        request = self.command("member", "request", "--home", home, "--name", f"vi=Cơ quan {code}")
-        self.command("member", "approve", "--home", str(self.home), request["request"])
+        self.command("join", "--member", member.id, "--home", home, "--registry", self.registry_url,
+                     "--genesis", f"sha256:{self.genesis}", "--name", f"vi=Cơ quan {code}")  # fmt: skip
+        self.command("member", "approve", "--home", str(self.home), member.id)
+        self.command("join", "--status", "--home", home)
         self.command("node", "add", "n1", "--home", home, "--front", "127.0.0.1:0", "--admin", "127.0.0.1:0")
         self.members[code] = member
         return member
