@@ -15,6 +15,7 @@ _COMMANDS = {
     "registry": ("console.commands.processes", "registry"),
     "broker": ("console.commands.processes", "broker"),
     "demo": ("console.commands.demo", "demo"),
+    "doctor": ("console.commands.doctor", "doctor"),
     "wait": ("console.commands.wait", "wait"),
     "call": ("console.commands.call", "call"),
     "config": ("console.commands.config", "config"),
