@@ -182,7 +182,7 @@ class OperatorSpeaker(Speaker):
         path = propose(self._home, anchor, self.genesis, signed, list(wanted))
         raise SignaturesMissing(
             f"{missing} more operator {'signature is' if missing == 1 else 'signatures are'} needed "
-            f"({len(signers)} of the threshold of {anchor.threshold} are there); nothing was submitted. "
+            f"({len(signers)} of {anchor.threshold}); nothing was submitted. "
             f"Name further keys with --operator-home, or carry {path} to another operator: "
             f"lienthong operator sign {path.name} --home FOLDER; then lienthong operator submit {path.name} --home "
             f"{self._home.path}",
