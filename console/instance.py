@@ -19,6 +19,7 @@ from evidence.header import encode_time
 from evidence.identifiers import check_creatable
 from evidence.issue import Authority, create_authority, issue_tls, to_pem
 from evidence.signer import FileSigner, generate_key_file
+from evidence.x509 import load_pem_chain
 from registry.documents import Anchor, BrokerAddress, DirectoryKeys, Operator
 from registry.envelope import genesis_of, sign_document
 
@@ -46,9 +47,12 @@ def read_broker_identity(home: InstanceHome) -> BrokerIdentityFile:
 
 
 def load_authority(home: InstanceHome) -> Authority:
-    """The instance's own authority."""
-    from evidence.x509 import load_pem_chain
+    """The instance's own authority.
 
+    Raises:
+        KeyUnusable: its key is not here.
+        OSError: its certificate is not here.
+    """
     (der,) = load_pem_chain((home.ca / "ca.crt").read_bytes())
     return Authority(der, FileSigner.load(home.ca / "ca.pem"))
 

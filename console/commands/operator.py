@@ -1,4 +1,4 @@
-"""`lienthong operator show|invite|key|anchor|sign|submit`: the operator's keys and what they sign."""
+"""`lienthong operator show|invite|key|anchor|tls|sign|read|submit`: the operator's keys and what they sign."""
 
 from __future__ import annotations
 
@@ -144,6 +144,28 @@ def anchor(
     emit(
         {"anchor": made.seq, "threshold": made.threshold, "operators": [one.keyid for one in made.operators]},
         f"anchor    {made.seq}\nsigns     {made.threshold} of {len(made.operators)} keys",
+        as_json,
+    )
+
+
+@operator.command()
+@_INSTANCE
+@click.option("--host", "hosts", multiple=True, help="Further names or addresses for the certificates.")
+@json_option
+@reports_errors
+def tls(home: Path, hosts: tuple[str, ...], as_json: bool) -> None:
+    """Renew the TLS certificates of broker and registry, with new keys; restart both afterwards."""
+    from console.addresses import own_host, split_hosts
+    from console.homes import InstanceHome
+    from console.tlsrenewal import renew_tls
+
+    instance = InstanceHome(home)
+    facts = instance.facts
+    own = (*own_host(facts.registry_listen), *own_host(facts.broker_listen))
+    made = renew_tls(instance, *split_hosts(("127.0.0.1", "localhost", *own, *hosts)))
+    emit(
+        {"renewed": [str(path) for path in made]},
+        "\n".join(f"renewed   {path}" for path in made) + "\nnext      restart lienthong broker and lienthong registry",
         as_json,
     )
 

@@ -14,6 +14,7 @@ import pytest
 from aiohttp import web
 from world import World
 
+from console.health import main as health
 from console.homes import InstanceHome, MemberHome
 from console.membership import call_registry
 from evidence.issue import create_authority, issue_tls, to_pem
@@ -113,3 +114,30 @@ def test_plain_http_is_for_loopback_and_has_to_be_asked_for(tmp_path: Path, worl
     with pytest.raises(AssertionError, match="plain http"):
         world.command("join", "--member", f"{world.instance}/GOV/P", "--home", str(tmp_path / "p"), "--registry",
                       "http://registry.example:80", "--genesis", f"sha256:{world.genesis}", "--name", "en=P")  # fmt: skip
+
+
+def test_renewed_certificates_are_served_after_a_restart(empty_world: World) -> None:
+    world = empty_world
+    host, port = "127.0.0.1", world.registry_port
+    before = ssl.get_server_certificate((host, port), ca_certs=str(world.home / "ca" / "ca.crt"))
+    made = world.command("operator", "tls", "--home", str(world.home))
+    assert len(made["renewed"]) == 2
+    world.stop_registry()
+    world.stop_broker()
+    world.start_broker()
+    world.start_registry()
+    after = ssl.get_server_certificate((host, port), ca_certs=str(world.home / "ca" / "ca.crt"))
+    assert before != after
+    world.add_member("R01")
+    world.start_gateway("R01")
+
+
+def test_health_is_asked_over_https_by_the_instances_authority_only(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = f"{world.registry_url}/readyz"
+    monkeypatch.setenv("LIENTHONG_HEALTH_CA", str(world.home / "ca" / "ca.crt"))
+    assert health([url]) == 0
+    monkeypatch.delenv("LIENTHONG_HEALTH_CA")
+    assert health([url]) == 1
+    assert "unreachable" in capsys.readouterr().err
