@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import re
 from collections.abc import Awaitable, Callable
 
@@ -40,7 +41,9 @@ from registry.errors import (
     TooLarge,
 )
 from registry.ports import CredentialMinter
+from registry.quota import QuotaBook
 from registry.requests import MemberRequest
+from registry.view import QuotaLimit
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Metrics = Callable[[], tuple[str, bytes]]
@@ -49,6 +52,8 @@ Metrics = Callable[[], tuple[str, bytes]]
 MAX_CONTRACT_BYTES = 1_048_576
 MAX_CERTIFICATE_BYTES = 65_536
 DEADLINE_S = 60.0
+REQUESTS_PER_ADDRESS = QuotaLimit(per_second=10, per_day=400)
+"""Anybody may ask for membership; nobody alone may fill the list of pending requests."""
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _TILE = re.compile(r"(entries|[0-9]|[1-5][0-9]|6[0-3])/((?:x[0-9]{3}/){0,5}[0-9]{3})(?:\.p/([1-9][0-9]{0,2}))?")
 _STATUS: tuple[tuple[type[Exception], int], ...] = (
@@ -61,6 +66,7 @@ _STATUS: tuple[tuple[type[Exception], int], ...] = (
     (QueueFull, 503),
 )
 _AUTHORITY = web.AppKey("authority", Authority)
+_ASKED = web.AppKey("asked", QuotaBook)
 _MINTER = web.AppKey("minter", CredentialMinter)
 
 
@@ -81,6 +87,7 @@ def create_app(
     """
     app = web.Application(middlewares=[_problems], client_max_size=max(max_contract_bytes, 2 * MAX_DOCUMENT_BYTES))
     app[_AUTHORITY] = authority
+    app[_ASKED] = QuotaBook()
     app.add_routes(
         [
             web.get("/anchor", _get_anchor),
@@ -200,6 +207,12 @@ def _request_body(request: MemberRequest) -> bytes:
 
 
 async def _post_request(request: web.Request) -> web.Response:
+    now_s = asyncio.get_running_loop().time()
+    wait_s = request.app[_ASKED].take(request.remote or "", "requests", REQUESTS_PER_ADDRESS, now_s)
+    if wait_s is not None:
+        refused = problem(429, "too-many-requests", "this address asks for membership too often: ask again later")
+        refused.headers["Retry-After"] = str(math.ceil(wait_s))
+        return refused
     kept = request.app[_AUTHORITY].request(await _body(request, MAX_DOCUMENT_BYTES))
     return web.Response(status=201, body=_request_body(kept), content_type="application/json")
 

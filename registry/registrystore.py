@@ -24,6 +24,7 @@ _SCHEMA = (
     "CREATE TABLE IF NOT EXISTS decision (id TEXT PRIMARY KEY, jws BLOB NOT NULL)",
     "CREATE TABLE IF NOT EXISTS certificate (id TEXT PRIMARY KEY, pem BLOB NOT NULL)",
 )
+_MAX_RIVALS = 8
 _request = msgspec.json.Decoder(MemberRequest)
 
 
@@ -80,16 +81,18 @@ class RegistryStore:
         """Keep a request; the same one again is the same one.
 
         Raises:
-            RequestConflict: The member has another request pending.
+            RequestConflict: The member has another request pending for the same keys, or several for others.
             QueueFull: Too many are pending.
         """
         known = self._connection.execute("SELECT entry FROM request WHERE id = ?", (request.id,)).fetchone()
         if known is not None:
             return _request.decode(known[0])
-        rival = self._connection.execute(
-            "SELECT 1 FROM request WHERE member = ? AND state = 'pending'", (request.member,)
-        ).fetchone()
-        if rival is not None:
+        rows = self._connection.execute(
+            "SELECT entry FROM request WHERE member = ? AND state = 'pending'", (request.member,)
+        )
+        rivals = [_request.decode(row[0]) for row in rows]
+        # Requests by other keys are kept beside each other: nobody may take a name away by asking first.
+        if any(rival.keys == request.keys for rival in rivals) or len(rivals) >= _MAX_RIVALS:
             raise RequestConflict(f"another request for {request.member} is pending; the operator decides it first")
         [pending] = self._connection.execute("SELECT COUNT(*) FROM request WHERE state = 'pending'").fetchone()
         if pending >= self._max_requests:

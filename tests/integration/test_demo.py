@@ -209,7 +209,7 @@ def await_truth(there: Callable[[], object]) -> None:
 def test_nothing_stays_behind_when_it_is_ended_halfway(tmp_path: Path, number: int, code: int) -> None:
     with started(tmp_path, "--check") as process:
         await_truth(lambda: any("nats-server" in line for line in running_in(tmp_path)))
-        await_truth(lambda: any(" request " in line for line in running_in(tmp_path)))
+        await_truth(lambda: any(" join " in line for line in running_in(tmp_path)))
         process.send_signal(number)
         assert process.wait(60) == code
     await_truth(lambda: not running_in(tmp_path))

@@ -255,3 +255,30 @@ def test_the_operators_own_commands_ask_on_loopback(listen: str, url: str) -> No
         instance="VN", genesis="0f" * 32, registry_listen=listen, broker_listen="x:1", registry_scheme="https"
     )
     assert facts.registry_url == f"{url}#sha256:{'0f' * 32}"
+
+
+def test_an_instance_made_before_goes_on_over_plain_http_with_its_one_key(tmp_path: Path) -> None:
+    """Its operator's key lies in `keys/`, its facts name no scheme, its members know it by a plain address."""
+    home, listen = tmp_path / "instance", f"127.0.0.1:{free_port()}"
+    made = run_json("init", "instance", INSTANCE, "--home", home, "--registry-listen", listen, "--plain-http")
+    facts = json.loads((home / "instance.json").read_text())
+    del facts["registry_scheme"]
+    (home / "instance.json").write_text(json.dumps(facts))
+    for name in ("operator.pem", "operator.crt"):
+        (home / "operators" / "1" / name).rename(home / "keys" / name)
+    shutil.rmtree(home / "operators")
+    with Registry(home):
+        where = ("--registry", f"http://{listen}", "--genesis", made["genesis"], "--name", "en=Old")
+        run("join", "--member", f"{INSTANCE}/GOV/O1", "--home", tmp_path / "O1", *where)
+        assert MemberHome(tmp_path / "O1").facts.registry == f"http://{listen}"
+        assert run_json("member", "approve", f"{INSTANCE}/GOV/O1", "--home", home)["state"] == "approved"
+        assert run_json("join", "--status", "--home", tmp_path / "O1")["state"] == "approved"
+        run("subsystem", "add", "desk", "--home", tmp_path / "O1")
+
+
+def test_a_proposal_of_nothing_is_refused(office: Office, tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text('{"instance":"VN","genesis":"","threshold":1,"operators":[],"jws":"{}"}')
+    for command in (("read",), ("sign", "--home", office.home / "operators/1"), ("submit", "--home", office.home)):
+        assert fails("operator", command[0], tmp_path / "x.json", *command[1:]) == "envelope-invalid"
+    (tmp_path / "x.json").write_text("nonsense")
+    assert fails("operator", "read", tmp_path / "x.json") == "home-invalid"
