@@ -281,6 +281,7 @@ def _server_context(anchor: Anchor) -> ssl.SSLContext:
     """TLS 1.3 that trusts the authority behind the instance's own servers, and nobody else."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.hostname_checks_common_name = False  # members' certificates are of the same authority and have one
     try:
         context.load_verify_locations(cadata=anchor.broker.ca)
     except (ssl.SSLError, ValueError):
