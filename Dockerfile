@@ -40,7 +40,8 @@ WORKDIR /var/lib/lienthong
 VOLUME /var/lib/lienthong
 # 8443 client systems, 9443 operators, 4222 broker, 8470 registry
 EXPOSE 8443 9443 4222 8470
-# For the registry set LIENTHONG_HEALTH=http://127.0.0.1:8470/readyz; for the broker switch it off (--no-healthcheck).
+# For the registry set LIENTHONG_HEALTH=https://127.0.0.1:8470/readyz and LIENTHONG_HEALTH_CA to INSTANCE/ca/ca.crt; for the
+# broker switch it off (--no-healthcheck).
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
     CMD python -m console.health "$LIENTHONG_HEALTH"
 STOPSIGNAL SIGTERM

@@ -154,13 +154,10 @@ def _make_members(folder: Path, genesis: str) -> None:
 
     def make(name: str, member: str, subsystem: str) -> None:
         home, instance = str(folder / name), str(folder / "instance")
-        lienthong("init", "member", member, "--home", home, "--registry", registry, "--genesis", genesis)
-        lienthong(
-            *("certificate", "issue", member, "--home", instance),
-            *("--public-key", f"{home}/keys/member.pub", "--out", f"{home}/keys/member.crt"),
-        )
-        asked = lienthong("member", "request", "--home", home, "--name", f"en={name}")
-        lienthong("member", "approve", "--home", instance, asked["request"])
+        where = ("--registry", registry, "--genesis", genesis)
+        lienthong("join", "--member", member, "--home", home, *where, "--name", f"en={name}")
+        lienthong("member", "approve", member, "--home", instance)
+        lienthong("join", "--status", "--home", home)
         lienthong("node", "add", "n1", "--home", home, "--front", "127.0.0.1:0", "--admin", "127.0.0.1:0")
         lienthong("subsystem", "add", subsystem, "--home", home)
 

@@ -24,6 +24,31 @@ def check_listen(listen: str, option: str) -> None:
         raise HomeInvalid(f"{option}: write host:port, like 127.0.0.1:8443")
 
 
+def host_of(listen: str) -> str:
+    """Host of `host:port`, without the brackets of an IPv6 address."""
+    return listen.rpartition(":")[0].strip("[]")
+
+
+def is_loopback(listen: str) -> bool:
+    """Whether only this machine reaches `host:port`."""
+    host = host_of(listen)
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def own_host(listen: str) -> tuple[str, ...]:
+    """The host of `host:port` as one more for a certificate; none where it means all addresses."""
+    host = host_of(listen)
+    try:
+        return () if ipaddress.ip_address(host).is_unspecified else (host,)
+    except ValueError:
+        return (host,) if _DNS_NAME.fullmatch(host) else ()
+
+
 def check_url(url: str, option: str) -> None:
     """Refuses what is not an address of HTTP.
 
@@ -54,4 +79,4 @@ def split_hosts(hosts: Iterable[str]) -> tuple[list[str], list[str]]:
             if not _DNS_NAME.fullmatch(host) or _NUMBERS.fullmatch(host):
                 raise HomeInvalid(f"--host: {host!r} is neither a DNS name in ASCII nor an IP address") from None
             names.append(host)
-    return names, addresses
+    return list(dict.fromkeys(names)), list(dict.fromkeys(addresses))

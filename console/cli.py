@@ -8,11 +8,14 @@ import click
 
 _COMMANDS = {
     "init": ("console.commands.init", "init"),
+    "join": ("console.commands.join", "join"),
+    "operator": ("console.commands.operator", "operator"),
     "certificate": ("console.commands.certificate", "certificate"),
     "gateway": ("console.commands.processes", "gateway"),
     "registry": ("console.commands.processes", "registry"),
     "broker": ("console.commands.processes", "broker"),
     "demo": ("console.commands.demo", "demo"),
+    "doctor": ("console.commands.doctor", "doctor"),
     "wait": ("console.commands.wait", "wait"),
     "call": ("console.commands.call", "call"),
     "config": ("console.commands.config", "config"),

@@ -1,13 +1,16 @@
 """`python -m console.health URL`: asks a health address once; for container health checks and units.
 
-Exit code 0 when the answer is 200, 1 otherwise, 2 for wrong usage. Standard library only, plain HTTP only (the admin
-port listens on loopback). It repeats the codes of failing checks and nothing else of the answer.
+Exit code 0 when the answer is 200, 1 otherwise, 2 for wrong usage. Standard library only. Plain HTTP for admin ports,
+which listen on loopback; HTTPS for the registry, trusting the authority that `LIENTHONG_HEALTH_CA` names. It repeats
+the codes of failing checks and nothing else of the answer.
 """
 
 from __future__ import annotations
 
 import http.client
 import json
+import os
+import ssl
 import sys
 from collections.abc import Sequence
 from urllib.parse import urlsplit
@@ -18,8 +21,8 @@ _MAX_BYTES = 64 * 1024
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command line; returns the exit code."""
-    if len(arguments) != 1 or not _is_plain_http(arguments[0]):
-        print("usage: python -m console.health http://HOST:PORT/readyz", file=sys.stderr)
+    if len(arguments) != 1 or not _is_address(arguments[0]):
+        print("usage: python -m console.health http(s)://HOST:PORT/readyz", file=sys.stderr)
         return 2
     try:
         status, body = _ask(arguments[0])
@@ -32,17 +35,24 @@ def main(arguments: Sequence[str]) -> int:
     return 1
 
 
-def _is_plain_http(url: str) -> bool:
+def _is_address(url: str) -> bool:
     try:
         parts = urlsplit(url)
     except ValueError:
         return False
-    return parts.scheme == "http" and bool(parts.hostname)
+    return parts.scheme in ("http", "https") and bool(parts.hostname)
 
 
 def _ask(url: str) -> tuple[int, bytes]:
     parts = urlsplit(url)
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port or 80, timeout=DEADLINE_S)
+    host = parts.hostname or ""
+    if parts.scheme == "https":
+        context = ssl.create_default_context(cafile=os.environ.get("LIENTHONG_HEALTH_CA") or None)
+        connection: http.client.HTTPConnection = http.client.HTTPSConnection(
+            host, parts.port or 443, timeout=DEADLINE_S, context=context
+        )
+    else:
+        connection = http.client.HTTPConnection(host, parts.port or 80, timeout=DEADLINE_S)
     try:
         connection.request("GET", parts.path or "/", headers={"Connection": "close"})
         answer = connection.getresponse()

@@ -1,14 +1,14 @@
 """Where an instance's operator and a member keep their files: one folder each, made and changed by commands only.
 
-Instance home: `instance.json`, `keys/`, `ca/`, `broker/`, `registry/`. Member home: `member.json`, `keys/`,
-`gateway.toml`, `gateway.d/`, `data/`.
+Instance home: `instance.json`, `operators/`, `keys/`, `ca/`, `broker/`, `registry/`. Member home: `member.json`,
+`keys/`, `gateway.toml`, `gateway.d/`, `data/`.
 """
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import msgspec
 
@@ -38,6 +38,7 @@ class InstanceFacts(msgspec.Struct, frozen=True, kw_only=True):
         broker_leaf_listen: host:port for leaf brokers of members; empty takes none.
         stream_max_bytes: size of each of the three streams of a member; the broker reserves it.
         stream_replicas: servers of a cluster that hold a copy of each stream.
+        registry_scheme: `https`, or `http` in homes that were made before and where loopback was asked for.
     """
 
     instance: str
@@ -49,10 +50,30 @@ class InstanceFacts(msgspec.Struct, frozen=True, kw_only=True):
     broker_leaf_listen: str = ""
     stream_max_bytes: int = 256 * 1024 * 1024
     stream_replicas: int = 1
+    registry_scheme: Literal["http", "https"] = "http"
+
+    @property
+    def registry_url(self) -> str:
+        """Where the operator's own commands find the registry; it names the genesis where TLS hangs on it."""
+        host, _, port = self.registry_listen.rpartition(":")
+        here = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]", "::": "[::1]"}.get(host, host)  # noqa: S104 - not bound here
+        return pinned_address(f"{self.registry_scheme}://{here}:{port}", self.genesis)
+
+
+def pinned_address(url: str, genesis: str) -> str:
+    """A registry's address; for HTTPS with the genesis as fragment (RFC 3986 section 3.5), which is never sent."""
+    return f"{url}#sha256:{genesis}" if url.startswith("https:") else url
 
 
 class MemberFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What `lienthong init member` settled."""
+    """What `lienthong join` settled.
+
+    Attributes:
+        member: Its identifier.
+        genesis: 64 hex digits.
+        instance: Name.
+        registry: Address of the registry, see `pinned_address`.
+    """
 
     member: str
     genesis: str
@@ -69,6 +90,7 @@ class InstanceHome:
         self.ca = path / "ca"
         self.broker = path / "broker"
         self.registry = path / "registry"
+        self.operators = path / "operators"
 
     @property
     def facts(self) -> InstanceFacts:
@@ -104,7 +126,7 @@ class MemberHome:
         Raises:
             HomeInvalid: no member was initialised here.
         """
-        return read_facts(self.path / "member.json", MemberFacts, "lienthong init member")
+        return read_facts(self.path / "member.json", MemberFacts, "lienthong join")
 
     def write_facts(self, facts: MemberFacts) -> None:
         """Settles the facts; once."""

@@ -1,9 +1,10 @@
-"""Making an instance: operator key, authority, directory keys, broker identity, first anchor."""
+"""Making an instance: operator keys, authority, directory keys, broker identity, registry TLS, first anchor."""
 
 from __future__ import annotations
 
 import base64
 import time
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -11,18 +12,21 @@ import msgspec
 from bus.transport import nkeys
 from bus.transport.accounts import members_jwt, streams_jwt
 from bus.transport.minting import AccountMinter
-from console.addresses import check_listen, split_hosts
+from console.addresses import check_listen, is_loopback, own_host, split_hosts
 from console.homes import HomeInvalid, InstanceFacts, InstanceHome, read_facts, replace_file, write_new
+from console.operators import OperatorKey, make_operator_key, settle, sign_further
+from console.registrytls import make_registry_tls
 from evidence.header import encode_time
-from evidence.identifiers import MemberId, check_creatable
-from evidence.issue import Authority, create_authority, issue_member, issue_tls, to_pem
+from evidence.identifiers import check_creatable
+from evidence.issue import Authority, create_authority, issue_tls, to_pem
 from evidence.signer import FileSigner, generate_key_file
+from evidence.x509 import load_pem_chain
 from registry.documents import Anchor, BrokerAddress, DirectoryKeys, Operator
 from registry.envelope import genesis_of, sign_document
-from registry.publickeys import key_id, spki_public
 
 MEMBERS_ACCOUNT = "members.jwt"
 _DAYS = 365
+_MAX_OPERATORS = 16
 _COMMON_NAME_CHARS = 64  # RFC 5280 appendix A.1, ub-common-name
 
 
@@ -101,83 +105,120 @@ def _accounts(home: InstanceHome, instance: str) -> dict[str, str]:
 
 
 def load_authority(home: InstanceHome) -> Authority:
-    """The instance's own authority."""
-    from evidence.x509 import load_pem_chain
+    """The instance's own authority.
 
+    Raises:
+        KeyUnusable: its key is not here.
+        OSError: its certificate is not here.
+    """
     (der,) = load_pem_chain((home.ca / "ca.crt").read_bytes())
     return Authority(der, FileSigner.load(home.ca / "ca.pem"))
 
 
-def create_instance(
-    home: InstanceHome, instance: str, registry_listen: str, broker_listen: str, hosts: tuple[str, ...]
-) -> InstanceFacts:
-    """Makes everything; refuses a folder that has an instance already.
+@dataclass(frozen=True, slots=True)
+class InstancePlan:
+    """What an instance is made with.
 
-    Args:
-        home: folder.
-        instance: name, like VN-DEMO.
-        registry_listen: host:port of the registry's HTTP.
+    Attributes:
+        instance: Name, like VN-DEMO.
+        registry_listen: host:port of the registry.
         broker_listen: host:port of the broker.
-        hosts: addresses for the TLS certificates.
+        hosts: Names and addresses for the TLS certificates.
+        operators: How many operator keys to make.
+        threshold: How many of them make the operator's word.
+        plain_http: The registry without TLS; on a loopback address only.
+    """
+
+    instance: str
+    registry_listen: str
+    broker_listen: str
+    hosts: tuple[str, ...]
+    operators: int = 1
+    threshold: int = 1
+    plain_http: bool = False
+
+    def check(self) -> None:
+        """Refuses what cannot be made.
+
+        Raises:
+            IdentifierInvalid: the name cannot be one.
+            HomeInvalid: an address, host or number cannot be one.
+        """
+        check_creatable(self.instance)
+        check_listen(self.registry_listen, "--registry-listen")
+        check_listen(self.broker_listen, "--broker-listen")
+        split_hosts(self.hosts)
+        if not 1 <= self.threshold <= self.operators <= _MAX_OPERATORS:
+            raise HomeInvalid(f"--threshold: between 1 and the number of operators, which is at most {_MAX_OPERATORS}")
+        if self.plain_http and not is_loopback(self.registry_listen):
+            raise HomeInvalid("--plain-http: only for a registry on a loopback address; leave it out, HTTPS is ready")
+
+
+def create_instance(home: InstanceHome, plan: InstancePlan) -> InstanceFacts:
+    """Makes everything; refuses a folder that has an instance already.
 
     Raises:
         IdentifierInvalid: the name cannot be one; nothing was made.
-        HomeInvalid: an address or host cannot be one; nothing was made.
+        HomeInvalid: an address, host or number cannot be one; nothing was made.
         KeyUnusable: there is an instance already.
     """
-    check_creatable(instance)
-    check_listen(registry_listen, "--registry-listen")
-    check_listen(broker_listen, "--broker-listen")
-    names, addresses = split_hosts(hosts)
+    plan.check()
+    names, addresses = split_hosts((*plan.hosts, *own_host(plan.registry_listen)))
     now = datetime.now(UTC)
     since, until = now - timedelta(minutes=5), now + timedelta(days=_DAYS)
-    for folder in (home.keys, home.ca, home.broker, home.registry):
+    for folder in (home.keys, home.ca, home.broker, home.registry, home.operators):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     authority = create_authority(
-        f"{instance} authority"[:_COMMON_NAME_CHARS],
+        f"{plan.instance} authority"[:_COMMON_NAME_CHARS],
         generate_key_file(home.ca / "ca.pem", "p256"),
         not_before_at=since,
         not_after_at=now + timedelta(days=10 * _DAYS),
     )
     write_new(home.ca / "ca.crt", authority.pem, 0o644)
-    operator = generate_key_file(home.keys / "operator.pem", "p256")
-    certificate = issue_member(
-        authority,
-        MemberId(instance, "OPERATOR", "operator"),
-        operator.private_key.public_key(),
-        not_before_at=since,
-        not_after_at=until,
-    )
-    write_new(home.keys / "operator.crt", to_pem([certificate]), 0o644)
+    folders = [home.operators / str(number) for number in range(1, plan.operators + 1)]
+    keys = [
+        make_operator_key(folder, plan.instance, authority, not_before_at=since, not_after_at=until)
+        for folder in folders
+    ]
     _tls(home, authority, names, addresses, since, until)
-    broker = _broker_identity(home, instance)
+    if not plan.plain_http:
+        make_registry_tls(home, authority, names, addresses, not_before_at=since, not_after_at=until)
+    anchor = _first_anchor(home, plan, authority, keys, now)
+    jws = sign_document(anchor, keys[0].signer, keys[0].chain, None)
+    write_new(home.registry / "anchor.json", sign_further(jws, keys[1 : plan.threshold]), 0o644)
+    facts = InstanceFacts(
+        instance=plan.instance,
+        genesis=genesis_of(anchor),
+        registry_listen=plan.registry_listen,
+        broker_listen=plan.broker_listen,
+        registry_scheme="http" if plan.plain_http else "https",
+    )
+    for folder, key in zip(folders, keys, strict=True):
+        settle(folder, plan.instance, facts.genesis, key.keyid)
+    home.write_facts(facts)
+    return facts
+
+
+def _first_anchor(
+    home: InstanceHome, plan: InstancePlan, authority: Authority, keys: list[OperatorKey], now: datetime
+) -> Anchor:
+    broker = _broker_identity(home, plan.instance)
     directory = {name: generate_key_file(home.keys / f"{name}.pem", "ed25519") for name in ("directory", "cosigner")}
-    anchor = Anchor(
-        instance=instance,
-        subject=instance,
+    return Anchor(
+        instance=plan.instance,
+        subject=plan.instance,
         seq=0,
         issued=encode_time(now),
-        threshold=1,
-        operators=(Operator(keyid=key_id(spki_public(operator.public_bytes)), spki=_b64(operator.public_bytes)),),
+        threshold=plan.threshold,
+        operators=tuple(Operator(keyid=key.keyid, spki=_b64(key.signer.public_bytes)) for key in keys),
         certification_authorities=(authority.pem.decode(),),
         directory=DirectoryKeys(
             log_key=_b64(directory["directory"].public_bytes), cosigner_key=_b64(directory["cosigner"].public_bytes)
         ),
         broker=BrokerAddress(
-            urls=(f"tls://{broker_listen}",),
-            ca=authority.pem.decode(),
-            account=broker.members_account,
+            urls=(f"tls://{plan.broker_listen}",), ca=authority.pem.decode(), account=broker.members_account
         ),
     )
-    write_new(home.registry / "anchor.json", sign_document(anchor, operator, [certificate], None), 0o644)
-    facts = InstanceFacts(
-        instance=instance,
-        genesis=genesis_of(anchor),
-        registry_listen=registry_listen,
-        broker_listen=broker_listen,
-    )
-    home.write_facts(facts)
-    return facts
 
 
 def _b64(data: bytes) -> str:

@@ -1,28 +1,39 @@
-"""A member speaks to its registry: first contact, requests, documents.
+"""Members and the operator speak to the registry: documents, signed and submitted.
 
-First contact trusts nothing but the genesis that the operator told out of band.
+A member signs with its own key. The operator signs with as many keys as the anchor asks for; what too few can sign is
+kept as a proposal (`operators`). How a member joins is in `joining`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+import msgspec
 
-from console.addresses import check_url
-from console.homes import HomeInvalid, InstanceHome, MemberFacts, MemberHome, replace_file, write_new
+from console.homes import HomeInvalid, InstanceHome, MemberHome
+from console.operators import (
+    OperatorKey,
+    Proposal,
+    SignaturesMissing,
+    keys_at_hand,
+    missing_signatures,
+    propose,
+    sign_further,
+    signers_of,
+)
 from evidence.header import encode_time
-from evidence.identifiers import MemberId
-from evidence.signer import FileSigner, generate_key_file
+from evidence.signer import FileSigner
 from evidence.x509 import load_pem_chain
 from registry.client import RegistryClient
-from registry.documents import AnyDocument, decode, encode
+from registry.documents import Anchor, AnyDocument, Member, decode, encode
 from registry.envelope import sign_document
+from registry.publickeys import key_id
+from registry.requests import REFUSAL_TYPE, Refusal, sign_refusal
 
 T = TypeVar("T")
 
@@ -49,31 +60,16 @@ def parse_genesis(text: str) -> str:
     return found[1]
 
 
-def create_member_home(path: Path, identifier: str, registry_url: str, genesis_text: str) -> MemberFacts:
-    """Makes a member's home: checks the anchor against the genesis, makes the member key.
-
-    Raises:
-        HomeInvalid: the folder is in use.
-        WrongGenesis: the registry serves another instance, or it is a fraud.
-    """
-    genesis = parse_genesis(genesis_text)
-    check_url(registry_url, "--registry")
-    home, member = MemberHome(path), MemberId.parse(identifier)
-    anchor, _ = call_registry(registry_url, lambda client: client.anchor(genesis))
-    if member.instance != anchor.instance:
-        raise HomeInvalid(f"{identifier} does not belong to the instance {anchor.instance}")
-    facts = MemberFacts(member=str(member), genesis=genesis, instance=anchor.instance, registry=registry_url)
-    home.write_facts(facts)
-    home.keys.mkdir(mode=0o700, exist_ok=True)
-    signer = generate_key_file(home.member_key, "p256")
-    public = signer.private_key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    write_new(home.keys / "member.pub", public, 0o644)
-    replace_file(home.path / "ca.pem", anchor.broker.ca.encode(), 0o644)
-    return facts
-
-
 class Speaker:
-    """Signs documents as a member or as the operator, and submits them."""
+    """Signs documents as a member or as the operator, and submits them.
+
+    Attributes:
+        url: Address of the registry.
+        genesis: 64 hex digits.
+        instance: Name.
+        signer: The member's key; of the operator the first key that is at hand.
+        chain: Certificates for it, DER.
+    """
 
     def __init__(self, url: str, genesis: str, instance: str, signer: FileSigner, chain: list[bytes]) -> None:
         self.url = url
@@ -91,17 +87,26 @@ class Speaker:
         """
         facts = home.facts
         if not home.certificate.exists():
-            raise HomeInvalid(f"there is no {home.certificate}; have {home.keys}/member.pub certified first")
+            raise HomeInvalid(
+                f"there is no {home.certificate}; it comes with the approval: "
+                f"lienthong join --status --home {home.path}"
+            )
         chain = load_pem_chain(home.certificate.read_bytes())
         return cls(facts.registry, facts.genesis, facts.instance, FileSigner.load(home.member_key), list(chain))
 
     @classmethod
-    def operator(cls, home: InstanceHome) -> Speaker:
-        """The operator of an instance home."""
-        facts = home.facts
-        chain = load_pem_chain((home.keys / "operator.crt").read_bytes())
-        signer = FileSigner.load(home.keys / "operator.pem")
-        return cls(f"http://{facts.registry_listen}", facts.genesis, facts.instance, signer, list(chain))
+    def operator(cls, home: InstanceHome, folders: Iterable[Path] = ()) -> OperatorSpeaker:
+        """The operator of an instance home, with the keys that lie there and in the named folders.
+
+        Raises:
+            HomeInvalid: there is no operator key.
+        """
+        keys = keys_at_hand(home, folders)
+        if not keys:
+            raise HomeInvalid(
+                f"there is no operator key in {home.operators}; name a folder that has one with --operator-home"
+            )
+        return OperatorSpeaker(home, keys)
 
     async def compose(
         self, registry: RegistryClient, type_: type[AnyDocument], subject: str, /, **fields: Any
@@ -114,6 +119,10 @@ class Speaker:
             common["seq"], common["prev"] = newest.document.seq + 1, newest.digest
         document = type_(**common, issued=encode_time(datetime.now(UTC)), **fields)
         decode(encode(document))
+        return await self._sign(registry, document)
+
+    async def _sign(self, registry: RegistryClient, document: AnyDocument) -> bytes:
+        del registry  # a member needs no other signature than its own
         return sign_document(document, self.signer, self.chain, self.genesis)
 
     async def say(self, registry: RegistryClient, type_: type[AnyDocument], subject: str, /, **fields: Any) -> bytes:
@@ -121,3 +130,85 @@ class Speaker:
         signed = await self.compose(registry, type_, subject, **fields)
         await registry.submit(signed)
         return signed
+
+
+class OperatorSpeaker(Speaker):
+    """The operator: signs with all its keys at hand, and keeps a proposal where they are too few.
+
+    Args:
+        home: Of the instance.
+        keys: At least one.
+    """
+
+    def __init__(self, home: InstanceHome, keys: Sequence[OperatorKey]) -> None:
+        facts = home.facts
+        super().__init__(facts.registry_url, facts.genesis, facts.instance, keys[0].signer, list(keys[0].chain))
+        self._home = home
+        self._keys = keys
+
+    async def _sign(self, registry: RegistryClient, document: AnyDocument) -> bytes:
+        anchor, _ = await registry.anchor(self.genesis)
+        after = document if isinstance(document, Anchor) else None
+        first, *others = self._known(anchor, after)
+        signed = sign_document(document, first.signer, first.chain, self.genesis)
+        return self._complete(anchor, after, sign_further(signed, others))
+
+    async def refuse(self, registry: RegistryClient, request_id: str, reason: str) -> bytes:
+        """A signed refusal of a request.
+
+        Raises:
+            SignaturesMissing: too few keys are at hand; a proposal was kept.
+        """
+        anchor, _ = await registry.anchor(self.genesis)
+        first, *others = self._known(anchor, None)
+        refusal = Refusal(request=request_id, reason=reason, issued=encode_time(datetime.now(UTC)))
+        signed = sign_refusal(refusal, first.signer, first.chain, self.genesis)
+        return self._complete(anchor, None, sign_further(signed, others))
+
+    def _known(self, anchor: Anchor, after: Anchor | None) -> list[OperatorKey]:
+        """Keys at hand that count; a certificate of another key, once expired, would spoil the document."""
+        counted = {one.keyid for document in (anchor, after) if document is not None for one in document.operators}
+        found = [key for key in self._keys if key.keyid in counted]
+        if not found:
+            raise HomeInvalid("none of the operator keys here is in the newest anchor: use a current one")
+        return found
+
+    def _complete(self, anchor: Anchor, after: Anchor | None, signed: bytes) -> bytes:
+        signers = signers_of(signed, self.genesis)
+        missing = missing_signatures(anchor, after, signers)
+        if not missing:
+            return signed
+        wanted = {one.keyid: None for document in (anchor, after) if document for one in document.operators}
+        path = propose(self._home, anchor, self.genesis, signed, list(wanted))
+        raise SignaturesMissing(
+            f"{missing} more operator {'signature is' if missing == 1 else 'signatures are'} needed "
+            f"({len(signers)} of {anchor.threshold}); nothing was submitted. "
+            f"Name further keys with --operator-home, or carry {path} to another operator: "
+            f"lienthong operator sign {path.name} --home FOLDER; then lienthong operator submit {path.name} --home "
+            f"{self._home.path}",
+            path,
+            missing,
+        )
+
+
+async def submit_proposal(registry: RegistryClient, proposal: Proposal) -> str:
+    """Submits a proposal that has its signatures: to the request that it decides, or to the directory.
+
+    Returns:
+        What became of it: `approved`, `refused` or `submitted`.
+
+    Raises:
+        RegistryError: the registry refused it.
+    """
+    jws = proposal.jws.encode()
+    if proposal.type == REFUSAL_TYPE:
+        refusal = msgspec.json.decode(proposal.payload, type=Refusal)
+        return (await registry.decide(refusal.request, jws)).state
+    document = decode(proposal.payload)
+    if isinstance(document, Member):
+        keys = tuple(sorted(key_id(key.public) for key in document.keys))
+        for request in await registry.requests():
+            if request.state == "pending" and (request.member, request.keys) == (document.subject, keys):
+                return (await registry.decide(request.id, jws)).state
+    await registry.submit(jws)
+    return "submitted"

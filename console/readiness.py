@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import ssl
 import time
 import urllib.error
 import urllib.request
@@ -31,11 +32,12 @@ def _listening(folder: Path) -> dict[str, str]:
     return facts if isinstance(facts, dict) else {}
 
 
-def _answers(url: str) -> str:
-    """Empty when the address answers 200, otherwise what it says."""
+def _answers(url: str, ca: Path | None = None) -> str:
+    """Empty when the address answers 200, otherwise what it says; `ca` is whom HTTPS trusts."""
     try:
+        context = ssl.create_default_context(cafile=str(ca)) if url.startswith("https:") and ca else None
         try:
-            with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310 - a loopback address from our own file
+            with urllib.request.urlopen(url, timeout=2, context=context) as answer:  # noqa: S310 - a loopback address from our own file
                 return "" if answer.status == 200 else f"HTTP {answer.status}"
         except urllib.error.HTTPError as error:
             return ", ".join(failing(error.read())) or f"HTTP {error.code}"
@@ -49,7 +51,11 @@ def missing(home: Path) -> str:
         if not _listening(home / "broker"):
             return "the broker does not run (lienthong broker)"
         registry = _listening(home / "registry").get("url")
-        return _answers(f"{registry}/readyz") if registry else "the registry does not run (lienthong registry)"
+        return (
+            _answers(f"{registry}/readyz", home / "ca" / "ca.crt")
+            if registry
+            else "the registry does not run (lienthong registry)"
+        )
     gateway = _listening(home / "data").get("admin")
     return _answers(f"{gateway}/readyz") if gateway else "the gateway does not run (lienthong gateway)"
 

@@ -47,12 +47,23 @@ def local_directory(home: MemberHome) -> Iterator[Directory]:
     Raises:
         HomeInvalid: the gateway never ran.
     """
+    with local_follower(home) as follower:
+        yield follower.directory
+
+
+@contextmanager
+def local_follower(home: MemberHome) -> Iterator[Follower]:
+    """The local copy with when it was last confirmed and what alarmed it; it follows nothing.
+
+    Raises:
+        HomeInvalid: the gateway never ran.
+    """
     path = home.data / "directory.db"
     if not path.exists():
         raise HomeInvalid(f"there is no {path}; it comes when the gateway runs")
     follower = Follower(_NoFeed(), path, home.facts.genesis, now=lambda: datetime.now(UTC))
     try:
-        yield follower.directory
+        yield follower
     finally:
         follower.close()
 

@@ -148,6 +148,29 @@ def issue_member(
     return _issue(authority, builder)
 
 
+def self_sign_member(signer: FileSigner, member: MemberId, *, not_before_at: datetime, not_after_at: datetime) -> bytes:
+    """A certificate by the key itself, for a first request before any authority knows the key.
+
+    Returns:
+        DER.
+
+    Raises:
+        KeyUnusable: The key is not an elliptic curve key.
+    """
+    key = _signing_key(signer)
+    name = _name(str(member)[:64])
+    builder = (
+        _builder(name, name, key.public_key(), not_before_at, not_after_at)
+        .add_extension(_key_usage(authority=False, commitment=True), critical=True)
+        .add_extension(
+            x509.SubjectAlternativeName([x509.UniformResourceIdentifier(f"{MEMBER_URI_PREFIX}{member}")]),
+            critical=False,
+        )
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+    )
+    return builder.sign(key, _hash_for(key)).public_bytes(Encoding.DER)
+
+
 def issue_tls(
     authority: Authority,
     common_name: str,

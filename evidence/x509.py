@@ -267,3 +267,31 @@ def verify_chain(chain: Sequence[bytes], anchors: Sequence[bytes], at: datetime,
         _check_key(certificate)
     _check_leaf(certificates[0], usage)
     return _describe(certificates[0], chain[0])
+
+
+def names_itself(der: bytes) -> bool:
+    """Whether a certificate names itself as its issuer; verifies nothing.
+
+    Raises:
+        CertificateInvalid: It cannot be read.
+    """
+    certificate = _load(der)
+    return certificate.issuer == certificate.subject
+
+
+def verify_self_signed(der: bytes, at: datetime) -> Certificate:
+    """Verify that a leaf certificate is signed by its own key: it proves that key and nothing about a name.
+
+    Args:
+        der: The certificate.
+        at: The aware instant at which it must be valid.
+
+    Raises:
+        CertificateInvalid: A rule failed, see `reason`.
+    """
+    certificate = _load(der)
+    _check_key(certificate)
+    _check_signature(certificate, certificate)
+    _check_validity(certificate, at)
+    _check_leaf(certificate, "member")
+    return _describe(certificate, der)

@@ -50,7 +50,14 @@ from registry.observers import AuthorityObserver, UnobservedAuthority
 from registry.ports import BUNDLE_LEAVES, ReaderFeed
 from registry.publisher import Publisher
 from registry.registrystore import RegistryStore
-from registry.requests import MemberRequest, check_approval, is_refusal, read_refusal, read_request
+from registry.requests import (
+    MemberRequest,
+    check_approval,
+    check_certificate,
+    is_refusal,
+    read_refusal,
+    read_request,
+)
 from registry.settings import AuthoritySettings
 from registry.trial import try_access, try_service
 
@@ -375,8 +382,22 @@ class Authority:
             check_approval(request, envelope, self.directory)
             await self.submit(envelope)
             decided = msgspec.structs.replace(request, state="approved", decided_at=self._now())
-        self.store.decide(decided)
+        self.store.decide(decided, envelope)
         return decided
+
+    def certify(self, request_id: str, pem: bytes) -> None:
+        """Keep a certificate for the key of a pending request; it is handed out with the approval.
+
+        Raises:
+            NotFound: There is no such request.
+            RequestConflict: It is decided already.
+            EnvelopeInvalid: The certificate is not for this request.
+        """
+        request = self.store.request(request_id)
+        if request.state != "pending":
+            raise RequestConflict(f"the request was {request.state} before")
+        check_certificate(request, pem, self.directory, self._now())
+        self.store.put_certificate(request_id, pem)
 
     # The feed -----------------------------------------------------------------------------------------------------
 

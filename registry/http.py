@@ -1,4 +1,4 @@
-"""The registry's HTTP interface, for the operator's and members' command line (loopback, or behind their own TLS).
+"""The registry's HTTP interface, for the operator's and members' command line; the caller binds it, with TLS.
 
 | path | what |
 |---|---|
@@ -8,17 +8,20 @@
 | `PUT, GET /contracts/{sha256}` | contracts by digest |
 | `POST /requests`, `GET /requests`, `GET /requests/{id}` | requests to become a member |
 | `POST /requests/{id}/decision` | the operator's signed decision |
+| `PUT /requests/{id}/certificate` | a certificate (PEM) for the requested key, handed out with the approval |
 | `GET /credentials/{node}` | `{jwt, broker: {urls, ca}}` for a node in the directory |
 | `GET /checkpoint`, `GET /tile/…` | the directory's log as C2SP tiles, entry bundles included |
 | `GET /livez`, `/readyz`, `/metrics` | health |
 
 Nothing here is authenticated by HTTP: what changes anything is signed, what is read is public within the instance. All
-failures are RFC 9457 problems with a stable `code`; no request ends in a traceback.
+failures are RFC 9457 problems with a stable `code`; no request ends in a traceback or takes longer than its deadline.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
+import math
 import re
 from collections.abc import Awaitable, Callable
 
@@ -39,13 +42,19 @@ from registry.errors import (
     TooLarge,
 )
 from registry.ports import CredentialMinter
+from registry.quota import QuotaBook
 from registry.requests import MemberRequest
+from registry.view import QuotaLimit
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Metrics = Callable[[], tuple[str, bytes]]
 """Gives the content type and body of `/metrics`."""
 
 MAX_CONTRACT_BYTES = 1_048_576
+MAX_CERTIFICATE_BYTES = 65_536
+DEADLINE_S = 60.0
+REQUESTS_PER_ADDRESS = QuotaLimit(per_second=10, per_day=400)
+"""Anybody may ask for membership; nobody alone may fill the list of pending requests."""
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _TILE = re.compile(r"(entries|[0-9]|[1-5][0-9]|6[0-3])/((?:x[0-9]{3}/){0,5}[0-9]{3})(?:\.p/([1-9][0-9]{0,2}))?")
 _STATUS: tuple[tuple[type[Exception], int], ...] = (
@@ -58,6 +67,7 @@ _STATUS: tuple[tuple[type[Exception], int], ...] = (
     (QueueFull, 503),
 )
 _AUTHORITY = web.AppKey("authority", Authority)
+_ASKED = web.AppKey("asked", QuotaBook)
 _MINTER = web.AppKey("minter", CredentialMinter)
 
 
@@ -68,7 +78,7 @@ def create_app(
     metrics: Metrics | None = None,
     max_contract_bytes: int = MAX_CONTRACT_BYTES,
 ) -> web.Application:
-    """The application; the caller binds it to a loopback address and closes the authority.
+    """The application; the caller binds it, with TLS unless to a loopback address, and closes the authority.
 
     Args:
         authority: An open authority.
@@ -78,6 +88,7 @@ def create_app(
     """
     app = web.Application(middlewares=[_problems], client_max_size=max(max_contract_bytes, 2 * MAX_DOCUMENT_BYTES))
     app[_AUTHORITY] = authority
+    app[_ASKED] = QuotaBook()
     app.add_routes(
         [
             web.get("/anchor", _get_anchor),
@@ -89,6 +100,7 @@ def create_app(
             web.get("/requests", _get_requests),
             web.get("/requests/{id}", _get_request),
             web.post("/requests/{id}/decision", _post_decision),
+            web.put("/requests/{id}/certificate", _put_certificate),
             web.get("/checkpoint", _get_checkpoint),
             web.get("/tile/{path:.+}", _get_tile),
             web.get("/livez", _get_livez),
@@ -109,7 +121,10 @@ def create_app(
 @web.middleware
 async def _problems(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
-        return await handler(request)
+        async with asyncio.timeout(DEADLINE_S):
+            return await handler(request)
+    except TimeoutError:
+        return problem(503, "registry-busy", f"no answer within {DEADLINE_S:g} s; it may have been carried out")
     except (RegistryError, EvidenceError) as error:
         return problem(_status_of(error), error.code, str(error))
     except web.HTTPException as error:
@@ -193,6 +208,12 @@ def _request_body(request: MemberRequest) -> bytes:
 
 
 async def _post_request(request: web.Request) -> web.Response:
+    now_s = asyncio.get_running_loop().time()
+    wait_s = request.app[_ASKED].take(request.remote or "", "requests", REQUESTS_PER_ADDRESS, now_s)
+    if wait_s is not None:
+        refused = problem(429, "too-many-requests", "this address asks for membership too often: ask again later")
+        refused.headers["Retry-After"] = str(math.ceil(wait_s))
+        return refused
     kept = request.app[_AUTHORITY].request(await _body(request, MAX_DOCUMENT_BYTES))
     return web.Response(status=201, body=_request_body(kept), content_type="application/json")
 
@@ -205,7 +226,9 @@ async def _get_requests(request: web.Request) -> web.Response:
 async def _get_request(request: web.Request) -> web.Response:
     store = request.app[_AUTHORITY].store
     kept = store.request(request.match_info["id"])
-    body = {"request": kept, "jws": store.request_bytes(kept.id).decode()}
+    body = {"request": kept, "jws": store.request_bytes(kept.id).decode(), "decision": store.decision(kept.id).decode()}
+    if kept.state == "approved":
+        body["certificate"] = store.certificate(kept.id).decode()
     return web.Response(body=msgspec.json.encode(body), content_type="application/json")
 
 
@@ -213,6 +236,12 @@ async def _post_decision(request: web.Request) -> web.Response:
     envelope = await _body(request, MAX_DOCUMENT_BYTES)
     decided = await request.app[_AUTHORITY].decide(request.match_info["id"], envelope)
     return web.Response(body=_request_body(decided), content_type="application/json")
+
+
+async def _put_certificate(request: web.Request) -> web.Response:
+    pem = await _body(request, MAX_CERTIFICATE_BYTES)
+    request.app[_AUTHORITY].certify(request.match_info["id"], pem)
+    return web.Response(status=204)
 
 
 # Credentials ------------------------------------------------------------------------------------------------------

@@ -21,7 +21,10 @@ _SCHEMA = (
     """CREATE TABLE IF NOT EXISTS request
        (id TEXT PRIMARY KEY, member TEXT NOT NULL, state TEXT NOT NULL, received TEXT NOT NULL, entry BLOB NOT NULL,
         jws BLOB NOT NULL)""",
+    "CREATE TABLE IF NOT EXISTS decision (id TEXT PRIMARY KEY, jws BLOB NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS certificate (id TEXT PRIMARY KEY, pem BLOB NOT NULL)",
 )
+_MAX_RIVALS = 8
 _request = msgspec.json.Decoder(MemberRequest)
 
 
@@ -78,16 +81,18 @@ class RegistryStore:
         """Keep a request; the same one again is the same one.
 
         Raises:
-            RequestConflict: The member has another request pending.
+            RequestConflict: The member has another request pending for the same keys, or several for others.
             QueueFull: Too many are pending.
         """
         known = self._connection.execute("SELECT entry FROM request WHERE id = ?", (request.id,)).fetchone()
         if known is not None:
             return _request.decode(known[0])
-        rival = self._connection.execute(
-            "SELECT 1 FROM request WHERE member = ? AND state = 'pending'", (request.member,)
-        ).fetchone()
-        if rival is not None:
+        rows = self._connection.execute(
+            "SELECT entry FROM request WHERE member = ? AND state = 'pending'", (request.member,)
+        )
+        rivals = [_request.decode(row[0]) for row in rows]
+        # Requests by other keys are kept beside each other: nobody may take a name away by asking first.
+        if any(rival.keys == request.keys for rival in rivals) or len(rivals) >= _MAX_RIVALS:
             raise RequestConflict(f"another request for {request.member} is pending; the operator decides it first")
         [pending] = self._connection.execute("SELECT COUNT(*) FROM request WHERE state = 'pending'").fetchone()
         if pending >= self._max_requests:
@@ -95,13 +100,30 @@ class RegistryStore:
         self._write(request, jws)
         return request
 
-    def decide(self, request: MemberRequest) -> None:
-        """Keep the outcome of a pending request.
+    def decide(self, request: MemberRequest, decision: bytes) -> None:
+        """Keep the outcome of a pending request, with the operator's signed word.
 
         Raises:
             NotFound: There is no such request.
         """
         self._write(request, self.request_bytes(request.id))
+        with transaction(self._connection):
+            self._connection.execute("INSERT OR REPLACE INTO decision VALUES (?, ?)", (request.id, decision))
+
+    def decision(self, id: str) -> bytes:  # noqa: A002
+        """The operator's signed decision of a request; empty while there is none."""
+        row = self._connection.execute("SELECT jws FROM decision WHERE id = ?", (id,)).fetchone()
+        return b"" if row is None else bytes(row[0])
+
+    def put_certificate(self, id: str, pem: bytes) -> None:  # noqa: A002
+        """Keep a certificate for the applicant; checked before (`requests.check_certificate`)."""
+        with transaction(self._connection):
+            self._connection.execute("INSERT OR REPLACE INTO certificate VALUES (?, ?)", (id, pem))
+
+    def certificate(self, id: str) -> bytes:  # noqa: A002
+        """The certificate that was left for a request; empty where there is none."""
+        row = self._connection.execute("SELECT pem FROM certificate WHERE id = ?", (id,)).fetchone()
+        return b"" if row is None else bytes(row[0])
 
     def _write(self, request: MemberRequest, jws: bytes) -> None:
         received = request.received_at.isoformat()

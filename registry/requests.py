@@ -1,24 +1,29 @@
 """Requests to become a member: what is asked, and the operator's refusal.
 
 A request is the member document that is wished for, signed by its own key: that proves the key is held, and the
-operator can approve by adding its signature or by signing a corrected document with the same keys. A refusal is a
-statement signed by the operator. Pure; stores nothing (`registrystore`) and appends nothing (`authority`).
+operator can approve by adding its signature or by signing a corrected document with the same keys. Who has no
+certificate yet sends a self-signed one, which counts here and nowhere else; the certificate that an authority of the
+anchor then gives is left with the request until the applicant fetches it. A refusal is a statement signed by the
+operator. Pure; stores nothing (`registrystore`) and appends nothing (`authority`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Literal
 
 import msgspec
 
 from evidence import jws
+from evidence.errors import CertificateInvalid, SignatureInvalid
 from evidence.signer import Signer
+from evidence.x509 import load_pem_chain, names_itself, verify_chain, verify_self_signed
 from registry.authorship import pinned_keys, require_operator
 from registry.documents import Member, Part, Text, Time, Word, decode, parse_time
-from registry.envelope import protected_header, read_envelope, verify_envelope
-from registry.errors import DocumentMalformed, DocumentRefused
+from registry.envelope import Envelope, protected_header, read_envelope, verify_envelope
+from registry.errors import DocumentMalformed, DocumentRefused, EnvelopeInvalid
+from registry.publickeys import key_id, spki_public
 from registry.state import State
 
 REFUSAL_TYPE = "request-refusal"
@@ -81,7 +86,7 @@ def read_request(envelope: bytes, state: State, received_at: datetime) -> Member
         raise DocumentRefused("member-known", f"{document.subject} is already a member")
     signing, recovery = pinned_keys(document)
     authorities = () if state.anchor is None else state.anchor.certification_authorities
-    signers = verify_envelope(parsed, authorities, document.issued_at)
+    signers = _self_signed(parsed, document.issued_at) or verify_envelope(parsed, authorities, document.issued_at)
     if not any(keyid in signing and named in {None, document.subject} for keyid, named in signers.items()):
         raise DocumentRefused("member-signature-missing", "a request is signed by a key that it pins for signing")
     return MemberRequest(
@@ -91,6 +96,51 @@ def read_request(envelope: bytes, state: State, received_at: datetime) -> Member
         keys=tuple(sorted(signing | recovery)),
         received_at=received_at,
     )
+
+
+def _self_signed(envelope: Envelope, at: datetime) -> Mapping[str, str | None]:
+    """The signer, where a request comes with nothing but a self-signed certificate; otherwise nothing."""
+    if len(envelope.signatures) != 1 or not is_self_signed(envelope.signatures[0].chain):
+        return {}
+    [(signature, (der,))] = envelope.signatures
+    try:
+        certificate = verify_self_signed(der, at)
+        jws.verify(signature, certificate.public_bytes)
+    except CertificateInvalid as error:
+        raise EnvelopeInvalid(str(error), code="certificate-invalid") from None
+    except SignatureInvalid as error:
+        raise EnvelopeInvalid(str(error), code="signature-invalid") from None
+    member = None if certificate.member is None else str(certificate.member)
+    return {key_id(spki_public(certificate.public_bytes)): member}
+
+
+def is_self_signed(chain: Sequence[bytes]) -> bool:
+    """Whether a chain is one certificate that names itself as its issuer; nothing is verified."""
+    return len(chain) == 1 and names_itself(chain[0])
+
+
+def check_certificate(request: MemberRequest, pem: bytes, state: State, at: datetime) -> None:
+    """A certificate that is left for the applicant is from the anchor, for a requested key, in the member's name.
+
+    Args:
+        request: Whose.
+        pem: Certificates, the leaf first.
+        state: The directory so far.
+        at: Now.
+
+    Raises:
+        EnvelopeInvalid: It is not; nothing was kept.
+    """
+    authorities = () if state.anchor is None else state.anchor.certification_authorities
+    try:
+        anchors = [der for one in authorities for der in load_pem_chain(one.encode())]
+        certificate = verify_chain(load_pem_chain(pem), anchors, at, usage="member")
+    except CertificateInvalid as error:
+        raise EnvelopeInvalid(str(error), code="certificate-invalid") from None
+    if key_id(spki_public(certificate.public_bytes)) not in request.keys or str(certificate.member) != request.member:
+        raise EnvelopeInvalid(
+            "the certificate is not for this member and one of the requested keys", code="certificate-invalid"
+        )
 
 
 def check_approval(request: MemberRequest, envelope: bytes, state: State) -> None:

@@ -1,4 +1,4 @@
-"""`lienthong init`: a new instance, or a new member's home."""
+"""`lienthong init instance`: a new instance."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from console.output import emit, json_option, reports_errors
 
 @click.group()
 def init() -> None:
-    """Make the home of an instance or of a member."""
+    """Make the home of an instance; a member's is made by `lienthong join`."""
 
 
 @init.command()
@@ -19,45 +19,56 @@ def init() -> None:
 @click.option("--home", type=click.Path(path_type=Path), required=True, help="New folder of the instance's operator.")
 @click.option("--registry-listen", default="127.0.0.1:8470", show_default=True, help="Address of the registry.")
 @click.option("--broker-listen", default="127.0.0.1:4222", show_default=True, help="Address of the broker.")
-@click.option("--host", "hosts", multiple=True, help="Further names or addresses for the broker's certificate.")
+@click.option("--host", "hosts", multiple=True, help="Further names or addresses for the TLS certificates.")
+@click.option("--operators", default=1, show_default=True, help="How many operator keys to make.")
+@click.option("--threshold", default=1, show_default=True, help="How many of them make the operator's word.")
+@click.option("--plain-http", is_flag=True, help="A registry without TLS, on a loopback address only.")
 @json_option
 @reports_errors
 def instance(
-    name: str, home: Path, registry_listen: str, broker_listen: str, hosts: tuple[str, ...], as_json: bool
+    name: str,
+    home: Path,
+    registry_listen: str,
+    broker_listen: str,
+    hosts: tuple[str, ...],
+    operators: int,
+    threshold: int,
+    plain_http: bool,
+    as_json: bool,
 ) -> None:
-    """Make the instance NAME (like VN-DEMO): operator key, authority, broker identity, first anchor.
+    """Make the instance NAME (like VN-DEMO): operator keys, authority, broker identity, first anchor.
 
-    Prints the genesis: the instance's identity. Members need it, and must get it from you directly.
+    Prints the genesis: the instance's identity. Members need it, and must get it from you directly. Each operator key
+    lies in a folder of its own below HOME/operators, to be carried to its holder.
     """
     from console.homes import InstanceHome
-    from console.instance import create_instance
+    from console.instance import InstancePlan, create_instance
 
+    instance_home = InstanceHome(home)
     facts = create_instance(
-        InstanceHome(home), name, registry_listen, broker_listen, ("127.0.0.1", "localhost", *hosts)
+        instance_home,
+        InstancePlan(
+            instance=name,
+            registry_listen=registry_listen,
+            broker_listen=broker_listen,
+            hosts=("127.0.0.1", "localhost", *hosts),
+            operators=operators,
+            threshold=threshold,
+            plain_http=plain_http,
+        ),
     )
+    url = f"{facts.registry_scheme}://{registry_listen}"
+    folders = [instance_home.operators / str(number) for number in range(1, operators + 1)]
     emit(
-        {"instance": facts.instance, "genesis": f"sha256:{facts.genesis}", "registry": f"http://{registry_listen}"},
-        f"instance  {facts.instance}\ngenesis   sha256:{facts.genesis}\nhome      {home}\n"
+        {
+            "instance": facts.instance,
+            "genesis": f"sha256:{facts.genesis}",
+            "registry": url,
+            "threshold": threshold,
+            "operators": [str(folder) for folder in folders],
+        },
+        f"instance  {facts.instance}\ngenesis   sha256:{facts.genesis}\nregistry  {url}\n"
+        f"operators {threshold} of {operators} keys sign, in {home}/operators/\nhome      {home}\n"
         f"next      lienthong broker --home {home}   and   lienthong registry --home {home}",
-        as_json,
-    )
-
-
-@init.command()
-@click.argument("identifier")
-@click.option("--home", type=click.Path(path_type=Path), required=True, help="New folder of the member.")
-@click.option("--registry", "registry_url", required=True, help="Address of the registry, http(s)://host:port.")
-@click.option("--genesis", required=True, help="sha256:… of the instance, as its operator told you.")
-@json_option
-@reports_errors
-def member(identifier: str, home: Path, registry_url: str, genesis: str, as_json: bool) -> None:
-    """Make the home of the member IDENTIFIER (like VN-DEMO/GOV/H37): its key, and the instance's verified anchor."""
-    from console.membership import create_member_home
-
-    facts = create_member_home(home, identifier, registry_url, genesis)
-    emit(
-        {"member": facts.member, "home": home, "certificate_request": home / "keys" / "member.pub"},
-        f"member    {facts.member}\nhome      {home}\nnext      have {home}/keys/member.pub certified "
-        f"(pilot instances: lienthong certificate issue), then lienthong member request --home {home}",
         as_json,
     )

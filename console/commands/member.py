@@ -1,4 +1,4 @@
-"""`lienthong member`: request and approval of a membership."""
+"""`lienthong member list|approve|refuse`: the operator decides who becomes a member."""
 
 from __future__ import annotations
 
@@ -9,56 +9,22 @@ import click
 
 from console.output import emit, json_option, reports_errors
 
-_MEMBER = click.option(
-    "--home", type=click.Path(path_type=Path, exists=True), required=True, help="Home of the member."
-)
 _INSTANCE = click.option(
     "--home", type=click.Path(path_type=Path, exists=True), required=True, help="Home of the instance."
 )
+_OPERATORS = click.option(
+    "--operator-home",
+    "folders",
+    multiple=True,
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Folder with a further operator key; those in the home are found.",
+)
+_OUT = click.option("--out", type=click.Path(path_type=Path), help="Write the decision to a file to carry.")
 
 
 @click.group()
 def member() -> None:
-    """Become a member, or decide who becomes one."""
-
-
-@member.command()
-@_MEMBER
-@click.option("--name", "names", multiple=True, required=True, help="Name with its language: vi=…, en=….")
-@click.option("--alias", "aliases", multiple=True, help="Another member code, like 000.00.18.G12.")
-@json_option
-@reports_errors
-def request(home: Path, names: tuple[str, ...], aliases: tuple[str, ...], as_json: bool) -> None:
-    """Ask the operator for membership; signed by the member key, which is pinned with the approval."""
-    import base64
-
-    from console.homes import MemberHome
-    from console.membership import Speaker, call_registry
-    from registry.client import RegistryClient
-    from registry.documents import Member, PinnedKey
-
-    member_home = MemberHome(home)
-    facts, speaker = member_home.facts, Speaker.member(member_home)
-
-    async def work(client: RegistryClient) -> Any:
-        signed = await speaker.compose(
-            client,
-            Member,
-            facts.member,
-            status="active",
-            names=parse_names(names),
-            keys=(PinnedKey(spki=base64.b64encode(speaker.signer.public_bytes).decode()),),
-            aliases=aliases,
-        )
-        return await client.request(signed)
-
-    made = call_registry(facts.registry, work)
-    emit(
-        {"request": made.id, "member": made.member, "state": made.state},
-        f"request   {made.id}\nmember    {made.member}\nstate     {made.state}\n"
-        f"next      the operator runs: lienthong member approve --home INSTANCE {made.id[:16]}",
-        as_json,
-    )
+    """Decide who becomes a member; who wants to become one uses `lienthong join`."""
 
 
 @member.command(name="list")
@@ -68,10 +34,9 @@ def request(home: Path, names: tuple[str, ...], aliases: tuple[str, ...], as_jso
 def list_(home: Path, as_json: bool) -> None:
     """Requests for membership and how they were decided."""
     from console.homes import InstanceHome
-    from console.membership import Speaker, call_registry
+    from console.membership import call_registry
 
-    speaker = Speaker.operator(InstanceHome(home))
-    found = call_registry(speaker.url, lambda client: client.requests())
+    found = call_registry(InstanceHome(home).facts.registry_url, lambda client: client.requests())
     rows: list[dict[str, Any]] = [
         {"id": one.id, "member": one.member, "names": one.names, "state": one.state, "reason": one.reason}
         for one in found
@@ -82,65 +47,77 @@ def list_(home: Path, as_json: bool) -> None:
 
 @member.command()
 @_INSTANCE
-@click.argument("request_id")
+@click.argument("request", required=False)
+@click.option("--file", "path", type=click.Path(path_type=Path, exists=True), help="A request that was carried here.")
+@click.option("--certificate", type=click.Path(path_type=Path, exists=True), help="Certificate made elsewhere (PEM).")
+@_OPERATORS
+@_OUT
 @json_option
 @reports_errors
-def approve(home: Path, request_id: str, as_json: bool) -> None:
-    """Approve REQUEST_ID (its first characters suffice): the member's keys are pinned in the directory."""
+def approve(
+    home: Path,
+    request: str | None,
+    path: Path | None,
+    certificate: Path | None,
+    folders: tuple[Path, ...],
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Approve REQUEST (its first characters, or the member's identifier): its keys are certified and pinned.
+
+    Make sure of who asks before you do: compare the request's id with the one that the applicant tells you.
+    """
     from console.homes import InstanceHome
+    from console.joining import approve as approve_request
+    from console.joining import bring_request, find_request, write_decision
     from console.membership import Speaker, call_registry
     from registry.client import RegistryClient
-    from registry.documents import Member, decode
-    from registry.envelope import read_envelope
 
-    speaker = Speaker.operator(InstanceHome(home))
+    if (request is None) == (path is None):
+        raise click.UsageError("name one request, or bring one with --file")
+    instance = InstanceHome(home)
+    speaker = Speaker.operator(instance, folders)
+    brought = b"" if certificate is None else certificate.read_bytes()
 
     async def work(client: RegistryClient) -> Any:
-        wanted = await find_request(client, request_id)
-        detail = await client.request_detail(wanted.id)
-        document = decode(read_envelope(detail.jws.encode(), genesis=speaker.genesis).payload)
-        assert isinstance(document, Member)
-        signed = await speaker.compose(
-            client,
-            Member,
-            document.subject,
-            status="active",
-            names=document.names,
-            keys=document.keys,
-            aliases=document.aliases,
-        )
-        return await client.decide(wanted.id, signed)
+        wanted = await (find_request(client, request or "") if path is None else bring_request(client, path))
+        decided = await approve_request(client, instance, speaker, wanted, brought)
+        if out is not None:
+            await write_decision(client, decided.id, out)
+        return decided
 
     decided = call_registry(speaker.url, work)
+    following = f"carry {out} to the applicant" if out is not None else "the applicant runs: lienthong join --status"
     emit(
         {"request": decided.id, "member": decided.member, "state": decided.state},
-        f"{decided.state}  {decided.member}",
+        f"{decided.state}  {decided.member}\nnext      {following}",
         as_json,
     )
 
 
 @member.command()
 @_INSTANCE
-@click.argument("request_id")
+@click.argument("request")
 @click.option("--reason", required=True, help="Why; the applicant reads it.")
+@_OPERATORS
+@_OUT
 @json_option
 @reports_errors
-def refuse(home: Path, request_id: str, reason: str, as_json: bool) -> None:
-    """Refuse REQUEST_ID with a reason, signed by the operator."""
-    from datetime import UTC, datetime
-
+def refuse(home: Path, request: str, reason: str, folders: tuple[Path, ...], out: Path | None, as_json: bool) -> None:
+    """Refuse REQUEST with a reason, signed by the operator."""
     from console.homes import InstanceHome
+    from console.joining import find_request, write_decision
     from console.membership import Speaker, call_registry
-    from evidence.header import encode_time
     from registry.client import RegistryClient
-    from registry.requests import Refusal, sign_refusal
 
-    speaker = Speaker.operator(InstanceHome(home))
+    speaker = Speaker.operator(InstanceHome(home), folders)
 
     async def work(client: RegistryClient) -> Any:
-        wanted = await find_request(client, request_id)
-        refusal = Refusal(request=wanted.id, reason=reason, issued=encode_time(datetime.now(UTC)))
-        return await client.decide(wanted.id, sign_refusal(refusal, speaker.signer, speaker.chain, speaker.genesis))
+        wanted = await find_request(client, request)
+        decided = await client.decide(wanted.id, await speaker.refuse(client, wanted.id, reason))
+        if out is not None:
+            await write_decision(client, decided.id, out)
+        return decided
 
     decided = call_registry(speaker.url, work)
     emit(
@@ -148,32 +125,3 @@ def refuse(home: Path, request_id: str, reason: str, as_json: bool) -> None:
         f"{decided.state}  {decided.member}: {decided.reason}",
         as_json,
     )
-
-
-async def find_request(client: Any, start: str) -> Any:
-    """The one request whose id begins with `start`.
-
-    Raises:
-        HomeInvalid: none or several.
-    """
-    from console.homes import HomeInvalid
-
-    found = [one for one in await client.requests() if one.id.startswith(start)]
-    if len(found) != 1:
-        raise HomeInvalid(f"{len(found)} requests begin with {start}; see `lienthong member list`")
-    return found[0]
-
-
-def parse_names(names: tuple[str, ...]) -> dict[str, str]:
-    """`{"vi": "…"}` of `vi=…`.
-
-    Raises:
-        click.BadParameter: another form.
-    """
-    found = {}
-    for item in names:
-        language, separator, text = item.partition("=")
-        if not separator or not language or not text:
-            raise click.BadParameter(f"{item!r}: write LANGUAGE=NAME, like vi=Sở Nội vụ", param_hint="--name")
-        found[language] = text
-    return found

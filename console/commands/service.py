@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from console.commands.promote import promote
 from console.output import emit, json_option, reports_errors
 
 _HOME = click.option("--home", type=click.Path(path_type=Path, exists=True), required=True, help="Home of the member.")
@@ -15,6 +16,9 @@ _HOME = click.option("--home", type=click.Path(path_type=Path, exists=True), req
 @click.group()
 def service() -> None:
     """Publish services and switch them on and off."""
+
+
+service.add_command(promote)
 
 
 @service.command()

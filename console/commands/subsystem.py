@@ -22,7 +22,7 @@ def subsystem() -> None:
 @reports_errors
 def add(code: str, home: Path, names: tuple[str, ...], as_json: bool) -> None:
     """Register the subsystem CODE (like onedoor) of this member."""
-    from console.commands.member import parse_names
+    from console.commands.join import parse_names
     from console.homes import MemberHome
     from console.membership import Speaker, call_registry
     from evidence.identifiers import MemberId, SubsystemId, check_creatable

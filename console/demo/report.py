@@ -21,7 +21,7 @@ from console.demo.calls import Told
 from console.demo.cast import GROUND, MEMBERS, ONEDOOR, POPULATION, PROVINCE, PURPOSE, SERVICES
 from console.demo.scenario import Fields, Step
 from console.demo.verification import Books, LogResult, Tampering
-from console.demo.world import World
+from console.demo.world import Onboarding, World
 
 _NARROWEST, _WIDEST, _PLAIN = 80, 110, 100
 _INDENT = (0, 0, 0, 3)
@@ -117,6 +117,13 @@ class Report:
         self._calls([(step, f"{step.answer.status}  {_gist(step)}", []) for step in steps])
         self._print(
             "First calls may take longer: each gateway tries a contract once, in a process apart, before it uses it."
+        )
+
+    def onboarding(self, way: Onboarding) -> None:
+        """How long it took to become a member."""
+        self._print(
+            f"The province joined last. From its request to the first answer: {way.commands} commands, {way.seconds} s;"
+            " two of three operators approved it."
         )
 
     def refused(self, steps: list[Step]) -> None:

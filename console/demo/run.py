@@ -24,6 +24,7 @@ from console.demo.world import Database, World
 
 _OUT_NAMES = ("logs", "trust.json", "sent.jsonl", "effects.jsonl")
 _WATCH_S = 1.0
+MAX_ONBOARDING_S, MAX_ONBOARDING_COMMANDS = 60.0, 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,8 @@ class Result(msgspec.Struct, kw_only=True, omit_defaults=True):
         unmatched: Records on one side only that no outcome explains.
         tamper_detected: Whether the changed byte was caught and its record named.
         tampered_record: Leaf hash of that record as it was.
+        onboarding_commands: From a member's request to its first successful call.
+        onboarding_seconds: The same in seconds; the provider was there already.
         seconds: From the first process to the end of the last.
         problems: Everything that is not as expected.
     """
@@ -66,6 +69,8 @@ class Result(msgspec.Struct, kw_only=True, omit_defaults=True):
     unmatched: int
     tamper_detected: bool
     tampered_record: str
+    onboarding_commands: int
+    onboarding_seconds: float
     seconds: float
     problems: list[str] = []
 
@@ -169,6 +174,7 @@ class Demonstration:
         with report.part("Calls that succeed", "calling"):
             await scenario.call_well()
         report.good(outcome.good)
+        report.onboarding(scenario.onboarding)
         with report.part("Calls that are refused, each with its reason", "calling wrongly"):
             await scenario.call_wrongly()
         report.refused(outcome.refused)
@@ -208,6 +214,8 @@ class Demonstration:
         problems += counted(good, outcome, scenario.sent, logs, world.effects)
         if books.unmatched:
             problems.append(f"{books.unmatched} records are unmatched")
+        if not 0 < world.onboarding.seconds < MAX_ONBOARDING_S or world.onboarding.commands > MAX_ONBOARDING_COMMANDS:
+            problems.append(f"from a request to the first call: {world.onboarding}")
         if not tampering.detected:
             problems.append("the changed byte was not caught")
         return Result(
@@ -218,6 +226,8 @@ class Demonstration:
             unmatched=books.unmatched,
             tamper_detected=tampering.detected,
             tampered_record=tampering.leaf_hash,
+            onboarding_commands=world.onboarding.commands,
+            onboarding_seconds=world.onboarding.seconds,
             seconds=0.0,
             problems=problems,
         )

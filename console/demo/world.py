@@ -10,6 +10,9 @@ import json
 import os
 import secrets
 import socket
+import ssl
+import time
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -34,6 +37,8 @@ from console.demo.postgresql import Server
 from console.demo.processes import LIENTHONG, SAMPLE, Child, DemoFailed, Processes, together
 
 Database = Literal["sqlite", "postgresql"]
+Do = Callable[..., Coroutine[Any, Any, dict[str, Any]]]
+"""Runs a command, and counts it where that matters."""
 
 _FIRST_PORT, _PORTS = 20_000, 10_000
 _HTTP = aiohttp.ClientTimeout(total=3)
@@ -56,6 +61,26 @@ class Node:
     child: Child | None = None
 
 
+@dataclass(slots=True)
+class Onboarding:
+    """How the province became a member: the same commands as in docs/onboarding.md.
+
+    Attributes:
+        commands: How many it took.
+        began_s: When it asked.
+        seconds: From there to the answer of its first successful call; 0 while there was none.
+    """
+
+    commands: int = 0
+    began_s: float = 0.0
+    seconds: float = 0.0
+
+    def ended(self) -> None:
+        """The first call, a command of its own, succeeded."""
+        self.commands += 1
+        self.seconds = round(time.monotonic() - self.began_s, 1)
+
+
 class World:
     """An instance with three members on this machine.
 
@@ -72,6 +97,7 @@ class World:
         keys: Name of a client system to the file with its key.
         marked: Fields that a service delivers only when granted, by service.
         samples: Whom the client asks about.
+        onboarding: How long the last member's way in took.
         effects: File in which the business register's own application notes what it served.
     """
 
@@ -82,6 +108,8 @@ class World:
         self._server = Server(processes) if database == "postgresql" else None
         self._home = work / "instance"
         self._backend = ""
+        self.onboarding = Onboarding()
+        self._operators: list[Path] = []
         self.genesis = ""
         self.registry = ""
         self.nodes: dict[str, Node] = {}
@@ -100,9 +128,9 @@ class World:
         Raises:
             DemoFailed: Something did not start; the message names it.
         """
-        await together(self._registers(), self._instance_and_members())
-        await together(self._offer(POPULATION), self._offer(BUSINESS), self._clients())
-        await together(*(self.start_gateway(member) for member in MEMBERS))
+        await together(self._registers(), self._start_instance())
+        await together(self._provide(POPULATION), self._provide(BUSINESS))
+        await self._onboard_province()
 
     async def command(self, *arguments: str | Path, codes: tuple[int, ...] = (0,)) -> dict[str, Any]:
         """Run `lienthong … --json`; what it printed.
@@ -145,38 +173,81 @@ class World:
 
     # --- instance and members -----------------------------------------------------------------------------------
 
-    async def _instance_and_members(self) -> None:
-        await self._start_instance()
-        await together(*(self._join(member) for member in MEMBERS))
-
     async def _start_instance(self) -> None:
         registry, broker = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
         listen = ("--registry-listen", registry, "--broker-listen", broker)
-        made = await self.command("init", "instance", INSTANCE, "--home", self._home, *listen)
+        keys = ("--operators", "3", "--threshold", "2")
+        made = await self.command("init", "instance", INSTANCE, "--home", self._home, *listen, *keys)
+        self._part_operators([Path(folder) for folder in made["operators"]])
         self.genesis, self.registry = made["genesis"], made["registry"]
         for role in ("broker", "registry"):
             child = await self._processes.start(role, [*LIENTHONG, role, "--home", str(self._home)])
             listening = self._home / role / "listening.json"
             await self._processes.wait_for(child, str(listening), lambda file=listening: _exists(file))  # type: ignore[misc]
 
-    async def _join(self, member: Member) -> None:
-        """A member's way in: home, certificate, request, approval, node, subsystems."""
-        home, keys = self.home(member), self.home(member) / "keys"
+    def _part_operators(self, folders: list[Path]) -> None:
+        """Only the first operator's key stays with the instance: alone it signs nothing."""
+        away = self._work / "operators"
+        away.mkdir(mode=0o700)
+        for folder in folders[1:]:
+            self._operators.append(folder.rename(away / folder.name))
+
+    async def _provide(self, service: Service) -> None:
+        """A ministry with its service."""
+        member = service.provider
+        await self._join(member, self.command)
+        for code in member.subsystems:
+            await self._add_subsystem(member, code, self.command)
+        await self._offer(service)
+        await self.start_gateway(member)
+
+    async def _onboard_province(self) -> None:
+        """The last member, when the ministries are there: timed from its request to its first successful call."""
+        self.onboarding.began_s = time.monotonic()
+        await self._join(PROVINCE, self._step)
+        await together(self._ready_onedoor(), self._ready_archive())
+        self.onboarding.commands += 2  # gateway, and wait
+        await self.start_gateway(PROVINCE)
+
+    async def _step(self, *arguments: str | Path) -> dict[str, Any]:
+        """A command that is a step of the way in."""
+        self.onboarding.commands += 1
+        return await self.command(*arguments)
+
+    async def _ready_onedoor(self) -> None:
+        """What the first call needs besides a gateway."""
+        await self._add_subsystem(PROVINCE, "onedoor", self._step)
+        await self._grant(POPULATION, self._step)
+        await self._add_client("onedoor", self._step)
+
+    async def _ready_archive(self) -> None:
+        """What later calls need: another subsystem and client, a key that nobody gave out, a second right."""
+        folder = self._work / "client-keys"
+        folder.mkdir(mode=0o700)
+        self.keys["stranger"] = _secret(folder / "stranger", f"onedoor.{secrets.token_urlsafe(32)}")
+        await self._grant(BUSINESS, self.command)
+        await self._add_subsystem(PROVINCE, "archive", self.command)
+        await self._add_client("archive", self.command)
+
+    async def _add_subsystem(self, member: Member, code: str, do: Do) -> None:
+        home, name = self.home(member), f"vi={member.subsystems[code]}"
+        await do("subsystem", "add", code, "--home", home, "--name", name)
+
+    async def _join(self, member: Member, do: Do) -> None:
+        """A member's way in: keys and request, approval by two operators, node."""
+        home = self.home(member)
         where = ("--registry", self.registry, "--genesis", self.genesis)
-        await self.command("init", "member", member.id, "--home", home, *where)
-        certificate = ("--public-key", keys / "member.pub", "--out", keys / "member.crt")
-        await self.command("certificate", "issue", member.id, "--home", self._home, *certificate)
         names = ("--name", f"vi={member.vietnamese}", "--name", f"en={member.name}")
-        asked = await self.command("member", "request", "--home", home, *names)
-        await self.command("member", "approve", "--home", self._home, asked["request"])
+        asked = await do("join", "--member", member.id, "--home", home, *where, *names)
+        further = ("--operator-home", self._operators[0])
+        await do("member", "approve", asked["request"], "--home", self._home, *further)
+        await do("join", "--status", "--home", home)
         listen = ("--front", "127.0.0.1:0", "--admin", "127.0.0.1:0")
-        node = await self.command("node", "add", "n1", "--home", home, *listen)
+        node = await do("node", "add", "n1", "--home", home, *listen)
         self.nodes[member.code] = Node(node["origin"])
-        for code, name in member.subsystems.items():
-            await self.command("subsystem", "add", code, "--home", home, "--name", f"vi={name}")
 
     async def _offer(self, service: Service) -> None:
-        """Publish a service and grant it to the one-door system."""
+        """Publish a service."""
         home = self.home(service.provider)
         settings = self._work / f"{service.kind}.toml"
         settings.write_text(self._settings(service), encoding="utf-8")
@@ -184,21 +255,21 @@ class World:
         how = ("--contract", contract, "--kind", service.kind, "--settings", settings)
         published = await self.command("service", "publish", service.code, "--home", home, *how)
         self.marked[service.id] = published["fields"]
-        await self.command("access", "grant", ONEDOOR, service.code, "--home", home, *service.grant)
+
+    async def _grant(self, service: Service, do: Do) -> None:
+        """Grant a service to the one-door system."""
+        home = self.home(service.provider)
+        await do("access", "grant", ONEDOOR, service.code, "--home", home, *service.grant)
 
     def _settings(self, service: Service) -> str:
         if service is BUSINESS:
             return f'base_url = "{self._backend}"\ncheck_path = "/livez"\n'
         return f'database = "{self.register("population")}"\n'
 
-    async def _clients(self) -> None:
-        """Keys of the province's two client systems, and one that nobody gave out."""
-        folder = self._work / "client-keys"
-        folder.mkdir(mode=0o700)
-        for code in PROVINCE.subsystems:
-            made = await self.command("client", "add", code, "--home", self.home(PROVINCE), "--subsystem", code)
-            self.keys[code] = _secret(folder / code, made["key"])
-        self.keys["stranger"] = _secret(folder / "stranger", f"onedoor.{secrets.token_urlsafe(32)}")
+    async def _add_client(self, code: str, do: Do) -> None:
+        """Key of a client system of the province."""
+        made = await do("client", "add", code, "--home", self.home(PROVINCE), "--subsystem", code)
+        self.keys[code] = _secret(self._work / "client-keys" / code, made["key"])
 
     # --- gateways -----------------------------------------------------------------------------------------------
 
@@ -224,11 +295,14 @@ class World:
                     return False
             async with session.get(f"{node.admin}/status") as got:
                 view = (await got.json())["directory"]["view"]
-            async with session.get(f"{self.registry}/checkpoint") as got:
+            async with session.get(f"{self.registry}/checkpoint", ssl=self._registry_tls()) as got:
                 newest = (await got.text()).splitlines()[1]
         except (aiohttp.ClientError, TimeoutError):
             return False
         return bool(view.partition(" ")[0] == newest)
+
+    def _registry_tls(self) -> ssl.SSLContext:
+        return ssl.create_default_context(cafile=str(self._home / "ca" / "ca.crt"))
 
     async def stop_gateway(self, member: Member) -> None:
         """Stop a member's gateway as an operator would.

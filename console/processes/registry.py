@@ -12,9 +12,11 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 
 from bus.clock import SystemClock
+from console.addresses import host_of
 from console.homes import InstanceHome
 from console.processes.guests import BrokerHost
 from console.processes.running import announce, configure_logging, run_process
+from console.registrytls import server_context
 from evidence.signer import FileSigner
 from registry.authority import Authority
 from registry.errors import RegistryError
@@ -137,10 +139,11 @@ async def _serve(home: InstanceHome, listening: Path, stop: asyncio.Event) -> No
             await authority.submit((home.registry / "anchor.json").read_bytes())
         await host.start(authority)
         await runner.setup()
-        address, _, port = facts.registry_listen.rpartition(":")
-        await web.TCPSite(runner, address, int(port)).start()
-        announce(listening, {"url": f"http://{facts.registry_listen}"})
-        _log.info("registry.listening", url=f"http://{facts.registry_listen}", genesis=facts.genesis)
+        port, url = facts.registry_listen.rpartition(":")[2], facts.registry_url.partition("#")[0]
+        site = web.TCPSite(runner, host_of(facts.registry_listen), int(port), ssl_context=server_context(home))
+        await site.start()
+        announce(listening, {"url": url})
+        _log.info("registry.listening", url=url, genesis=facts.genesis)
         async with asyncio.TaskGroup() as tasks:
             background = [
                 tasks.create_task(_heartbeats(authority, host)),

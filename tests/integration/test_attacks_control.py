@@ -403,7 +403,7 @@ def test_a_member_cannot_grant_itself_access_to_anothers_service(stand: Stand) -
 def test_joining_with_another_genesis_is_refused(stand: Stand) -> None:
     with pytest.raises(CommandFailed) as caught:
         stand.world.command(
-            "init", "member", "VN-TEST/GOV/Z", "--home", str(stand.world.folder / "Z"),
-            "--registry", f"http://127.0.0.1:{stand.world.registry_port}", "--genesis", "sha256:" + "ab" * 32,
+            "join", "--member", "VN-TEST/GOV/Z", "--home", str(stand.world.folder / "Z"), "--name", "en=Z",
+            "--registry", stand.world.registry_url, "--genesis", "sha256:" + "ab" * 32,
         )  # fmt: skip
     assert caught.value.code == "wrong-genesis"

@@ -27,7 +27,7 @@ from registry.errors import NotFound, RegistryUnavailable, WrongGenesis
 from registry.feed import decode_bundle
 from registry.http import create_app
 from registry.requests import Refusal, sign_refusal
-from registry.view import MemberEntry, NodeEntry
+from registry.view import MemberEntry, NodeEntry, QuotaLimit
 
 
 class Minter:
@@ -268,3 +268,12 @@ async def test_a_registry_that_is_not_there_or_not_one(served: Served) -> None:
         with pytest.raises(RegistryRefused, match="HTTP 400"):
             await client.checkpoint()
     await runner.cleanup()
+
+
+async def test_one_address_cannot_fill_the_list_of_requests(begun: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("registry.http.REQUESTS_PER_ADDRESS", QuotaLimit(per_day=2))
+    statuses = [(await begun.ask("POST", "/requests", b"nonsense"))[0] for _ in range(3)]
+    assert statuses == [422, 422, 429]
+    async with begun.session.post(begun.url + "/requests", data=b"x") as answer:
+        assert int(answer.headers["Retry-After"]) > 60
+    assert (await begun.ask("GET", "/requests"))[0] == 200

@@ -56,7 +56,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import click.testing
 import msgspec
@@ -354,8 +354,11 @@ class World:
     clients: dict[str, ClientSystem] = field(default_factory=dict)
     backend: Backend = field(default_factory=Backend)
 
+    instance_options: ClassVar[tuple[str, ...]] = ()
+
     def __post_init__(self) -> None:
         self.home = self.folder / "instance"
+        self.approve_options: tuple[str, ...] = ()
         self.genesis = ""
         self.broker: subprocess.Popen[bytes] | None = None
         self.registry: subprocess.Popen[bytes] | None = None
@@ -378,9 +381,10 @@ class World:
         made = self.command(
             "init", "instance", self.instance, "--home", str(self.home),
             "--registry-listen", f"127.0.0.1:{self.registry_port}",
-            "--broker-listen", f"127.0.0.1:{self.broker_port}",
+            "--broker-listen", f"127.0.0.1:{self.broker_port}", *self.instance_options,
         )  # fmt: skip
         self.genesis = made["genesis"].removeprefix("sha256:")
+        self.registry_url = made["registry"]
         self.start_broker()
         self.start_registry()
 
@@ -432,13 +436,10 @@ class World:
         """A new member with a node; its gateway does not run yet."""
         member = Member(code, self.member_id(code), self.folder / code)
         home = str(member.home)
-        registry = f"http://127.0.0.1:{self.registry_port}"
-        self.command("init", "member", member.id, "--home", home, "--registry", registry,
-                     "--genesis", f"sha256:{self.genesis}")  # fmt: skip
-        self.command("certificate", "issue", member.id, "--home", str(self.home),
-                     "--public-key", f"{home}/keys/member.pub", "--out", f"{home}/keys/member.crt")  # fmt: skip
-        request = self.command("member", "request", "--home", home, "--name", f"vi=Cơ quan {code}")
-        self.command("member", "approve", "--home", str(self.home), request["request"])
+        self.command("join", "--member", member.id, "--home", home, "--registry", self.registry_url,
+                     "--genesis", f"sha256:{self.genesis}", "--name", f"vi=Cơ quan {code}")  # fmt: skip
+        self.command("member", "approve", "--home", str(self.home), member.id, *self.approve_options)
+        self.command("join", "--status", "--home", home)
         self.command("node", "add", "n1", "--home", home, "--front", "127.0.0.1:0", "--admin", "127.0.0.1:0")
         self.members[code] = member
         return member

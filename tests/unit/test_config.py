@@ -22,7 +22,7 @@ from bus.settings import Client, GatewayPart, GatewaySettings, Service, locate, 
 from bus.transport.broker import BrokerFailed, find_binary, render_config
 from console.data import data_folder
 from console.homes import InstanceHome
-from console.instance import create_instance
+from console.instance import InstancePlan, create_instance
 from console.processes.broker import broker_files
 from console.processes.registry import RegistryMetrics
 
@@ -150,7 +150,7 @@ def to_toml(data: dict[str, Any]) -> str:
 @pytest.fixture(scope="module")
 def instance(tmp_path_factory: pytest.TempPathFactory) -> InstanceHome:
     home = InstanceHome(tmp_path_factory.mktemp("instance"))
-    create_instance(home, "VN-DEMO", "127.0.0.1:8470", "127.0.0.1:4222", ("127.0.0.1", "localhost"))
+    create_instance(home, InstancePlan("VN-DEMO", "127.0.0.1:8470", "127.0.0.1:4222", ("127.0.0.1", "localhost")))
     return home
 
 

@@ -273,7 +273,7 @@ def test_health_is_bad_when_nothing_listens(address: str, capsys: pytest.Capture
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["x"], ["https://127.0.0.1/"], ["file:///etc/passwd"], ["http:///x"], ["a", "b"]]
+    "arguments", [[], ["x"], ["ftp://127.0.0.1/"], ["file:///etc/passwd"], ["http:///x"], ["a", "b"]]
 )
 def test_health_refuses_what_is_no_address(arguments: list[str]) -> None:
     assert health.main(arguments) == 2

@@ -18,6 +18,7 @@ from click.testing import CliRunner, Result
 from bus.transport.minting import AccountMinter
 from console.cli import main
 from console.homes import InstanceHome, MemberHome
+from console.registrytls import server_context
 from evidence.signer import FileSigner
 from registry.authority import Authority
 from registry.follower import Follower
@@ -171,7 +172,7 @@ class Registry:
         if authority.directory.anchor is None:
             await authority.submit((home.registry / "anchor.json").read_bytes())
         host, _, port = facts.registry_listen.rpartition(":")
-        await web.TCPSite(runner, host, int(port)).start()
+        await web.TCPSite(runner, host, int(port), ssl_context=server_context(home)).start()
         self._ready.set()
         try:
             await self._stop.wait()

@@ -56,7 +56,10 @@ HOME_COMMANDS = [
     ("access", "grant", "VN-TEST/GOV/H38/x", "a/b"),
     ("access", "revoke", "VN-TEST/GOV/H38/x", "a/b"),
     ("access", "why", "VN-TEST/GOV/H38/x", "VN-TEST/GOV/H37/a/b", "read"),
-    ("member", "request", "--name", "vi=x"),
+    ("join", "--status"),
+    ("operator", "show"),
+    ("operator", "invite", "--out", "never-written"),
+    ("operator", "anchor", "--threshold", "1"),
     ("member", "list"),
     ("member", "approve", "0"),
     ("member", "refuse", "0", "--reason", "x"),
@@ -87,20 +90,21 @@ def test_a_home_that_does_not_exist_is_wrong_usage(tmp_path, command):
 @pytest.mark.parametrize("genesis", ["", "0f" * 32, "sha256:0F", "sha256:" + "0f" * 31, "md5:" + "0f" * 32])
 def test_a_genesis_in_another_form_is_told(tmp_path, genesis):
     home = tmp_path / "member"
-    args = ("init", "member", "VN-TEST/GOV/H37", "--home", home, "--registry", "http://127.0.0.1:1")
+    args = ("join", "--member", "VN-TEST/GOV/H37", "--home", home, "--registry", "http://127.0.0.1:1", "--name", "vi=x")
     assert fails(*args, "--genesis", genesis) == "home-invalid"
     assert not home.exists()
 
 
 @pytest.mark.parametrize("identifier", ["", "H37", "VN/GOV", "VN/GOV/H37/sub", "VN/GOV/%", "VN:GOV"])
 def test_a_bad_member_identifier_is_told(tmp_path, identifier):
-    args = ("init", "member", identifier, "--home", tmp_path / "m", "--registry", "http://127.0.0.1:1")
+    args = ("join", "--member", identifier, "--home", tmp_path / "m", "--registry", "http://127.0.0.1:1")
+    args = (*args, "--name", "vi=x")
     assert fails(*args, "--genesis", f"sha256:{GENESIS}") == "identifier-invalid"
 
 
 @pytest.mark.parametrize("url", ["nonsense", "http://127.0.0.1:1", "ftp://127.0.0.1", "http://[", "http://127.0.0.1:x"])
 def test_a_registry_that_cannot_be_asked_is_told(tmp_path, url):
-    args = ("init", "member", "VN-TEST/GOV/H37", "--home", tmp_path / "m", "--registry", url)
+    args = ("join", "--member", "VN-TEST/GOV/H37", "--home", tmp_path / "m", "--registry", url, "--name", "vi=x")
     assert fails(*args, "--genesis", f"sha256:{GENESIS}").startswith(("registry", "home"))
 
 
@@ -132,9 +136,9 @@ def test_a_bad_address_leaves_nothing_behind(tmp_path, option, listen):
 
 
 def test_a_member_without_a_certificate_is_told(member):
-    for command in (("node", "add", "n1"), ("subsystem", "add", "x"), ("member", "request", "--name", "vi=x")):
+    for command in (("node", "add", "n1"), ("subsystem", "add", "x")):
         result = run(*command, "--home", member, code=1)
-        assert "certified first" in result.stderr
+        assert "join --status" in result.stderr
 
 
 def test_the_directory_that_never_came_is_told(member):

@@ -38,13 +38,13 @@ class World:
     def member(self, identifier: str) -> Path:
         code = identifier.rpartition("/")[2]
         home = self.folder / code
-        args = ("init", "member", identifier, "--home", home, "--registry", self.url, "--genesis", self.genesis)
-        assert run_json(*args)["member"] == identifier
-        certificate = ("certificate", "issue", identifier, "--home", self.home)
-        run(*certificate, "--public-key", home / "keys/member.pub", "--out", home / "keys/member.crt")
-        request = run_json("member", "request", "--home", home, "--name", f"vi=Sở {code}", "--alias", f"000.{code}")
-        assert request["state"] == "pending"
-        assert run_json("member", "approve", "--home", self.home, request["request"][:16])["state"] == "approved"
+        where = ("--registry", self.url, "--genesis", self.genesis)
+        named = ("--name", f"vi=Sở {code}", "--alias", f"000.{code}")
+        asked = run_json("join", "--member", identifier, "--home", home, *where, *named)
+        assert (asked["member"], asked["state"]) == (identifier, "pending")
+        assert run_json("join", "--status", "--home", home)["state"] == "pending"
+        assert run_json("member", "approve", "--home", self.home, asked["request"][:16])["state"] == "approved"
+        assert run_json("join", "--status", "--home", home)["state"] == "approved"
         run("node", "add", "n1", "--home", home, "--front", "127.0.0.1:0", "--admin", "127.0.0.1:0")
         return home
 
@@ -94,12 +94,13 @@ def test_an_instance_is_made_once(world):
 
 
 def test_a_member_joins_only_the_instance_that_it_was_told_of(world, tmp_path):
-    args = ("init", "member", PROVIDER, "--home", tmp_path / "m", "--registry", world.url)
+    where = ("--registry", world.url, "--name", "en=M")
+    args = ("join", "--member", PROVIDER, "--home", tmp_path / "m", *where)
     assert fails(*args, "--genesis", f"sha256:{'0f' * 32}") == "wrong-genesis"
     assert not (tmp_path / "m" / "member.json").exists()
-    args = ("init", "member", "OTHER/GOV/G01", "--home", tmp_path / "m", "--registry", world.url)
+    args = ("join", "--member", "OTHER/GOV/G01", "--home", tmp_path / "m", *where)
     assert fails(*args, "--genesis", world.genesis) == "home-invalid"
-    args = ("init", "member", PROVIDER, "--home", world.provider, "--registry", world.url)
+    args = ("join", "--member", PROVIDER, "--home", world.provider, *where)
     assert fails(*args, "--genesis", world.genesis) == "home-invalid"
 
 
@@ -133,22 +134,17 @@ def test_requests_are_listed_with_their_decision(world):
 def test_a_request_is_refused_with_a_reason(world, tmp_path):
     home = tmp_path / "x"
     identifier = f"{INSTANCE}/COM/X1"
-    run("init", "member", identifier, "--home", home, "--registry", world.url, "--genesis", world.genesis)
-    public = home / "keys/member.pub"
-    run(
-        "certificate",
-        "issue",
-        identifier,
-        "--home",
-        world.home,
-        "--public-key",
-        public,
-        "--out",
-        home / "keys/member.crt",
-    )
-    made = run_json("member", "request", "--home", home, "--name", "en=X")["request"]
+    where = ("--registry", world.url, "--genesis", world.genesis)
+    join = ("join", "--member", identifier, "--home", home, *where, "--name", "en=X")
+    made = run_json(*join)["request"]
+    assert fails(*join) == "request-conflict"
     refused = run_json("member", "refuse", "--home", world.home, made, "--reason", "not an agency")
     assert (refused["state"], refused["reason"]) == ("refused", "not an agency")
+    told = run_json("join", "--status", "--home", home)
+    assert (told["state"], told["reason"]) == ("refused", "not an agency")
+    assert fails("subsystem", "add", "x", "--home", home) == "home-invalid"
+    assert run_json(*join)["state"] == "pending"
+    assert run_json("member", "refuse", identifier, "--home", world.home, "--reason", "again")["state"] == "refused"
     assert "no requests" not in run("member", "list", "--home", world.home).output
 
 

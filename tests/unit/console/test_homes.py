@@ -60,5 +60,5 @@ def test_a_folder_that_is_no_home_is_told(tmp_path, home, content):
     for name in ("instance.json", "member.json"):
         if content is not None:
             (tmp_path / name).write_bytes(content)
-    with pytest.raises(HomeInvalid, match="lienthong init"):
+    with pytest.raises(HomeInvalid, match=r"lienthong (init|join)"):
         _ = home(tmp_path).facts

@@ -156,7 +156,7 @@ def test_health_is_an_exit_code(server, capsys):
     assert capsys.readouterr().err == "not ready: HTTP 500\n"
 
 
-@pytest.mark.parametrize("arguments", [[], ["a", "b"], ["https://x"], ["http://"], ["x"], ["http://["]])
+@pytest.mark.parametrize("arguments", [[], ["a", "b"], ["ftp://x"], ["http://"], ["x"], ["http://["]])
 def test_wrong_usage_is_told(arguments, capsys):
     assert health.main(arguments) == 2
     assert capsys.readouterr().err.startswith("usage:")

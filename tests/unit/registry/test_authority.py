@@ -13,16 +13,19 @@ from registry_feed import Clock, MemoryFeed
 from registry_world import CLIENT, CONSUMER, PROVIDER, RIGHT, SERVICE, START, SUBSYSTEM, Party, World, time_at
 
 from evidence.errors import EvidenceError
+from evidence.issue import to_pem
 from evidence.leaf import DIRECTORY
 from evidence.merkle import leaf_hash
 from registry import documents as d
 from registry.authority import Authority
+from registry.envelope import add_signature
 from registry.errors import (
     AuthorshipRefused,
     ContractMismatch,
     ContractMissing,
     DocumentMalformed,
     DocumentRefused,
+    EnvelopeInvalid,
     FeedUnavailable,
     NotFound,
     QueueFull,
@@ -386,8 +389,6 @@ def ask(office: Office, id_: str = "VN-TEST/GOV/NEW") -> tuple[Party, d.Member, 
 
 
 async def test_a_request_is_approved_with_the_operators_signature(office: Office) -> None:
-    from registry.envelope import add_signature
-
     newcomer, _, jws = ask(office)
     request = office.authority.request(jws)
     assert office.authority.request(jws) == request
@@ -402,6 +403,26 @@ async def test_a_request_is_approved_with_the_operators_signature(office: Office
     with pytest.raises(DocumentRefused, match="already a member"):
         office.authority.request(jws)
     assert office.authority.store.requests() == [decided]
+
+
+async def test_a_certificate_waits_for_the_approval(office: Office) -> None:
+    newcomer, _, jws = ask(office)
+    request = office.authority.request(jws)
+    pem = to_pem(newcomer.chain)
+    with pytest.raises(EnvelopeInvalid):
+        office.authority.certify(request.id, b"nonsense")
+    office.authority.certify(request.id, pem)
+    assert office.authority.store.certificate(request.id) == pem
+    assert office.authority.store.decision(request.id) == b""
+    operator = office.world.operator
+    approval = add_signature(office.authority.store.request_bytes(request.id), operator.signer, operator.chain)
+    await office.authority.decide(request.id, approval)
+    assert office.authority.store.decision(request.id) == approval
+    with pytest.raises(RequestConflict):
+        office.authority.certify(request.id, pem)
+    with pytest.raises(NotFound):
+        office.authority.certify("nothing", pem)
+    assert office.authority.store.certificate("nothing") == b""
 
 
 async def test_a_request_is_refused_with_a_signed_reason(office: Office) -> None:
@@ -463,8 +484,8 @@ async def test_requests_are_signed_by_their_own_key_and_bounded(office: Office) 
         office.authority.request(world.sign(world.subsystem(f"{PROVIDER}/a"), world.provider))
     office.authority.request(jws)
     with pytest.raises(RequestConflict):
-        office.authority.request(ask(office)[2])
-    office.authority.request(ask(office, "VN-TEST/GOV/NEW2")[2])
+        office.authority.request(world.sign(world.member(newcomer), newcomer))
+    office.authority.request(ask(office)[2])  # by another key: the operator decides whose the name is
     with pytest.raises(QueueFull):
         office.authority.request(ask(office, "VN-TEST/GOV/NEW3")[2])
     assert newcomer.id
