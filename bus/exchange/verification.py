@@ -18,6 +18,7 @@ import msgspec
 
 from bus.envelope import Envelope
 from bus.errors import Dropped
+from bus.exchange.standing import CertificateStanding
 from bus.sealing.epoch import sealdigest
 from bus.transport import subjects
 from evidence import checkpoint, header, leaf, merkle, note
@@ -133,12 +134,19 @@ class RecordVerifier:
         memory: of verified checkpoints.
         limits: of time.
         alarm: told of a code and a member, for people to look at.
+        standing: what revocation lists say of members now.
     """
 
     def __init__(
-        self, member: str, memory: CheckpointMemory, limits: TimeLimits, alarm: Callable[[str, str], None]
+        self,
+        member: str,
+        memory: CheckpointMemory,
+        limits: TimeLimits,
+        alarm: Callable[[str, str], None],
+        standing: CertificateStanding | None = None,
     ) -> None:
         self._member = member
+        self._standing = standing or CertificateStanding()
         self.memory = memory
         self._limits = limits
         self._alarm = alarm
@@ -236,7 +244,10 @@ class RecordVerifier:
         if node.node != decoded.node:
             raise Dropped("proof-of-another-node")
         if not node.usable(now):
-            raise Dropped("node-not-in-use")
+            raise Dropped("node-revoked" if node.status == "revoked" else "node-not-in-use")
+        refusal = self._standing.refusal(node.member)
+        if refusal:
+            raise Dropped(refusal)
         if _member_of(decoded.source) != node.member:
             raise Dropped("source-not-of-node")
         return node

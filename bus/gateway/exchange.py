@@ -47,7 +47,7 @@ class Exchange:
         keeper = Keeper(parts.day_keys, clock.random)
         opener = Opener(parts.genesis)
         times = TimeLimits(timedelta(seconds=limits.clock_skew_s), _LONGEST_LIFE)
-        verifier = RecordVerifier(parts.member, parts.memory, times, parts.metrics.alarm)
+        verifier = RecordVerifier(parts.member, parts.memory, times, parts.metrics.alarm, parts.standing)
         self.asker = Asker(
             genesis=parts.genesis,
             node=parts.node,
@@ -66,6 +66,7 @@ class Exchange:
             per_client=self._per_client,
             per_service=self._per_service,
             limits=AskingLimits(limits.deadline_s),
+            standing=parts.standing,
         )
         self.answerer = Answerer(
             genesis=parts.genesis,

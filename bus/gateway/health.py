@@ -39,6 +39,9 @@ class Health:
             ),
             _check("broker", parts.connection.connected, "broker-unavailable", "the gateway reconnects by itself"),
         ]
+        own = parts.follower.directory.node_by_origin(parts.origin)
+        if own is not None and own.status == "revoked":
+            found.append(Check("trust", False, "own-node-revoked", "nobody accepts what this node sends"))
         if self.serving_code:
             found.append(Check("serving", False, self.serving_code, "calls are answered with 503 until this is over"))
         return found

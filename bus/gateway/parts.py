@@ -15,6 +15,7 @@ from bus import errors
 from bus.exchange.contracts import Contracts
 from bus.exchange.keeping import DayKeys
 from bus.exchange.peers import Peers
+from bus.exchange.standing import CertificateStanding
 from bus.exchange.verification import CheckpointMemory
 from bus.front.credentials import ClientSystem, Credentials
 from bus.front.server import client_tls, server_tls
@@ -78,6 +79,7 @@ class Parts:
         self.query_keys: dict[str, SealingKeyPair] = {}
         self.answer_keys: dict[str, SealingKeyPair] = {}
         self.memory = CheckpointMemory()
+        self.standing = CertificateStanding()
         self._fresh_until_s = 0.0
         self.max_directory_age_s = settings.directory.max_age_s
         self.take(read_changeable(settings))

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from console.commands.revoke import revoke_member
 from console.output import emit, json_option, reports_errors
 
 _MEMBER = click.option(
@@ -20,6 +21,9 @@ _INSTANCE = click.option(
 @click.group()
 def member() -> None:
     """Become a member, or decide who becomes one."""
+
+
+member.add_command(revoke_member)
 
 
 @member.command()

@@ -1,4 +1,4 @@
-"""`lienthong node add`: a gateway's identity."""
+"""`lienthong node add|revoke`: a gateway's identity."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ from pathlib import Path
 
 import click
 
+from console.commands.revoke import revoke_node
 from console.output import emit, json_option, reports_errors
 
 
 @click.group()
 def node() -> None:
-    """Give a gateway its identity."""
+    """Give a gateway its identity, exchange its keys, withdraw trust from it."""
+
+
+node.add_command(revoke_node)
 
 
 @node.command()
