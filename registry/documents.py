@@ -178,12 +178,45 @@ class ClosedLog(Part, frozen=True, kw_only=True):
     root: Hex256
 
 
+class LogHead(Part, frozen=True, kw_only=True):
+    """A tree of the log as it was when the statement was made: the directory's cosigned time dates it."""
+
+    size: Annotated[int, Meta(ge=1, le=2**53)]
+    root: Hex256
+
+
+class LogKeyWindow(Part, frozen=True, kw_only=True, rename={"from_": "from"}):
+    """Another key of the same log: one that served before, or one that will.
+
+    Attributes:
+        key: Raw Ed25519 key (base64).
+        from_: Start of its validity.
+        until: End, exclusive; absent is open.
+    """
+
+    key: Base64
+    from_: Time
+    until: Time | None = None
+
+
 class NodeLog(Part, frozen=True, kw_only=True):
-    """A node's log: raw Ed25519 key (base64), origin with incarnation, and the log that it follows."""
+    """A node's log.
+
+    Attributes:
+        key: Raw Ed25519 key (base64) that signs its checkpoints.
+        origin: With incarnation.
+        closes: The log that it follows.
+        key_from: Since when `key` serves; absent: since the statement's `valid_from`.
+        others: Keys before and after `key`; every later statement of this log names them all again.
+        head: A tree of this log.
+    """
 
     key: Base64
     origin: Identifier
     closes: ClosedLog | None = None
+    key_from: Time | None = None
+    others: Annotated[tuple[LogKeyWindow, ...], Meta(max_length=32)] = ()
+    head: LogHead | None = None
 
 
 class Node(Document, frozen=True, kw_only=True, tag="node"):
@@ -393,8 +426,8 @@ def _check_shape(document: AnyDocument) -> None:
                 key_id(key.public)
             _check_distinct(document.aliases, "alias")
         case Node():
-            decode_ed25519(document.log.key)
             decode_ed25519(document.broker_key)
+            _check_node_log(document.log)
         case Sealing():
             _check_sealing(document)
         case Service():
@@ -412,6 +445,16 @@ def _check_anchor(anchor: Anchor) -> None:
     _check_distinct(tuple(operator.keyid for operator in anchor.operators), "operator")
     decode_ed25519(anchor.directory.log_key)
     decode_ed25519(anchor.directory.cosigner_key)
+
+
+def _check_node_log(log: NodeLog) -> None:
+    keys = (log.key, *(other.key for other in log.others))
+    for key in keys:
+        decode_ed25519(key)
+    _check_distinct(keys, "log key")
+    for time in (log.key_from, *(other.from_ for other in log.others), *(other.until for other in log.others)):
+        if time is not None:
+            parse_time(time)
 
 
 def _check_sealing(document: Sealing) -> None:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import msgspec
 
+from evidence.checkpoint import key_name
 from evidence.note import VerifierKey
 from registry.authorship import owner_of
-from registry.documents import Access, ClosedLog, Node, Sealing, Service, parse_checked_time
+from registry.documents import Access, ClosedLog, LogKeyWindow, Node, Sealing, Service, parse_checked_time
 from registry.publickeys import decode_base64
-from registry.view import AccessEntry, NodeEntry, NodeStatus, SealingKeyEntry, ServiceEntry, ServiceOperation
+from registry.view import AccessEntry, LogKey, NodeEntry, NodeStatus, SealingKeyEntry, ServiceEntry, ServiceOperation
 
 
 def node_entry(document: Node, log_key: VerifierKey) -> NodeEntry:
@@ -27,7 +28,15 @@ def node_entry(document: Node, log_key: VerifierKey) -> NodeEntry:
         valid_from_at=parse_checked_time(document.valid_from),
         until_at=None if document.until is None else parse_checked_time(document.until),
         status="active",
+        key_from_at=None if document.log.key_from is None else parse_checked_time(document.log.key_from),
+        other_keys=tuple(_log_key(document.log.origin, other) for other in document.log.others),
     )
+
+
+def _log_key(origin: str, other: LogKeyWindow) -> LogKey:
+    until_at = None if other.until is None else parse_checked_time(other.until)
+    key = VerifierKey(key_name(origin), decode_base64(other.key))
+    return LogKey(key, parse_checked_time(other.from_), until_at)
 
 
 def replaced_status(entry: NodeEntry, status: NodeStatus, closes: ClosedLog | None = None) -> NodeEntry:

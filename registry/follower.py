@@ -39,7 +39,7 @@ from registry.errors import (
 )
 from registry.feed import check_bundle, find_anchor
 from registry.fold import Applied, Directory, Skipped
-from registry.localcopy import Alarm, LocalCopy, Tip
+from registry.localcopy import Alarm, Confirmed, LocalCopy, Tip
 from registry.observers import FollowerObserver, UnobservedFollower
 from registry.ports import BUNDLE_LEAVES, FeedReader
 from registry.settings import FollowerSettings
@@ -93,6 +93,10 @@ class Follower:
     def alarms(self) -> list[Alarm]:
         """Evidence of rollbacks and forks, kept across restarts."""
         return self._copy.alarms()
+
+    def confirmed(self) -> list[Confirmed]:
+        """Trees of the directory that this follower saw, with the first and last time of their cosignatures."""
+        return self._copy.confirmed()
 
     @property
     def forked(self) -> bool:

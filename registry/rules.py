@@ -32,7 +32,6 @@ from registry.documents import (
     Subsystem,
 )
 from registry.errors import DocumentRefused
-from registry.publickeys import decode_base64
 from registry.state import KeyUse, State
 
 
@@ -259,9 +258,14 @@ def _check_node_log(document: Node, state: State) -> None:
     if before is None:
         _refuse_unless(closes is None, "incarnation-invalid", "a first statement closes no log")
     elif before.origin == document.log.origin:
-        # A log has one key for its life; `closes` of the statement that opened it may be repeated or dropped.
-        same = decode_base64(document.log.key) == before.log_key.public
-        _refuse_unless(same, "log-key-changed", "a new log key needs a new incarnation")
+        # `closes` of the statement that opened this log may be repeated or dropped, its keys may not: what was signed
+        # with them has to verify as long as the log is looked at.
+        kept = {document.log.key, *(other.key for other in document.log.others)}
+        _refuse_unless(
+            state.log_keys(before.origin) <= kept,
+            "log-key-dropped",
+            "a statement names all earlier keys of the same log among `others`; without them it is a new incarnation",
+        )
     else:
         _refuse_unless(origin.incarnation > before.incarnation, "incarnation-invalid", "incarnations only go up")
         _refuse_unless(

@@ -52,6 +52,20 @@ class Head(msgspec.Struct, frozen=True, gc=False):
     index: int
 
 
+class DatedTree(NamedTuple):
+    """A tree of a node's log that a document names: it existed when that document came into the directory.
+
+    Attributes:
+        size: Leaves.
+        root: 32 bytes.
+        at: Index of the document in the directory's log.
+    """
+
+    size: int
+    root: bytes
+    at: int
+
+
 class KeyUse(NamedTuple):
     """What a public key is for: the use, who may repeat it for that use, and whose it is."""
 
@@ -79,6 +93,8 @@ class State:
         self._nodes: dict[str, NodeEntry] = {}
         self._origins: dict[str, NodeEntry] = {}
         self._nodes_of: dict[str, dict[str, None]] = {}
+        self._log_keys: dict[str, frozenset[str]] = {}  # origin: every key that a statement named, base64
+        self._dated: dict[str, list[DatedTree]] = {}
         self._services: dict[str, ServiceEntry] = {}
         self._services_of: dict[str, dict[str, None]] = {}
         self._access: dict[str, AccessEntry] = {}
@@ -128,6 +144,22 @@ class State:
     def nodes_of(self, member: str) -> tuple[NodeEntry, ...]:
         """Newest incarnation of each node of a member."""
         return tuple(self._nodes[node] for node in self._nodes_of.get(member, ()))
+
+    def origins(self) -> tuple[NodeEntry, ...]:
+        """Every log that the directory knows, closed ones included."""
+        return tuple(self._origins.values())
+
+    def log_keys(self, origin: str) -> frozenset[str]:
+        """Every key (base64) that a statement ever named for a log."""
+        return self._log_keys.get(origin, frozenset())
+
+    def dated_trees(self, origin: str) -> tuple[DatedTree, ...]:
+        """Trees of a node's log that documents name, oldest first."""
+        return tuple(self._dated.get(origin, ()))
+
+    def revocations(self) -> tuple[RevocationEntry, ...]:
+        """Every withdrawal of trust."""
+        return tuple(self._revoked.values())
 
     def service(self, id: str) -> ServiceEntry | None:  # noqa: A002
         """The service with that identifier."""
@@ -236,8 +268,10 @@ class State:
                 return claims
             case Node():
                 owner = owner_of(document.subject)
+                log = KeyUse("log", document.log.origin, owner)
                 return [
-                    (key_id(decode_base64(document.log.key)), KeyUse("log", document.log.origin, owner)),
+                    (key_id(decode_base64(document.log.key)), log),
+                    *((key_id(decode_base64(other.key)), log) for other in document.log.others),
                     (key_id(decode_base64(document.broker_key)), KeyUse("broker", document.subject, owner)),
                 ]
             case Member():
@@ -289,10 +323,31 @@ class State:
         before = self._nodes.get(id_)
         if before is not None and before.origin != document.log.origin:
             self._origins[before.origin] = replaced_status(before, "closed", document.log.closes)
+        self._date(document)
+        origin = document.log.origin
+        named = {document.log.key, *(other.key for other in document.log.others)}
+        self._log_keys[origin] = self.log_keys(origin) | named
         self.keys.update(self.claims(document))
-        entry = node_entry(document, VerifierKey(key_name(document.log.origin), decode_base64(document.log.key)))
-        self._put_node(replaced_status(entry, self._node_status(entry)))
+        entry = node_entry(document, VerifierKey(key_name(origin), decode_base64(document.log.key)))
+        self._put_node(self._marked(entry))
         self._nodes_of.setdefault(entry.member, {})[id_] = None
+
+    def _date(self, document: Node) -> None:
+        log, head = document.log, self.heads.get(("node", document.subject))
+        index = -1 if head is None else head.index
+        for origin, tree in ((log.origin, log.head), ("" if log.closes is None else log.closes.origin, log.closes)):
+            if tree is not None and tree.size:
+                self._dated.setdefault(origin, []).append(DatedTree(tree.size, bytes.fromhex(tree.root), index))
+
+    def _marked(self, entry: NodeEntry) -> NodeEntry:
+        """With the present status of node and further keys."""
+        if any(("key", key_id(one.key.public)) in self._revoked for one in entry.other_keys):
+            others = tuple(
+                msgspec.structs.replace(one, revoked=("key", key_id(one.key.public)) in self._revoked)
+                for one in entry.other_keys
+            )
+            entry = msgspec.structs.replace(entry, other_keys=others)
+        return replaced_status(entry, self._node_status(entry))
 
     def _put_node(self, entry: NodeEntry) -> None:
         self._nodes[entry.node] = entry
@@ -311,8 +366,7 @@ class State:
 
     def _refresh_nodes(self, member: str) -> None:
         for node in self._nodes_of.get(member, ()):
-            entry = self._nodes[node]
-            self._put_node(replaced_status(entry, self._node_status(entry)))
+            self._put_node(self._marked(self._nodes[node]))
 
     def _take_sealing(self, document: Sealing) -> None:
         entry = sealing_entry(document)

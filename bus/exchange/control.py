@@ -169,7 +169,7 @@ class Control:
 
     async def _check_own(self, note_bytes: bytes) -> None:
         try:
-            note.verify(note_bytes, (self._log.verifier_key,))
+            note.verify(note_bytes, self._log.verifier_keys)
             seen = checkpoint.parse_note(note_bytes)
         except EvidenceError:
             return  # not signed by this node's key: says nothing about its log

@@ -177,7 +177,7 @@ class RecordVerifier:
         self._time(decoded, now)
         if sealdigest(envelope.wrapped, envelope.nonce, envelope.ciphertext) != decoded.sealdigest:
             raise Dropped("seal-digest-mismatch")
-        verified = self.prove(envelope, decoded, node)
+        verified = self.prove(envelope, decoded, node, now)
         if decoded.dir != view.view:
             self._compare_views(decoded.dir or "", view, node.member)
         return verified
@@ -187,7 +187,7 @@ class RecordVerifier:
         if theirs.partition(" ")[0] == str(view.size):
             self._alarm("directory-two-histories", member)
 
-    def prove(self, envelope: Envelope, decoded: Header, node: NodeEntry) -> VerifiedRecord:
+    def prove(self, envelope: Envelope, decoded: Header, node: NodeEntry, now: datetime) -> VerifiedRecord:
         """Checkpoint signature (remembered) and inclusion proof.
 
         Raises:
@@ -196,7 +196,7 @@ class RecordVerifier:
         wrapped = leaf.wrap(leaf.EXCHANGE, envelope.header)
         leaf_hash = merkle.leaf_hash(wrapped)
         note_hash = hashlib.sha256(envelope.note).digest()
-        size, root = self.checkpoint(envelope.note, note_hash, node)
+        size, root = self.checkpoint(envelope.note, note_hash, node, now)
         if size != envelope.size:
             raise Dropped("proof-invalid")
         try:
@@ -208,8 +208,8 @@ class RecordVerifier:
         expires_at = None if decoded.expires is None else datetime.fromisoformat(decoded.expires)
         return VerifiedRecord(decoded, wrapped, leaf_hash, node, envelope, note_hash, expires_at, _MAKER)
 
-    def checkpoint(self, note_bytes: bytes, note_hash: bytes, node: NodeEntry) -> tuple[int, bytes]:
-        """Size and root of a node's checkpoint, verified now or remembered.
+    def checkpoint(self, note_bytes: bytes, note_hash: bytes, node: NodeEntry, now: datetime) -> tuple[int, bytes]:
+        """Size and root of a node's checkpoint, verified now or remembered, under a key of the log that is in use now.
 
         Raises:
             Dropped: `checkpoint-invalid` or `peer-forked`.
@@ -217,18 +217,20 @@ class RecordVerifier:
         memory = self.memory
         if node.origin in memory.forked:
             raise Dropped("peer-forked")
-        key = node.log_key.public
-        known = memory.verified(node.origin, key, note_hash)
-        if known is not None:
-            return known
+        keys = (node.log_key,) if not node.other_keys else node.keys_at(now)
+        for key in keys:
+            known = memory.verified(node.origin, key.public, note_hash)
+            if known is not None:
+                return known
         try:
-            note.verify(note_bytes, (node.log_key,))
+            signed = note.verify(note_bytes, keys)
             parsed = checkpoint.parse_note(note_bytes)
         except EvidenceError as error:
             raise Dropped("checkpoint-invalid") from error
         if parsed.origin != node.origin:
             raise Dropped("checkpoint-invalid")
-        if not memory.remember(node.origin, key, note_hash, parsed.size, parsed.root, note_bytes):
+        by = keys[0] if len(keys) == 1 else next(key for key in keys if key.id == signed.signatures[0].key_id)
+        if not memory.remember(node.origin, by.public, note_hash, parsed.size, parsed.root, note_bytes):
             raise Dropped("peer-forked")
         return parsed.size, parsed.root
 

@@ -244,7 +244,9 @@ class Parts:
         self.memory = CheckpointMemory()
         self.connection = SimpleNamespace(connected=False)
         self.follower = SimpleNamespace(
-            fresh=lambda now: self.is_fresh, as_of=None, directory=SimpleNamespace(view="", size=0)
+            fresh=lambda now: self.is_fresh,
+            as_of=None,
+            directory=SimpleNamespace(view="", size=0, node_by_origin=lambda _origin: None),
         )
         self.is_fresh = False
 

@@ -220,7 +220,7 @@ def test_a_note_of_another_log_under_the_nodes_own_key_is_dropped(world):
     log = Log()
     envelope = log.envelope(made_header())
     with pytest.raises(Dropped, match="checkpoint-invalid"):
-        world.verifier.prove(envelope, made_header(), entry)
+        world.verifier.prove(envelope, made_header(), entry, NOW)
 
 
 @pytest.mark.parametrize(
