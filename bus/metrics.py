@@ -84,6 +84,12 @@ class GatewayMetrics:
         self.certificate_days = Gauge(
             "lienthong_certificate_days_left", "Days until a certificate ends.", ("name",), registry=registry
         )
+        self.sealing_days = Gauge(
+            "lienthong_sealing_days_left",
+            "Days until others have no sealing key of this node left to seal to.",
+            ("use",),
+            registry=registry,
+        )
         self.broker_up = Gauge("lienthong_broker_connected", "1 when connected to the broker.", registry=registry)
         self.broker_denied = Counter(
             "lienthong_broker_denied_total", "Publishes or subscriptions that the broker denied.", registry=registry

@@ -33,6 +33,7 @@ class Keys(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     sealing: Path
     member_certificate: Path | None = None
     passphrase: Path | None = None
+    sealing_kept_s: float = 604_800.0
 
 
 class Broker(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -9,6 +9,7 @@ from cryptography import x509
 
 from bus.front.admin import Check
 from bus.gateway.parts import Parts
+from bus.gateway.sealingkeys import days_left
 from bus.settings import GatewaySettings
 from evidence.log import ExchangeLog
 
@@ -67,6 +68,9 @@ class Health:
         metrics.log_size.set(log.size if log is not None else 0)
         metrics.directory_age.set((now - as_of).total_seconds() if as_of is not None else float("inf"))
         metrics.directory_size.set(parts.follower.directory.size)
+        directory = parts.follower.directory
+        metrics.sealing_days.labels("query").set(days_left(parts.query_keys, directory, now))
+        metrics.sealing_days.labels("answer").set(days_left(parts.answer_keys, directory, now))
         for name, path in (
             ("member", settings.keys.member_certificate),
             ("front", settings.front.certificate),

@@ -20,8 +20,10 @@ from bus.exchange.verification import CheckpointMemory
 from bus.front.credentials import ClientSystem, Credentials
 from bus.front.server import client_tls, server_tls
 from bus.gateway.backends import Backends
+from bus.gateway.nodekeys import BrokerFiles
 from bus.gateway.ownrights import OwnRights
 from bus.gateway.sealingkeys import load_keys
+from bus.gateway.watchedkeys import WatchedKeys
 from bus.metrics import GatewayMetrics
 from bus.ports import Clock
 from bus.sealing.keys import SealingKeyPair
@@ -30,7 +32,6 @@ from bus.transport import subjects
 from bus.transport.connection import BrokerIdentity, Connection
 from bus.transport.feed import NatsFeedReader
 from evidence.identifiers import NodeId, log_origin
-from evidence.signer import FileSigner
 from registry.contract import DEFAULT
 from registry.errors import RegistryError
 from registry.fold import Directory, Skipped
@@ -76,8 +77,8 @@ class Parts:
         self.metrics = metrics
         self.backends = Backends()
         self.credentials = Credentials(clock.random)
-        self.query_keys: dict[str, SealingKeyPair] = {}
-        self.answer_keys: dict[str, SealingKeyPair] = {}
+        self.sealing = WatchedKeys(settings.keys.sealing)
+        self.query_keys, self.answer_keys = self.sealing.query, self.sealing.answer
         self.memory = CheckpointMemory()
         self.standing = CertificateStanding()
         self._fresh_until_s = 0.0
@@ -86,9 +87,7 @@ class Parts:
 
     def take(self, read: Changeable) -> None:
         """Takes over keys and client systems; cannot fail."""
-        for current, new in ((self.query_keys, read.keys["query"]), (self.answer_keys, read.keys["answer"])):
-            current.clear()
-            current.update(new)
+        self.sealing.take(read.keys)
         self.credentials.replace(read.clients)
 
     def open(self, settings: GatewaySettings) -> None:
@@ -99,12 +98,11 @@ class Parts:
             RegistryError: a store cannot be used.
         """
         clock = self.clock
-        signer = FileSigner.load(settings.keys.broker, passphrase_path=settings.keys.passphrase)
-        credentials = settings.broker.credentials
+        broker = BrokerFiles(settings)
         self.connection = Connection(
             settings.broker.urls,
             client_tls(str(settings.broker.ca)),
-            BrokerIdentity(self.node, lambda: credentials.read_text(encoding="ascii").strip(), signer.sign),
+            BrokerIdentity(self.node, broker.jwt, broker.sign),
             subjects.inbox(self.node),
             self.metrics,
             settings.limits.handlers,

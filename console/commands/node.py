@@ -1,4 +1,4 @@
-"""`lienthong node add|revoke`: a gateway's identity."""
+"""`lienthong node add|rotate|pin|revoke`: a gateway's identity."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from console.commands.revoke import revoke_node
+from console.commands.rotate import pin, rotate
 from console.output import emit, json_option, reports_errors
 
 
@@ -16,6 +17,8 @@ def node() -> None:
 
 
 node.add_command(revoke_node)
+node.add_command(rotate)
+node.add_command(pin)
 
 
 @node.command()

@@ -243,6 +243,7 @@ class Parts:
         self.metrics = GatewayMetrics()
         self.memory = CheckpointMemory()
         self.connection = SimpleNamespace(connected=False)
+        self.query_keys, self.answer_keys = {}, {}
         self.follower = SimpleNamespace(
             fresh=lambda now: self.is_fresh,
             as_of=None,
