@@ -90,6 +90,18 @@ class GatewayMetrics:
             ("use",),
             registry=registry,
         )
+        self.revocation_left = Gauge(
+            "lienthong_revocation_list_left_seconds",
+            "Seconds until a revocation list is too old to go on; 0 and less: it is.",
+            ("address",),
+            registry=registry,
+        )
+        self.revocation_failures = Counter(
+            "lienthong_revocation_list_failures_total",
+            "Attempts to fetch a revocation list that failed.",
+            ("address",),
+            registry=registry,
+        )
         self.broker_up = Gauge("lienthong_broker_connected", "1 when connected to the broker.", registry=registry)
         self.broker_denied = Counter(
             "lienthong_broker_denied_total", "Publishes or subscriptions that the broker denied.", registry=registry

@@ -10,7 +10,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar, get_origin
+from typing import Any, Literal, TypeVar, get_origin
 
 import msgspec
 
@@ -67,6 +67,14 @@ class DirectorySettings(_Section, frozen=True, kw_only=True, forbid_unknown_fiel
     """How old the directory may be before calls are refused."""
 
     max_age_s: float = 900.0
+
+
+class RevocationSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How old revocation lists may be, and what happens when none is to be had."""
+
+    max_age_s: float = 604_800.0
+    refresh_s: float = 3_600.0
+    when_unreachable: Literal["refuse", "warn"] = "refuse"
 
 
 class LimitSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -127,6 +135,7 @@ class GatewaySettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields
     front: Front = Front()
     admin: Admin = Admin()
     directory: DirectorySettings = DirectorySettings()
+    revocation: RevocationSettings = RevocationSettings()
     limits: LimitSettings = LimitSettings()
     retention: Retention = Retention()
     logging: Logging = Logging()

@@ -94,6 +94,10 @@ class Follower:
         """Evidence of rollbacks and forks, kept across restarts."""
         return self._copy.alarms()
 
+    def leaf(self, index: int) -> bytes | None:
+        """A leaf of the directory's log from the local copy, prefix included; None beyond its end."""
+        return next(iter(self._copy.leaves(index, index + 1)), None)
+
     def confirmed(self) -> list[Confirmed]:
         """Trees of the directory that this follower saw, with the first and last time of their cosignatures."""
         return self._copy.confirmed()

@@ -43,6 +43,8 @@ class Health:
         own = parts.follower.directory.node_by_origin(parts.origin)
         if own is not None and own.status == "revoked":
             found.append(Check("trust", False, "own-node-revoked", "nobody accepts what this node sends"))
+        if parts.standing.unknown:
+            found.append(Check("revocation", False, "revocation-unknown", "a revocation list is too old: see the log"))
         if self.serving_code:
             found.append(Check("serving", False, self.serving_code, "calls are answered with 503 until this is over"))
         return found

@@ -22,6 +22,7 @@ from bus.front.server import client_tls, server_tls
 from bus.gateway.backends import Backends
 from bus.gateway.nodekeys import BrokerFiles
 from bus.gateway.ownrights import OwnRights
+from bus.gateway.revocationlists import RevocationLists
 from bus.gateway.sealingkeys import load_keys
 from bus.gateway.watchedkeys import WatchedKeys
 from bus.metrics import GatewayMetrics
@@ -119,6 +120,15 @@ class Parts:
         )
         self.own = OwnRights(settings.data / "own.db", settings.genesis, self.member, self.follower.directory)
         self.contracts = Contracts(self.follower, budget=replace(DEFAULT, depth=settings.limits.json_depth))
+        self.revocation_lists = RevocationLists(
+            settings.data / "crl",
+            settings.revocation,
+            self.standing,
+            self.follower.directory,
+            self.follower.leaf,
+            clock,
+            self.metrics,
+        )
         self.peers = Peers(settings.data / "peers.db")
         self.day_keys = DayKeys(settings.data / "day-keys", clock.random)
 

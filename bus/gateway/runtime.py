@@ -126,6 +126,7 @@ class Gateway:
         """
         self.settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._parts.open(self.settings)
+        self._parts.revocation_lists.recall()
         try:
             await self._listen()
             if ready is not None:
@@ -135,6 +136,7 @@ class Gateway:
                     tasks.create_task(self._parts.follower.run()),
                     tasks.create_task(self._become_ready_or_halt(stop)),
                     tasks.create_task(self._watch_own_rights()),
+                    tasks.create_task(self._parts.revocation_lists.run()),
                     tasks.create_task(self._housekeeping()),
                     tasks.create_task(keep_warm(self._parts.follower, self._parts.contracts, self._parts.member)),
                 ]
