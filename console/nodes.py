@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from bus.gateway.sealingkeys import load_keys, write_key
@@ -31,7 +32,7 @@ log = "keys/log.pem"
 broker = "keys/broker.pem"
 sealing = "keys/sealing"
 member_certificate = "keys/member.crt"
-
+{passphrase}
 [broker]
 urls = {urls}
 ca = "ca.pem"
@@ -51,7 +52,9 @@ def _b64(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
 
-def add_node(home: MemberHome, code: str, front: str, admin: str, hosts: tuple[str, ...]) -> dict[str, Any]:
+def add_node(
+    home: MemberHome, code: str, front: str, admin: str, hosts: tuple[str, ...], passphrase: Path | None = None
+) -> dict[str, Any]:
     """Makes a node and writes its settings.
 
     Args:
@@ -60,6 +63,7 @@ def add_node(home: MemberHome, code: str, front: str, admin: str, hosts: tuple[s
         front: host:port.
         admin: host:port.
         hosts: for the front's certificate.
+        passphrase: file with the passphrase under which log and broker key are encrypted.
 
     Raises:
         HomeInvalid: there is a node already, or an address cannot be one.
@@ -72,8 +76,8 @@ def add_node(home: MemberHome, code: str, front: str, admin: str, hosts: tuple[s
     names, addresses = split_hosts(hosts)
     node = NodeId(MemberId.parse(facts.member), code)
     now = datetime.now(UTC)
-    log = generate_key_file(home.keys / "log.pem", "ed25519")
-    broker = generate_key_file(home.keys / "broker.pem", "ed25519")
+    log = generate_key_file(home.keys / "log.pem", "ed25519", passphrase_path=passphrase)
+    broker = generate_key_file(home.keys / "broker.pem", "ed25519", passphrase_path=passphrase)
     sealing = home.keys / "sealing"
     for owner, use in ((facts.member, "query"), (str(node), "answer")):
         if not (sealing.exists() and load_keys(sealing)[use]):
@@ -102,7 +106,12 @@ def add_node(home: MemberHome, code: str, front: str, admin: str, hosts: tuple[s
     home.data.mkdir(mode=0o700, exist_ok=True)
     home.settings_parts.mkdir(mode=0o755, exist_ok=True)
     text = _SETTINGS.format(
-        node=node, genesis=facts.genesis, urls=str(urls).replace("'", '"'), front=front, admin=admin
+        node=node,
+        genesis=facts.genesis,
+        urls=str(urls).replace("'", '"'),
+        front=front,
+        admin=admin,
+        passphrase="" if passphrase is None else f'passphrase = "{passphrase.resolve()}"\n',
     )
     write_new(home.settings, text.encode(), 0o644)
     return {"node": str(node), "origin": origin, "settings": home.settings, "front_ca": home.path / "tls" / "ca.crt"}

@@ -93,13 +93,12 @@ def reload_gateway(home: MemberHome) -> bool:
 # --- log key --------------------------------------------------------------------------------------------------------
 
 
-def prepare_log_key(home: MemberHome, delay_s: float, passphrase: Path | None = None) -> dict[str, Any]:
+def prepare_log_key(home: MemberHome, delay_s: float) -> dict[str, Any]:
     """Makes the next log key and has the directory name it beside the present one.
 
     Args:
         home: of the member.
         delay_s: after that it may be used: longer than any gateway goes without a fresh directory.
-        passphrase: file with the passphrase to encrypt the key file under.
 
     Raises:
         KeyUnusable: there is a next key already.
@@ -108,7 +107,7 @@ def prepare_log_key(home: MemberHome, delay_s: float, passphrase: Path | None = 
     node, speaker, following = node_of(home), Speaker.member(home), home.keys / "log.next.pem"
     now = datetime.now(UTC)
     from_at = now + timedelta(seconds=delay_s)
-    key = _load_or_make(following, passphrase)
+    key = _load_or_make(home, following)
 
     async def publish(client: RegistryClient) -> datetime:
         before = await statement(client, node)
@@ -123,13 +122,15 @@ def prepare_log_key(home: MemberHome, delay_s: float, passphrase: Path | None = 
     return {"node": node, "usable_from": call_registry(speaker.url, publish), "key_file": following}
 
 
-def _load_or_make(path: Path, passphrase: Path | None, kind: Any = "ed25519") -> FileSigner:
+def _load_or_make(home: MemberHome, path: Path) -> FileSigner:
+    """An Ed25519 key file, encrypted as the node's settings say."""
+    passphrase = load_settings(home.settings).keys.passphrase
     if path.exists():
         return FileSigner.load(path, passphrase_path=passphrase)
-    return generate_key_file(path, kind, passphrase_path=passphrase)
+    return generate_key_file(path, "ed25519", passphrase_path=passphrase)
 
 
-def activate_log_key(home: MemberHome, overlap_s: float, passphrase: Path | None = None) -> dict[str, Any]:
+def activate_log_key(home: MemberHome, overlap_s: float) -> dict[str, Any]:
     """Lets the prepared key sign from now on; the old one is accepted for `overlap_s` more.
 
     Raises:
@@ -139,7 +140,7 @@ def activate_log_key(home: MemberHome, overlap_s: float, passphrase: Path | None
     node, speaker, following = node_of(home), Speaker.member(home), home.keys / "log.next.pem"
     if not following.exists():
         raise HomeInvalid(f"there is no {following}; prepare it with `lienthong node rotate log --prepare`")
-    key, now = FileSigner.load(following, passphrase_path=passphrase), datetime.now(UTC)
+    key, now = _load_or_make(home, following), datetime.now(UTC)
     text = _b64(key.public_bytes)
 
     async def publish(client: RegistryClient) -> None:
@@ -190,14 +191,14 @@ def pin_log(home: MemberHome) -> dict[str, Any]:
 # --- broker key -----------------------------------------------------------------------------------------------------
 
 
-def rotate_broker_key(home: MemberHome, passphrase: Path | None = None) -> dict[str, Any]:
+def rotate_broker_key(home: MemberHome) -> dict[str, Any]:
     """A new broker key, named in the directory, with credentials for it; taken with the next connection.
 
     Raises:
         RegistryError: the registry refused, or does not answer; do it again.
     """
     node, speaker, following = node_of(home), Speaker.member(home), home.keys / "broker.next.pem"
-    key = _load_or_make(following, passphrase)
+    key = _load_or_make(home, following)
     settings = load_settings(home.settings)
 
     async def publish(client: RegistryClient) -> str:

@@ -73,6 +73,14 @@ def read_list(data: bytes, authorities: Sequence[bytes], now: datetime) -> Revoc
         RevocationListInvalid: It is not such a list, or nobody trusted signed it; it says nothing.
     """
     parsed = _parse(data)
+    try:
+        return _verified(parsed, authorities, now)
+    except (ValueError, TypeError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
+        # the parser looks at a field when it is asked for it
+        raise RevocationListInvalid("a revocation list cannot be read", reason="malformed") from None
+
+
+def _verified(parsed: x509.CertificateRevocationList, authorities: Sequence[bytes], now: datetime) -> RevocationList:
     next_update_at = parsed.next_update_utc
     if next_update_at is None:
         raise RevocationListInvalid("a revocation list does not say when the next one comes", reason="no-next-update")
@@ -84,7 +92,7 @@ def read_list(data: bytes, authorities: Sequence[bytes], now: datetime) -> Revoc
         number=_check_extensions(parsed),
         this_update_at=parsed.last_update_utc,
         next_update_at=next_update_at,
-        entries=len(parsed),
+        entries=sum(1 for _ in parsed),  # each of them can be read
         parsed=parsed,
     )
 
@@ -139,11 +147,7 @@ def _may_sign(authority: x509.Certificate) -> bool:
 def _check_extensions(parsed: x509.CertificateRevocationList) -> int:
     """The CRL number, once every extension says that the list is complete."""
     number = 0
-    try:
-        extensions = list(parsed.extensions)
-    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
-        raise RevocationListInvalid("the extensions of a revocation list cannot be read", reason="malformed") from None
-    for extension in extensions:
+    for extension in parsed.extensions:
         if extension.oid in {ExtensionOID.DELTA_CRL_INDICATOR, ExtensionOID.FRESHEST_CRL} and extension.critical:
             raise RevocationListInvalid("a delta revocation list is not complete", reason="delta")
         if extension.critical and extension.oid not in _UNDERSTOOD:

@@ -138,6 +138,8 @@ class Anchor(Document, frozen=True, kw_only=True, tag="anchor"):
         certification_authorities: PEM certificates behind `x5c` chains of members and operators.
         timestamp_authorities: PEM certificates of RFC 3161 authorities.
         revocation_lists: The only addresses from which CRLs are fetched.
+        recovery_delay_s: How long a change of a member's keys that the operator announces alone has to be public before
+            it can be confirmed. A later anchor may lengthen it only.
     """
 
     threshold: Annotated[int, Meta(ge=1, le=16)]
@@ -147,6 +149,7 @@ class Anchor(Document, frozen=True, kw_only=True, tag="anchor"):
     timestamp_authorities: Annotated[tuple[Pem, ...], Meta(max_length=16)] = ()
     revocation_lists: Annotated[tuple[Text, ...], Meta(max_length=64)] = ()
     broker: BrokerAddress = BrokerAddress()
+    recovery_delay_s: Annotated[int, Meta(ge=1, le=31_536_000)] = 604_800
 
 
 class PinnedKey(Part, frozen=True, kw_only=True):
@@ -162,12 +165,22 @@ class PinnedKey(Part, frozen=True, kw_only=True):
 
 
 class Member(Document, frozen=True, kw_only=True, tag="member"):
-    """A member as the operator registered it; `aliases` are other member codes in the same class."""
+    """A member as the operator registered it.
+
+    Attributes:
+        status: As the operator sets it.
+        names: Language tag to name.
+        keys: Pinned public keys.
+        aliases: Other member codes in the same class.
+        change: `announced`: `keys` are to be the member's once the anchor's delay has passed; nothing else changes now.
+            `confirmed`: they are now. Only for members that lost all their keys; others sign a change themselves.
+    """
 
     status: MemberStatus
     names: Names
     keys: Annotated[tuple[PinnedKey, ...], Meta(min_length=1, max_length=16)]
     aliases: Annotated[tuple[Word, ...], Meta(max_length=64)] = ()
+    change: Literal["", "announced", "confirmed"] = ""
 
 
 class ClosedLog(Part, frozen=True, kw_only=True):

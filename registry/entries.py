@@ -5,6 +5,8 @@ Pure. The documents were checked before, so nothing here refuses.
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
+
 import msgspec
 
 from evidence.checkpoint import key_name
@@ -25,12 +27,20 @@ def node_entry(document: Node, log_key: VerifierKey) -> NodeEntry:
         log_key=log_key,
         broker_key=decode_base64(document.broker_key),
         tls=document.tls,
-        valid_from_at=parse_checked_time(document.valid_from),
+        valid_from_at=_valid_from(document),
         until_at=None if document.until is None else parse_checked_time(document.until),
         status="active",
         key_from_at=None if document.log.key_from is None else parse_checked_time(document.log.key_from),
         other_keys=tuple(_log_key(document.log.origin, other) for other in document.log.others),
     )
+
+
+_SKEW = timedelta(hours=1)
+
+
+def _valid_from(document: Node | Sealing) -> datetime:
+    # What is issued in the future is not used before: a delay cannot be skipped by dating everything ahead.
+    return max(parse_checked_time(document.valid_from), parse_checked_time(document.issued) - _SKEW)
 
 
 def _log_key(origin: str, other: LogKeyWindow) -> LogKey:
@@ -56,7 +66,7 @@ def sealing_entry(document: Sealing) -> SealingKeyEntry:
         kem=document.kem,
         public=decode_base64(document.public),
         use=frozenset(document.use),
-        valid_from_at=parse_checked_time(document.valid_from),
+        valid_from_at=_valid_from(document),
         until_at=None if document.until is None else parse_checked_time(document.until),
     )
 

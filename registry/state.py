@@ -7,7 +7,7 @@ built when a document is taken, so that a look-up is one dictionary access.
 from __future__ import annotations
 
 from bisect import insort
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 import msgspec
@@ -32,6 +32,7 @@ from registry.entries import access_entry, node_entry, replaced_status, sealing_
 from registry.publickeys import decode_base64, key_id
 from registry.view import (
     AccessEntry,
+    Announced,
     MemberEntry,
     NodeEntry,
     NodeStatus,
@@ -104,6 +105,8 @@ class State:
         self._sealing: dict[str, SealingKeyEntry] = {}
         self._sealing_of: dict[tuple[str, str], list[SealingKeyEntry]] = {}  # oldest first
         self._revoked: dict[tuple[str, str], RevocationEntry] = {}
+        self._announced: dict[str, Announced] = {}
+        self.newest_issued = ""
 
     # Look-ups -----------------------------------------------------------------------------------------------------
 
@@ -232,6 +235,7 @@ class State:
 
     def take(self, document: AnyDocument, author: str) -> None:
         """Let a checked document change the directory."""
+        self.newest_issued = max(self.newest_issued, document.issued)
         match document:
             case Access():
                 self._take_access(document, author)
@@ -292,9 +296,21 @@ class State:
         self.anchor = document
         self.keys.update(self.claims(document))
 
+    def _announce(self, document: Member) -> None:
+        signing, recovery = pinned_keys(document)
+        delay_s = 0 if self.anchor is None else self.anchor.recovery_delay_s
+        due_at = parse_checked_time(document.issued) + timedelta(seconds=delay_s)
+        self._announced[document.subject] = Announced(signing, recovery, due_at)
+        # The member owns what is announced in its name: so it can object, by revoking it.
+        self.keys.update(self.claims(document))
+
     def _take_member(self, document: Member) -> None:
+        if document.change == "announced":
+            self._announce(document)
+            return
         signing, recovery = pinned_keys(document)
         id_ = document.subject
+        self._announced.pop(id_, None)
         prefix = id_.rpartition("/")[0]
         before = self._members.get(id_)
         if before is not None:
@@ -308,11 +324,26 @@ class State:
             signing_keys=signing,
             recovery_keys=recovery,
             since_at=parse_checked_time(document.issued),
+            keys_from_at=self._keys_from(document, before),
         )
         for alias in document.aliases:
             self._aliases[f"{prefix}/{alias}"] = id_
         self.keys.update(self.claims(document))
         self._refresh_nodes(id_)
+
+    @staticmethod
+    def _keys_from(document: Member, before: MemberEntry | None) -> datetime | None:
+        if document.change == "confirmed":
+            return parse_checked_time(document.issued)
+        return None if before is None else before.keys_from_at
+
+    def announced(self, member: str) -> Announced | None:
+        """A change of a member's keys that the operator announced and nobody confirmed or stopped."""
+        return self._announced.get(member)
+
+    def announcements(self) -> dict[str, Announced]:
+        """All of them, by member."""
+        return dict(self._announced)
 
     def alias_holder(self, id: str) -> str | None:  # noqa: A002
         """The member that has this identifier as an alias."""
@@ -421,8 +452,14 @@ class State:
         )
         owner = self.key_owner(target) if kind == "key" else owner_of(target)
         if owner:
+            self._stop_announcement(owner, kind, target)
             self._refresh_nodes(owner)
             self._drop_revoked_sealing(owner)
+
+    def _stop_announcement(self, member: str, kind: RevocationKind, target: str) -> None:
+        announced = self._announced.get(member)
+        if announced is not None and kind == "key" and target in announced.signing_keys | announced.recovery_keys:
+            del self._announced[member]
 
     def _drop_revoked_sealing(self, member: str) -> None:
         for key, entries in self._sealing_of.items():

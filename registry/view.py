@@ -31,6 +31,7 @@ class MemberEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         signing_keys: Key ids (SHA-256 hex, see `documents.key_id`) that may sign its documents.
         recovery_keys: Key ids that may only confirm a key change or revoke.
         since_at: When the newest member document was issued.
+        keys_from_at: Where the operator replaced lost keys: documents issued earlier are not taken from the new ones.
     """
 
     id: str
@@ -40,6 +41,15 @@ class MemberEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     signing_keys: frozenset[str]
     recovery_keys: frozenset[str]
     since_at: datetime
+    keys_from_at: datetime | None = None
+
+
+class Announced(msgspec.Struct, frozen=True, gc=False):
+    """A change of a member's keys that the operator announced, and when it can be confirmed at the earliest."""
+
+    signing_keys: frozenset[str]
+    recovery_keys: frozenset[str]
+    due_at: datetime
 
 
 class SubsystemEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -7,9 +7,11 @@ read together at each connection, so that each is made with a pair that belongs 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 
 import msgspec
+import structlog
 
 from bus.errors import SettingsInvalid
 from bus.settings import GatewaySettings
@@ -17,7 +19,10 @@ from bus.transport import nkeys
 from evidence.errors import EvidenceError
 from evidence.note import VerifierKey
 from evidence.signer import FileSigner
+from registry.fold import Directory
 from registry.view import DirectoryView
+
+_log = structlog.get_logger("lienthong.gateway")
 
 
 def load_log_signer(settings: GatewaySettings) -> FileSigner:
@@ -63,6 +68,21 @@ def successor(
             [(0, "keys.log", "the directory does not name this key for this log now; see `lienthong node rotate log`")]
         )
     return signer
+
+
+class Announcements:
+    """Raises an alarm for each change of keys that the operator announced alone: now is the time to object."""
+
+    def __init__(self) -> None:
+        self._told: set[tuple[str, datetime]] = set()
+
+    def look(self, directory: Directory, alarm: Callable[[str, str], None]) -> None:
+        """Tells of what is new."""
+        for member, announced in directory.announcements().items():
+            if (member, announced.due_at) not in self._told:
+                self._told.add((member, announced.due_at))
+                alarm("key-change-announced", member)
+                _log.error("member.key-change-announced", member=member, due=announced.due_at.isoformat())
 
 
 class BrokerFiles:

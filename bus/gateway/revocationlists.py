@@ -126,7 +126,8 @@ class RevocationLists:
         """Takes up the lists that an earlier run kept, verified again, and judges at once."""
         for address in self.addresses:
             try:
-                self._take(address, self._path(address).read_bytes())
+                data = self._path(address).read_bytes()
+                self._take(address, read_list(data, self._authorities(), self._clock.now()))
             except FileNotFoundError:
                 continue
             except (OSError, EvidenceError) as error:
@@ -139,7 +140,8 @@ class RevocationLists:
         for address in self.addresses:
             try:
                 data = await self._fetch(address)
-                if self._take(address, data):
+                found = await asyncio.to_thread(read_list, data, self._authorities(), self._clock.now())
+                if self._take(address, found):
                     await asyncio.to_thread(self._keep, address, data)
             except (OSError, EvidenceError) as error:
                 complete = False
@@ -147,9 +149,8 @@ class RevocationLists:
                 _log.warning("revocation.list-not-refreshed", address=address, detail=str(error))
         return complete
 
-    def _take(self, address: str, data: bytes) -> bool:
-        """Verifies a list and takes it over; False when the one that is here is newer."""
-        found = read_list(data, self._authorities(), self._clock.now())
+    def _take(self, address: str, found: RevocationList) -> bool:
+        """Takes a verified list over; False when the one that is here is newer."""
         known = self._lists.get(address)
         if known is not None and not found.replaces(known):
             _log.warning("revocation.list-older", address=address, number=found.number)

@@ -26,7 +26,7 @@ from bus.front.services import DirectoryFront, is_directory_target
 from bus.gateway.backends import build_sources
 from bus.gateway.exchange import Exchange
 from bus.gateway.health import Health
-from bus.gateway.nodekeys import keys_of_log, load_log_signer, successor
+from bus.gateway.nodekeys import Announcements, keys_of_log, load_log_signer, successor
 from bus.gateway.parts import Parts, front_tls, read_changeable
 from bus.gateway.warming import keep_warm
 from bus.metrics import GatewayMetrics
@@ -71,6 +71,7 @@ class Gateway:
         self._calls: CallFront | None = None
         self._halted: errors.BusError | EvidenceError | None = None
         self._front_tls: ssl.SSLContext | None = None
+        self._announcements = Announcements()
 
     # Settings -----------------------------------------------------------------------------------------------------
 
@@ -293,6 +294,7 @@ class Gateway:
                         "housekeeping.failed", work=work.__name__, error=type(error).__name__, detail=str(error)
                     )
             self._parts.own.report_differences(self.metrics)
+            self._announcements.look(self._parts.follower.directory, self.metrics.alarm)
 
     async def _join_peers(self) -> None:
         if self._exchange is not None and self._parts.connection.connected:

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from console.commands.memberkeys import confirm, recover, rotate
 from console.commands.revoke import revoke_member
 from console.output import emit, json_option, reports_errors
 
@@ -23,7 +24,8 @@ def member() -> None:
     """Become a member, or decide who becomes one."""
 
 
-member.add_command(revoke_member)
+for _command in (revoke_member, rotate, confirm, recover):
+    member.add_command(_command)
 
 
 @member.command()

@@ -27,14 +27,27 @@ node.add_command(pin)
 @click.option("--front", default="127.0.0.1:8443", show_default=True, help="Address for client systems (HTTPS).")
 @click.option("--admin", default="127.0.0.1:9443", show_default=True, help="Address for operators.")
 @click.option("--host", "hosts", multiple=True, help="Further names or addresses for the front's certificate.")
+@click.option(
+    "--passphrase-file",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Encrypt log and broker key under the passphrase in this file (mode 0600).",
+)
 @json_option
 @reports_errors
-def add(code: str, home: Path, front: str, admin: str, hosts: tuple[str, ...], as_json: bool) -> None:
+def add(
+    code: str,
+    home: Path,
+    front: str,
+    admin: str,
+    hosts: tuple[str, ...],
+    passphrase_file: Path | None,
+    as_json: bool,
+) -> None:
     """Make the node CODE (like n1): its keys, their statement in the directory, broker credentials, gateway.toml."""
     from console.homes import MemberHome
     from console.nodes import add_node
 
-    made = add_node(MemberHome(home), code, front, admin, ("127.0.0.1", "localhost", *hosts))
+    made = add_node(MemberHome(home), code, front, admin, ("127.0.0.1", "localhost", *hosts), passphrase_file)
     emit(
         made,
         f"node      {made['node']}\norigin    {made['origin']}\nsettings  {made['settings']}\n"

@@ -9,11 +9,6 @@ import click
 from console.output import emit, json_option, reports_errors
 
 _HOME = click.option("--home", type=click.Path(path_type=Path, exists=True), required=True, help="Home of the member.")
-_PASSPHRASE = click.option(
-    "--passphrase-file",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Encrypt the new key file under the passphrase in this file (mode 0600); gateway.toml names it, too.",
-)
 
 
 def _told(reloaded: bool) -> str:
@@ -44,12 +39,9 @@ def rotate() -> None:
     type=click.FloatRange(0),
     help="How long the old key is still accepted after the new one signs.",
 )
-@_PASSPHRASE
 @json_option
 @reports_errors
-def log(
-    home: Path, phase: str | None, delay_s: float, overlap_s: float, passphrase_file: Path | None, as_json: bool
-) -> None:
+def log(home: Path, phase: str | None, delay_s: float, overlap_s: float, as_json: bool) -> None:
     """The key that signs the log's checkpoints. Without a phase: prepare, or activate what is prepared."""
     import time
     from datetime import UTC, datetime
@@ -60,7 +52,7 @@ def log(
     member_home = MemberHome(home)
     prepared = (member_home.keys / "log.next.pem").exists()
     if phase in {"prepare", "wait"} or (phase is None and not prepared):
-        made = prepare_log_key(member_home, delay_s, passphrase_file)
+        made = prepare_log_key(member_home, delay_s)
         if phase != "wait":
             emit(
                 made,
@@ -70,7 +62,7 @@ def log(
             )
             return
         time.sleep(max(0.0, (made["usable_from"] - datetime.now(UTC)).total_seconds()))
-    done = activate_log_key(member_home, overlap_s, passphrase_file)
+    done = activate_log_key(member_home, overlap_s)
     emit(done, f"activated the new log key of {done['node']}; {_told(done['reloaded'])}", as_json)
 
 
@@ -97,15 +89,14 @@ def sealing(home: Path, days: int, every_s: float, lead_s: float, as_json: bool)
 
 @rotate.command()
 @_HOME
-@_PASSPHRASE
 @json_option
 @reports_errors
-def broker(home: Path, passphrase_file: Path | None, as_json: bool) -> None:
+def broker(home: Path, as_json: bool) -> None:
     """The key that proves the node to the broker, and credentials for it."""
     from console.homes import MemberHome
     from console.rotation import rotate_broker_key
 
-    done = rotate_broker_key(MemberHome(home), passphrase_file)
+    done = rotate_broker_key(MemberHome(home))
     emit(done, f"exchanged the broker key of {done['node']}; used from the next connection on", as_json)
 
 

@@ -182,3 +182,54 @@ def test_the_front_gets_a_new_certificate_without_a_restart(keys_world: World) -
         wait_until(lambda: world._reloads("H37") > reloads, "the reload")
     assert made["new_authority"] is False
     assert (member.home / "tls" / "front.crt").read_bytes() != before
+
+
+@pytest.mark.parametrize("kind", ["p384", "rsa3072"])
+def test_the_member_key_changes_and_what_it_signed_goes_on_counting(keys_world: World, kind: str) -> None:
+    world, member = keys_world, keys_world.member("G01")
+    home, instance = str(member.home), str(world.home)
+    old = (member.home / "keys" / "member.crt").read_bytes()
+    with load(world):
+        rotate = ("member", "rotate", "--home", home, "--key", kind)
+        assert world.command(*rotate)["step"] == "made"
+        keys = f"{home}/keys"
+        world.command("certificate", "issue", member.id, "--home", instance, "--public-key", f"{keys}/member.next.pub",
+                      "--out", f"{keys}/member.next.crt")  # fmt: skip
+        made = world.command(*rotate)
+        assert made["step"] == "signed"
+        assert world.command(*rotate)["step"] == "signed", "the directory does not pin it yet"
+        world.command("member", "confirm", made["change"], "--home", instance)
+        assert world.command(*rotate)["step"] == "taken"
+    assert (member.home / "keys" / "member.crt").read_bytes() != old
+    # the new key speaks for the member, the node that the old one stated goes on
+    world.add_subsystem("G01", f"after-{kind}")
+    world.command("node", "rotate", "sealing", "--days", "1", "--home", home)
+    assert world.call(world.clients["H37/app"], SERVICE, "/notes/1", purpose="residence").status == 200
+
+
+def test_an_operator_alone_changes_no_keys_before_the_delay_and_every_gateway_raises_the_alarm(
+    keys_world: World, tmp_path: Path
+) -> None:
+    world, victim = keys_world, keys_world.member("H37")
+    world.stop_gateway("G01")
+    settings = world.member("G01").home / "gateway.toml"
+    settings.write_text(settings.read_text() + "\n[limits]\njoin_every_s = 0.3\n")
+    world.start_gateway("G01")
+    public = tmp_path / "new.pub"
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    from evidence.signer import FileSigner
+
+    key = FileSigner.generate("p256").private_key.public_key()
+    public.write_bytes(key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    recover = ("member", "recover", victim.id, "--home", str(world.home), "--public-key", str(public))
+    made = world.command(*recover)
+    with pytest.raises(CommandFailed) as early:
+        world.command(*recover, "--confirm")
+    assert early.value.code == "recovery-not-due"
+    wait_until(lambda: world.metric("G01", "lienthong_alarms_total", code="key-change-announced") == 1, "the alarm")
+    world.command("key", "revoke", made["key"], "--home", str(victim.home), "--reason", "not ours")
+    with pytest.raises(CommandFailed) as objected:
+        world.command(*recover, "--confirm")
+    assert objected.value.code == "recovery-not-announced"
+    world.add_subsystem("H37", "still-ours")
