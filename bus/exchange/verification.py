@@ -27,6 +27,7 @@ from evidence.header import Header
 from registry.view import DirectoryView, NodeEntry
 
 _MAKER = object()
+_LATE_PER_ORIGIN = 16
 
 
 class VerifiedRecord(msgspec.Struct, frozen=True, gc=False):
@@ -68,6 +69,9 @@ class CheckpointMemory:
     Attributes:
         newest: per origin size, root and note of the largest verified checkpoint.
         forked: per origin the two notes that contradict each other.
+        joined: per origin the size up to which all checkpoints were joined by consistency proofs.
+        late: per origin roots, by size, of checkpoints that came after larger ones were joined: a stolen key could have
+            signed another tree, so `control` has them joined, too. Bounded.
         on_fork: told of each new fork at once: origin and both notes.
     """
 
@@ -77,6 +81,8 @@ class CheckpointMemory:
         self._roots: dict[str, OrderedDict[int, tuple[bytes, bytes]]] = {}
         self.newest: dict[str, tuple[int, bytes, bytes]] = {}
         self.forked: dict[str, tuple[bytes, bytes]] = {}
+        self.joined: dict[str, int] = {}
+        self.late: dict[str, dict[int, bytes]] = {}
         self.on_fork: Callable[[str, bytes, bytes], None] = _no_fork_listener
 
     def verified(self, origin: str, key: bytes, note_hash: bytes) -> tuple[int, bytes] | None:
@@ -93,6 +99,10 @@ class CheckpointMemory:
                 self.forked[origin] = (known[1], note_bytes)
                 self.on_fork(origin, known[1], note_bytes)
             return False
+        if known is None and size < self.joined.get(origin, 0):
+            late = self.late.setdefault(origin, {})
+            if len(late) < _LATE_PER_ORIGIN:
+                late[size] = root
         roots[size] = (root, note_bytes)
         of_origin = self._verified.setdefault(origin, OrderedDict())
         of_origin[(key, note_hash)] = (size, root)

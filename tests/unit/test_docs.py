@@ -201,7 +201,9 @@ def test_stable_entry_points_are_there() -> None:
 
 def test_decision_records_are_numbered_and_say_context_choice_and_consequences() -> None:
     records = sorted((DOCS / "adr").glob("*.md"))
-    for number, record in enumerate(records, 1):
+    numbers = [int(record.name[:4]) for record in records]
+    assert len(set(numbers)) == len(numbers)
+    for number, record in zip(numbers, records, strict=True):
         text = record.read_text(encoding="utf-8")
         assert record.name.startswith(f"{number:04d}-")
         assert text.startswith(f"# {number}. ")

@@ -374,12 +374,15 @@ async def test_a_fork_against_a_checkpoint_of_an_earlier_run_is_found(world):
     assert world.heard.alarms == [("peer-forked", G01)]
 
 
-async def test_a_checkpoint_older_than_the_joined_one_is_left_alone(world):
+async def test_a_checkpoint_older_than_the_joined_one_is_left_alone_once_it_is_joined_too(world):
     world.peers.keep(PeerHead(PEER, NODE_G01, 5, tree(5)[1], b"note"), 1)
     world.control = world.make()
     remember(world, 3)
+    world.transport.replies.append(Reply(1, path=consistency(3, 5)))
     await world.control.join_all()
-    assert world.transport.asked == world.heard.alarms == []
+    assert len(world.transport.asked) == 1
+    assert world.heard.alarms == []
+    assert [head.size for head in world.peers.heads()] == [5]
 
 
 async def test_a_fork_that_could_not_be_kept_is_kept_later(world):
@@ -407,3 +410,28 @@ async def test_a_joined_checkpoint_of_the_same_size_is_left_alone(world):
     assert world.transport.asked == []
     assert world.heard.alarms == []
     assert H37 not in str(world.peers.heads())
+
+
+async def test_a_late_checkpoint_over_another_tree_is_noticed(world):
+    """A stolen log key signs a smaller tree than those that everybody has joined already."""
+    remember(world, 7)
+    await world.control.join_all()
+    remember(world, 4)  # of the true tree: messages may overtake each other
+    remember(world, 5, b"r" * 32)
+    world.transport.replies += [Reply(1, path=consistency(4, 7)), Reply(1, path=consistency(5, 7))]
+    await world.control.join_all()
+    assert world.heard.alarms == [("peer-back-dated", G01)]
+    assert world.memory.late == {PEER: {}}
+    await world.control.join_all()
+    assert len(world.transport.asked) == 2, "each is asked about once"
+
+
+async def test_late_checkpoints_are_bounded_and_asked_about_again_without_an_answer(world):
+    remember(world, 40)
+    await world.control.join_all()
+    for size in range(1, 30):
+        remember(world, size)
+    assert len(world.memory.late[PEER]) == 16
+    world.transport.replies.append(errors.Timeout())
+    await world.control.join_all()
+    assert len(world.memory.late[PEER]) == 16
