@@ -20,7 +20,12 @@ _INSTANCE = click.option(
 @click.command()
 @click.option("--home", type=click.Path(path_type=Path, exists=True), required=True, help="Home of the member.")
 @click.option(
-    "--key", "kind", type=click.Choice(["p256", "p384", "rsa2048", "rsa3072"]), default="p256", show_default=True
+    "--key",
+    "kind",
+    type=click.Choice(["p256", "p384", "rsa2048", "rsa3072"]),
+    default="p256",
+    show_default=True,
+    help="Kind of the new key.",
 )
 @json_option
 @reports_errors

@@ -233,3 +233,24 @@ def test_an_operator_alone_changes_no_keys_before_the_delay_and_every_gateway_ra
         world.command(*recover, "--confirm")
     assert objected.value.code == "recovery-not-announced"
     world.add_subsystem("H37", "still-ours")
+
+
+def test_a_node_whose_keys_are_encrypted_runs_and_exchanges_them(empty_world: World) -> None:
+    world = empty_world
+    passphrase = world.folder / "passphrase"
+    passphrase.write_text("correct horse\n")
+    passphrase.chmod(0o600)
+    world.node_options = ("--passphrase-file", str(passphrase))
+    member = world.add_member("H37")
+    world.start_gateway("H37")
+    for name in ("log", "broker"):
+        assert b"ENCRYPTED" in (member.home / "keys" / f"{name}.pem").read_bytes()
+    old = (member.home / "keys" / "log.pem").read_bytes()
+    reloads = world._reloads("H37")
+    world.command("node", "rotate", "log", "--wait", "--delay-s", "0.5", "--home", str(member.home))
+    wait_until(
+        lambda: log_lines(world, "H37", "log.key-changed") == 1 and world._reloads("H37") > reloads, "the new key"
+    )
+    new = (member.home / "keys" / "log.pem").read_bytes()
+    assert new != old
+    assert b"ENCRYPTED" in new

@@ -357,6 +357,7 @@ class World:
     def __post_init__(self) -> None:
         self.home = self.folder / "instance"
         self.genesis = ""
+        self.node_options: tuple[str, ...] = ()
         self.broker: subprocess.Popen[bytes] | None = None
         self.registry: subprocess.Popen[bytes] | None = None
         self._commands = ThreadPoolExecutor(1, "console")
@@ -439,7 +440,8 @@ class World:
                      "--public-key", f"{home}/keys/member.pub", "--out", f"{home}/keys/member.crt")  # fmt: skip
         request = self.command("member", "request", "--home", home, "--name", f"vi=Cơ quan {code}")
         self.command("member", "approve", "--home", str(self.home), request["request"])
-        self.command("node", "add", "n1", "--home", home, "--front", "127.0.0.1:0", "--admin", "127.0.0.1:0")
+        self.command("node", "add", "n1", "--home", home, "--front", "127.0.0.1:0", "--admin", "127.0.0.1:0",
+                     *self.node_options)  # fmt: skip
         self.members[code] = member
         return member
 

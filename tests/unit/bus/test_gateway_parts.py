@@ -244,6 +244,7 @@ class Parts:
         self.memory = CheckpointMemory()
         self.connection = SimpleNamespace(connected=False)
         self.query_keys, self.answer_keys = {}, {}
+        self.standing = SimpleNamespace(unknown=False)
         self.follower = SimpleNamespace(
             fresh=lambda now: self.is_fresh,
             as_of=None,
