@@ -83,9 +83,13 @@ def log_head(home: MemberHome) -> LogHead | None:
 def reload_gateway(home: MemberHome) -> bool:
     """Tells the running gateway of this home to read its files again; False when none runs."""
     try:
-        pid = json.loads((home.data / "listening.json").read_bytes())["pid"]
-        os.kill(int(pid), signal.SIGHUP)
-    except (FileNotFoundError, ProcessLookupError, PermissionError, ValueError, KeyError):
+        pid = int(json.loads((home.data / "listening.json").read_bytes())["pid"])
+        # A crashed gateway leaves the file behind, and its number may be somebody else's by now.
+        command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        if b"gateway" not in command:
+            return False
+        os.kill(pid, signal.SIGHUP)
+    except (OSError, ValueError, KeyError):
         return False
     return True
 

@@ -25,6 +25,7 @@ from bus.transport import subjects
 from evidence import checkpoint, merkle, note
 from evidence.errors import EvidenceError
 from evidence.log import ExchangeLog
+from evidence.note import VerifierKey
 from registry.view import DirectoryView, NodeEntry
 
 _log = structlog.get_logger("lienthong.control")
@@ -170,7 +171,7 @@ class Control:
 
     async def _check_own(self, note_bytes: bytes) -> None:
         try:
-            note.verify(note_bytes, self._log.verifier_keys)
+            note.verify(note_bytes, self._own_keys())
             seen = checkpoint.parse_note(note_bytes)
         except EvidenceError:
             return  # not signed by this node's key: says nothing about its log
@@ -182,6 +183,15 @@ class Control:
                 " an old backup was restored or the node was cloned; stop the other copy, or declare a new incarnation"
                 " with `lienthong node restore`"
             )
+
+    def _own_keys(self) -> tuple[VerifierKey, ...]:
+        """Keys of this log without revoked ones: what a thief signs must not keep this node from starting."""
+        try:
+            entry = self._directory().node_by_origin(self._log.origin)
+        except errors.DirectoryStale:
+            return self._log.verifier_keys
+        revoked = () if entry is None else tuple(one.key.public for one in entry.other_keys if one.revoked)
+        return tuple(key for key in self._log.verifier_keys if key.public not in revoked)
 
     async def _holds(self, seen: checkpoint.Checkpoint) -> bool:
         """Whether this log continues the tree of a checkpoint."""

@@ -13,6 +13,7 @@ from bus_world import (
     H37,
     NODE_G01,
     NODE_H37,
+    NOW,
     Clock,
     Heard,
     Message,
@@ -29,6 +30,9 @@ from bus.exchange.peers import PeerHead, Peers, PeersUnwritable
 from bus.exchange.verification import CheckpointMemory
 from evidence import leaf, merkle, note
 from evidence.checkpoint import Checkpoint
+from evidence.note import VerifierKey
+from evidence.signer import FileSigner
+from registry.view import LogKey
 
 encode = msgspec.msgpack.encode
 OWN, PEER = origin_of(NODE_H37), origin_of(NODE_G01)
@@ -435,3 +439,23 @@ async def test_late_checkpoints_are_bounded_and_asked_about_again_without_an_ans
     world.transport.replies.append(errors.Timeout())
     await world.control.join_all()
     assert len(world.memory.late[PEER]) == 16
+
+
+async def test_what_a_thief_signs_with_a_revoked_key_does_not_stop_the_node(world):
+    """An earlier, stolen and revoked key of this log signs a larger tree, and a counterparty passes it on."""
+    stolen, new = VerifierKey(OWN, signer_of(NODE_H37).public_bytes), FileSigner.generate("ed25519")
+    world.log.take_signer(new)
+    newer = note_of(NODE_H37, 99, b"r" * 32)
+
+    def state(revoked: bool) -> None:
+        others = (LogKey(stolen, NOW, None, revoked),)
+        world.view.nodes[OWN] = node_entry(NODE_H37, log_key=VerifierKey(OWN, new.public_bytes), other_keys=others)
+
+    state(revoked=False)
+    with pytest.raises(errors.CloneSuspected):
+        await world.control._check_own(newer)
+    state(revoked=True)
+    await world.control._check_own(newer)
+    world.stale = errors.DirectoryStale()
+    with pytest.raises(errors.CloneSuspected):
+        await world.control._check_own(newer)
