@@ -6,13 +6,13 @@ What the member signed under the earlier key goes on counting: the directory kee
 from __future__ import annotations
 
 import base64
-from datetime import UTC, datetime
+import hashlib
 from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from console.homes import HomeInvalid, InstanceHome, MemberHome, replace_file, write_new
+from console.homes import HomeInvalid, InstanceHome, MemberHome, replace_file
 from console.membership import Speaker, call_registry
 from evidence.signer import FileSigner, KeyKind, generate_key_file, public_key_of_pem
 from evidence.x509 import load_pem_chain
@@ -102,8 +102,8 @@ def take_next_key(home: MemberHome) -> bool:
     pinned = call_registry(home.facts.registry, lambda client: _member(client, home.facts.member)).keys
     if wanted not in {_id(key) for key in pinned if key.kind == "signing"}:
         return False
-    retired = home.keys / "retired" / f"member-{datetime.now(UTC):%Y%m%dT%H%M%S}.crt"
-    write_new(retired, home.certificate.read_bytes(), 0o644)
+    earlier = home.certificate.read_bytes()
+    replace_file(home.keys / "retired" / f"member-{hashlib.sha256(earlier).hexdigest()[:16]}.crt", earlier, 0o644)
     # The key first: between the two steps nothing can be signed, and the command can be given again.
     if files.private.exists():
         files.private.replace(home.member_key)
