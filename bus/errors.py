@@ -230,6 +230,24 @@ class ServiceDisabled(_Rejected):
     retry_after_s = 300
 
 
+class ProviderRevoked(_Rejected):
+    """Trust in the provider, in all its nodes or in its certificate was withdrawn."""
+
+    code = "provider-revoked"
+    status = 503
+    title = "Trust in the provider was withdrawn"
+    fault = "Server.ServerProxy.ServiceDisabled"
+
+
+class OwnNodeRevoked(_Rejected):
+    """Trust in this gateway's own node was withdrawn: nobody would accept what it sends."""
+
+    code = "own-node-revoked"
+    status = 503
+    title = "Trust in this gateway was withdrawn"
+    fault = "Server.ClientProxy.NetworkError"
+
+
 class AccessDenied(_Rejected):
     """The provider refused: no access right covers the call."""
 
@@ -290,6 +308,14 @@ class ProviderUnavailable(_Unavailable):
 
     code = "provider-unavailable"
     title = "No gateway of the provider is connected"
+    fault = "Server.ClientProxy.NetworkError"
+
+
+class RevocationUnknown(_Unavailable):
+    """The revocation lists are too old, and the settings say to refuse then."""
+
+    code = "revocation-unknown"
+    title = "Revocation lists are too old to go on"
     fault = "Server.ClientProxy.NetworkError"
 
 
@@ -446,6 +472,7 @@ class CloneSuspected(BusError):
 DROP_CODES = frozenset(
     {
         "answer-key-missing",
+        "certificate-revoked",
         "checkpoint-invalid",
         "clock-ahead",
         "directory-stale",
@@ -458,6 +485,7 @@ DROP_CODES = frozenset(
         "instance-foreign",
         "log-unwritable",
         "node-not-in-use",
+        "node-revoked",
         "node-unknown",
         "not-addressed-to-us",
         "peer-forked",
@@ -467,6 +495,7 @@ DROP_CODES = frozenset(
         "question-of-a-stranger",
         "replayed",
         "reply-subject-foreign",
+        "revocation-unknown",
         "seal-digest-mismatch",
         "seen-ids-full",
         "source-not-of-node",

@@ -84,6 +84,24 @@ class GatewayMetrics:
         self.certificate_days = Gauge(
             "lienthong_certificate_days_left", "Days until a certificate ends.", ("name",), registry=registry
         )
+        self.sealing_days = Gauge(
+            "lienthong_sealing_days_left",
+            "Days until others have no sealing key of this node left to seal to.",
+            ("use",),
+            registry=registry,
+        )
+        self.revocation_left = Gauge(
+            "lienthong_revocation_list_left_seconds",
+            "Seconds until a revocation list is too old to go on; 0 and less: it is.",
+            ("address",),
+            registry=registry,
+        )
+        self.revocation_failures = Counter(
+            "lienthong_revocation_list_failures_total",
+            "Attempts to fetch a revocation list that failed.",
+            ("address",),
+            registry=registry,
+        )
         self.broker_up = Gauge("lienthong_broker_connected", "1 when connected to the broker.", registry=registry)
         self.broker_denied = Counter(
             "lienthong_broker_denied_total", "Publishes or subscriptions that the broker denied.", registry=registry

@@ -10,7 +10,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar, get_origin
+from typing import Any, Literal, TypeVar, get_origin
 
 import msgspec
 
@@ -33,6 +33,7 @@ class Keys(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     sealing: Path
     member_certificate: Path | None = None
     passphrase: Path | None = None
+    sealing_kept_s: float = 604_800.0
 
 
 class Broker(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -72,6 +73,14 @@ class DirectorySettings(_Section, frozen=True, kw_only=True, forbid_unknown_fiel
     """How old the directory may be before calls are refused."""
 
     max_age_s: float = 900.0
+
+
+class RevocationSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How old revocation lists may be, and what happens when none is to be had."""
+
+    max_age_s: float = 604_800.0
+    refresh_s: float = 3_600.0
+    when_unreachable: Literal["refuse", "warn"] = "refuse"
 
 
 class LimitSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -133,6 +142,7 @@ class GatewaySettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields
     front: Front = Front()
     admin: Admin = Admin()
     directory: DirectorySettings = DirectorySettings()
+    revocation: RevocationSettings = RevocationSettings()
     limits: LimitSettings = LimitSettings()
     retention: Retention = Retention()
     logging: Logging = Logging()
@@ -274,7 +284,9 @@ def _node_meaning(settings: GatewaySettings) -> list[tuple[str, str]]:
     front = settings.front
     if not re.fullmatch(r"[0-9a-f]{64}", settings.genesis):
         found.append(("genesis", "must be 64 lower-case hex digits"))
-    if settings.registry.url and not re.fullmatch(r"https?://[^/\s]+(/\S*)?", settings.registry.url):
+    if settings.registry.url and not re.fullmatch(
+        r"https?://[^/\s#]+(/[^\s#]*)?(#sha256:[0-9a-f]{64})?", settings.registry.url
+    ):
         found.append(("registry.url", "must be http:// or https:// and a host"))
     if (front.certificate is None) != (front.key is None):
         found.append(("front", "certificate and key go together"))

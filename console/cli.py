@@ -21,6 +21,7 @@ _COMMANDS = {
     "config": ("console.commands.config", "config"),
     "member": ("console.commands.member", "member"),
     "node": ("console.commands.node", "node"),
+    "key": ("console.commands.revoke", "key"),
     "subsystem": ("console.commands.subsystem", "subsystem"),
     "client": ("console.commands.client", "client"),
     "service": ("console.commands.service", "service"),

@@ -35,6 +35,7 @@ class InstanceFacts(msgspec.Struct, frozen=True, kw_only=True):
         broker_listen: host:port.
         heartbeat_s: how often the registry confirms the directory.
         credentials_s: how long a node's broker credentials are valid; it renews them after two thirds of it.
+        broker_key_overlap_s: how long a node's broker key goes on after the node's statement names another one.
         broker_leaf_listen: host:port for leaf brokers of members; empty takes none.
         stream_max_bytes: size of each of the three streams of a member; the broker reserves it.
         stream_replicas: servers of a cluster that hold a copy of each stream.
@@ -47,6 +48,7 @@ class InstanceFacts(msgspec.Struct, frozen=True, kw_only=True):
     broker_listen: str
     heartbeat_s: float = 30.0
     credentials_s: int = 30 * 86_400
+    broker_key_overlap_s: int = 60
     broker_leaf_listen: str = ""
     stream_max_bytes: int = 256 * 1024 * 1024
     stream_replicas: int = 1

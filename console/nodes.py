@@ -10,17 +10,16 @@ from typing import Any
 from bus.gateway.sealingkeys import load_keys, write_key
 from bus.sealing.keys import SealingKeyPair
 from console.addresses import check_listen, split_hosts
+from console.frontcertificates import make_front
 from console.homes import MemberHome, replace_file, write_new
 from console.membership import Speaker, call_registry
 from evidence.header import encode_time
 from evidence.identifiers import MemberId, NodeId, check_creatable, log_origin
-from evidence.issue import create_authority, issue_tls, to_pem
-from evidence.signer import FileSigner, generate_key_file
+from evidence.signer import generate_key_file
 from registry.client import RegistryClient
 from registry.documents import Node, NodeLog, Sealing
 
 _SEALING_DAYS = 30
-_TLS_DAYS = 365
 
 _SETTINGS = """# Written by `lienthong node add`. Every key is explained in config/gateway.toml.
 node = "{node}"
@@ -33,11 +32,14 @@ log = "keys/log.pem"
 broker = "keys/broker.pem"
 sealing = "keys/sealing"
 member_certificate = "keys/member.crt"
-
+{passphrase}
 [broker]
 urls = {urls}
 ca = "ca.pem"
 credentials = "keys/broker.jwt"
+
+[registry]
+url = "{registry}"
 
 [front]
 listen = "{front}"
@@ -53,7 +55,9 @@ def _b64(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
 
-def add_node(home: MemberHome, code: str, front: str, admin: str, hosts: tuple[str, ...]) -> dict[str, Any]:
+def add_node(
+    home: MemberHome, code: str, front: str, admin: str, hosts: tuple[str, ...], passphrase: Path | None = None
+) -> dict[str, Any]:
     """Makes a node and writes its settings.
 
     Args:
@@ -62,6 +66,7 @@ def add_node(home: MemberHome, code: str, front: str, admin: str, hosts: tuple[s
         front: host:port.
         admin: host:port.
         hosts: for the front's certificate.
+        passphrase: file with the passphrase under which log and broker key are encrypted.
 
     Raises:
         HomeInvalid: there is a node already, or an address cannot be one.
@@ -74,8 +79,8 @@ def add_node(home: MemberHome, code: str, front: str, admin: str, hosts: tuple[s
     names, addresses = split_hosts(hosts)
     node = NodeId(MemberId.parse(facts.member), code)
     now = datetime.now(UTC)
-    log = generate_key_file(home.keys / "log.pem", "ed25519")
-    broker = generate_key_file(home.keys / "broker.pem", "ed25519")
+    log = generate_key_file(home.keys / "log.pem", "ed25519", passphrase_path=passphrase)
+    broker = generate_key_file(home.keys / "broker.pem", "ed25519", passphrase_path=passphrase)
     sealing = home.keys / "sealing"
     for owner, use in ((facts.member, "query"), (str(node), "answer")):
         if not (sealing.exists() and load_keys(sealing)[use]):
@@ -100,11 +105,17 @@ def add_node(home: MemberHome, code: str, front: str, admin: str, hosts: tuple[s
 
     jwt, urls = call_registry(facts.registry, publish)
     replace_file(home.keys / "broker.jwt", jwt.encode())
-    _front_tls(home.path / "tls", names, addresses, now)
+    make_front(home.path / "tls", names, addresses)
     home.data.mkdir(mode=0o700, exist_ok=True)
     home.settings_parts.mkdir(mode=0o755, exist_ok=True)
     text = _SETTINGS.format(
-        node=node, genesis=facts.genesis, urls=str(urls).replace("'", '"'), front=front, admin=admin
+        node=node,
+        genesis=facts.genesis,
+        registry=facts.registry,
+        urls=str(urls).replace("'", '"'),
+        front=front,
+        admin=admin,
+        passphrase="" if passphrase is None else f'passphrase = "{passphrase.resolve()}"\n',
     )
     write_new(home.settings, text.encode(), 0o644)
     return {"node": str(node), "origin": origin, "settings": home.settings, "front_ca": home.path / "tls" / "ca.crt"}
@@ -123,26 +134,3 @@ async def _publish_sealing(
         valid_from=encode_time(now - timedelta(minutes=1)),
         until=encode_time(now + timedelta(days=_SEALING_DAYS)),
     )
-
-
-def _front_tls(folder: Path, names: list[str], addresses: list[str], now: datetime) -> None:
-    """A small authority of the agency itself and the front's certificate; replace them with your own at any time."""
-    folder.mkdir(mode=0o700, exist_ok=True)
-    until = now + timedelta(days=_TLS_DAYS)
-    since = now - timedelta(minutes=5)
-    authority = create_authority(
-        "gateway front authority", FileSigner.generate("p256"), not_before_at=since, not_after_at=until
-    )
-    key = generate_key_file(folder / "front.pem", "p256")
-    certificate = issue_tls(
-        authority,
-        "gateway",
-        key.private_key.public_key(),
-        role="server",
-        dns_names=names,
-        ip_addresses=addresses,
-        not_before_at=since,
-        not_after_at=until,
-    )
-    write_new(folder / "ca.crt", authority.pem, 0o644)
-    write_new(folder / "front.crt", to_pem([certificate]), 0o644)

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+
+from msgspec import UNSET
 
 from console.homes import HomeInvalid, MemberHome
 from console.services import own_store
 from evidence.header import encode_time
-from evidence.trust import OriginTrust, Trust
+from evidence.trust import DatedTree, KeyTrust, OriginTrust, RevocationTrust, Trust, ViewTrust
 from registry.errors import FeedUnavailable
 from registry.fold import Directory
 from registry.follower import Follower
+from registry.localcopy import Confirmed
 from registry.own import OwnView
 from registry.view import (
     AccessEntry,
     DecisionView,
     MemberEntry,
+    NodeEntry,
+    Revocation,
     RevocationKind,
     ServiceEntry,
     SubsystemEntry,
@@ -53,7 +58,7 @@ def local_directory(home: MemberHome) -> Iterator[Directory]:
 
 @contextmanager
 def local_follower(home: MemberHome) -> Iterator[Follower]:
-    """The local copy with when it was last confirmed and what alarmed it; it follows nothing.
+    """The verified local copy with what is known about the times of its trees.
 
     Raises:
         HomeInvalid: the gateway never ran.
@@ -106,10 +111,52 @@ def decision_view(home: MemberHome) -> Iterator[DecisionView]:
             own.close()
 
 
-def trust_of(directory: Directory) -> Trust:
-    """Which key belongs to which log, for an offline verification; earlier incarnations included."""
-    origins = {}
-    for entry in (node for member in directory.members() for node in directory.nodes_of(member.id)):
-        until = None if entry.until_at is None else encode_time(entry.until_at)
-        origins[entry.origin] = OriginTrust(key=str(entry.log_key), from_=encode_time(entry.valid_from_at), until=until)
-    return Trust(genesis=directory.genesis, instance=directory.instance, origins=origins)
+def trust_of(directory: Directory, confirmed: Sequence[Confirmed] = ()) -> Trust:
+    """What an offline verification needs: keys of all logs with their times, revocations, and bounds for times.
+
+    Args:
+        directory: The verified directory.
+        confirmed: Trees of the directory with the times of their cosignatures.
+    """
+    origins = {entry.origin: _origin_trust(entry) for entry in directory.origins()}
+    return Trust(
+        genesis=directory.genesis,
+        instance=directory.instance,
+        origins=origins,
+        revocations=[_revocation_trust(directory, one) for one in directory.revocations()],
+        views=[ViewTrust(one.size, _instant(one.first_s), _instant(one.last_s)) for one in confirmed],
+        dated=[tree for origin in origins for tree in _dated(directory, origin, confirmed)],
+    )
+
+
+def _origin_trust(entry: NodeEntry) -> OriginTrust:
+    newest = KeyTrust(str(entry.log_key), encode_time(entry.key_from_at or entry.valid_from_at), _until(entry.until_at))
+    others = [KeyTrust(str(one.key), encode_time(one.from_at), _until(one.until_at)) for one in entry.other_keys]
+    keys = sorted((newest, *others), key=lambda one: one.from_)
+    return OriginTrust(newest.key, newest.from_, newest.until, keys if others else UNSET)
+
+
+def _until(at: datetime | None) -> str | None:
+    return None if at is None else encode_time(at)
+
+
+def _instant(unix_s: int) -> str:
+    return encode_time(datetime.fromtimestamp(unix_s, UTC))
+
+
+def _revocation_trust(directory: Directory, revoked: Revocation) -> RevocationTrust:
+    head = directory.head("revocation", f"{revoked.kind}:{revoked.id}")
+    # A later document of the chain may have moved `since`; whoever saw the newest one had it before him.
+    return RevocationTrust(
+        revoked.kind, revoked.id, encode_time(revoked.since_at), None if head is None else head.index
+    )
+
+
+def _dated(directory: Directory, origin: str, confirmed: Sequence[Confirmed]) -> list[DatedTree]:
+    """Trees that documents name: each is not younger than the first cosignature over a directory with the document."""
+    found = []
+    for tree in directory.dated_trees(origin):
+        seconds = [one.first_s for one in confirmed if one.size > tree.at]
+        if tree.at >= 0 and seconds:
+            found.append(DatedTree(origin, tree.size, tree.root.hex(), _instant(min(seconds) + 1)))
+    return found

@@ -5,14 +5,15 @@ Exit codes: 0 verified, 1 not verified, 2 cannot read or wrong usage.
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from datetime import datetime
 from pathlib import Path
 from typing import NoReturn
 
 import msgspec
 
-from evidence import checkpoint, reconcile, verify
+from evidence import checkpoint, judging, reconcile, verify
 from evidence.errors import EvidenceError, SchemaNewer, SourceUnreadable, TrustMalformed
 from evidence.leaf import MAX_LEAF_BYTES
 from evidence.log.reader import LogReader
@@ -22,6 +23,7 @@ from evidence.trust import Trust, load_trust
 from evidence.verify import Problem, RecordReport, Source
 
 VERIFIED, NOT_VERIFIED, UNREADABLE = 0, 1, 2
+_VERDICT_CODES = frozenset({"signed-after-revocation", "time-indeterminate"})
 
 
 class _Parser(argparse.ArgumentParser):
@@ -79,10 +81,13 @@ def _origin(source: Source) -> str:
         return ""
 
 
-def _verify_source(source: Source, trust: Trust, options: argparse.Namespace) -> verify.Report:
+def _verify_source(
+    source: Source, trust: Trust, options: argparse.Namespace, elsewhere: Mapping[bytes, datetime] | None = None
+) -> verify.Report:
     known = [_read(path, MAX_PROOF_BYTES) for path in getattr(options, "known", [])]
     every = getattr(options, "every_checkpoint", False)
-    return verify.verify_log(source, trust.keys_for(_origin(source)), known=known, every_checkpoint=every)
+    keys = trust.keys_for(_origin(source))
+    return verify.verify_log(source, keys, known=known, every_checkpoint=every, trust=trust, elsewhere=elsewhere)
 
 
 def _log_lines(report: verify.Report) -> list[str]:
@@ -91,6 +96,9 @@ def _log_lines(report: verify.Report) -> list[str]:
         f"  {report.records_verified} of {report.size} records in {report.seconds:.2f} s, root {report.root}",
         *(f"  {name}: {count}" for name, count in report.counts.items()),
     ]
+    if report.verdicts:
+        told = ", ".join(f"{count} {verdict}" for verdict, count in sorted(report.verdicts.items()))
+        lines.append(f"  records of revoked signers, against the revocation: {told}")
     if report.first_bad_leaf is not None:
         bad = report.first_bad_leaf
         lines.append(f"  first bad leaf: {bad.index}, recorded {bad.recorded_hash}, computed {bad.computed_hash}")
@@ -118,12 +126,26 @@ class _ProofReport(msgspec.Struct, frozen=True):
     problems: list[Problem]
 
 
-def _judge_record(report: RecordReport, trust: Trust) -> list[Problem]:
-    """The key's time against the record's own: a claim, but a record must not contradict itself."""
+_VERDICT_PROBLEMS = {
+    "after": Problem("signed-after-revocation", "trust in the signer was already withdrawn when it signed this"),
+    "indeterminate": Problem(
+        "time-indeterminate", "nobody else dated this checkpoint before trust in its signer was withdrawn"
+    ),
+}
+
+
+def _judge_record(report: RecordReport, proof_text: bytes, trust: Trust) -> list[Problem]:
+    """The key's time against the record's own claim, which must not contradict it; and revocations."""
     known = trust.origins.get(report.origin)
-    if known is None or report.header is None or known.covers(decode_time(report.header.time)):
+    if known is None or report.header is None:
         return []
-    return [Problem("key-out-of-time", "the record claims a time at which this key was not the log's")]
+    problems = []
+    if not known.covers(decode_time(report.header.time)):
+        problems.append(Problem("key-out-of-time", "the record claims a time at which this key was not the log's"))
+    verdict = judging.judge_proof(report.header, proof_text, trust)
+    if verdict not in {None, "before"}:
+        problems.append(_VERDICT_PROBLEMS[str(verdict)])
+    return problems
 
 
 def _run_proof(options: argparse.Namespace) -> int:
@@ -132,7 +154,7 @@ def _run_proof(options: argparse.Namespace) -> int:
     record, problems = None, []
     try:
         record = verify.verify_record(leaf, proof_text, trust.keys())
-        problems = _judge_record(record, trust)
+        problems = _judge_record(record, proof_text, trust)
     except EvidenceError as error:
         problems = [Problem(error.code, str(error))]
     lines = ["NOT VERIFIED" if problems else "VERIFIED", *_problem_lines(problems)]
@@ -149,13 +171,26 @@ class _ReconcileReport(msgspec.Struct, frozen=True):
     books: reconcile.Report
 
 
+def _verify_together(sources: Sequence[Source], trust: Trust, options: argparse.Namespace) -> list[verify.Report]:
+    """Each log by itself; then, where verdicts need it, with what the other logs prove of the time."""
+    logs = [_verify_source(source, trust, options) for source in sources]
+    if all(set(log.verdicts) <= {"before"} for log in logs):
+        return logs
+    elsewhere: dict[bytes, datetime] = {}
+    for source, log in zip(sources, logs, strict=True):
+        if all(problem.code in _VERDICT_CODES for problem in log.problems):
+            for leaf, at in judging.upper_bounds(source, trust).items():
+                elsewhere[leaf] = min(at, elsewhere.get(leaf, at))
+    return [_verify_source(source, trust, options, elsewhere) for source in sources]
+
+
 def _run_reconcile(options: argparse.Namespace) -> int:
     with ExitStack() as stack:
         sources = [_open(stack, path, options.immutable) for path in options.paths]
         logs = []
         if options.trust is not None:
             trust = load_trust(options.trust)
-            logs = [_verify_source(source, trust, options) for source in sources]
+            logs = _verify_together(sources, trust, options)
         books = reconcile.reconcile(sources)
     good = not books.unmatched and not books.malformed and all(log.verified for log in logs)
     lines = [line for log in logs for line in _log_lines(log)]

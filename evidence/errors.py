@@ -147,6 +147,20 @@ class CertificateInvalid(EvidenceError):
         self.reason = reason
 
 
+class RevocationListInvalid(EvidenceError):
+    """A revocation list is not a complete, signed list of a trusted authority.
+
+    Attributes:
+        reason: Short stable word for the rule that failed, e.g. "delta", "signature".
+    """
+
+    code = "revocation-list-invalid"
+
+    def __init__(self, message: str, *, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
 class KeyUnusable(EvidenceError):
     """A private key file cannot be used: missing, readable by others, wrong passphrase or unsuitable algorithm."""
 

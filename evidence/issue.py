@@ -1,8 +1,7 @@
 """A small certification authority: enough for a demonstration, a test or a pilot instance.
 
 Production members bring certificates of a licensed authority; brokers and gateways may use these TLS certificates
-inside one operator's walls. Keys are P-256. There is no revocation list: a certificate is short-lived or withdrawn in
-the directory.
+inside one operator's walls. Keys are P-256. Revocation lists are complete ones, made on demand.
 """
 
 import ipaddress
@@ -168,6 +167,41 @@ def self_sign_member(signer: FileSigner, member: MemberId, *, not_before_at: dat
         )
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
     )
+    return builder.sign(key, _hash_for(key)).public_bytes(Encoding.DER)
+
+
+def issue_crl(
+    authority: Authority,
+    revoked: Sequence[tuple[int, datetime]],
+    *,
+    number: int,
+    this_update_at: datetime,
+    next_update_at: datetime,
+) -> bytes:
+    """Issue a complete revocation list (RFC 5280 section 5).
+
+    Args:
+        authority: The issuer.
+        revoked: Serial numbers with the instant from which each is not to be trusted.
+        number: One more than that of the list before.
+        this_update_at: Aware instant.
+        next_update_at: By when the next one is issued at the latest.
+
+    Returns:
+        DER.
+    """
+    key = _signing_key(authority.signer)
+    builder = (
+        x509.CertificateRevocationListBuilder()
+        .issuer_name(x509.load_der_x509_certificate(authority.certificate).subject)
+        .last_update(this_update_at)
+        .next_update(next_update_at)
+        .add_extension(x509.CRLNumber(number), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()), critical=False)
+    )
+    for serial, revoked_at in revoked:
+        entry = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(revoked_at).build()
+        builder = builder.add_revoked_certificate(entry)
     return builder.sign(key, _hash_for(key)).public_bytes(Encoding.DER)
 
 

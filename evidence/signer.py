@@ -12,6 +12,7 @@ import stat
 from pathlib import Path
 from typing import Literal, Protocol
 
+from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
@@ -163,6 +164,26 @@ def generate_key_file(
     signer = FileSigner.generate(kind)
     signer.save(path, passphrase=passphrase)
     return signer
+
+
+def public_key_of_pem(path: str | os.PathLike[str]) -> bytes:
+    """The public key of a PEM file that holds a public key or a certificate, as `Signer.public_bytes` gives it.
+
+    Raises:
+        KeyUnusable: It cannot be read, or holds neither.
+    """
+    try:
+        data = Path(path).read_bytes()
+        if b"BEGIN CERTIFICATE" in data:
+            key: object = x509.load_pem_x509_certificate(data).public_key()
+        else:
+            key = serialization.load_pem_public_key(data)
+    except (OSError, ValueError, UnsupportedAlgorithm):
+        raise KeyUnusable(f"{path} holds neither a public key nor a certificate in PEM") from None
+    if not isinstance(key, ed25519.Ed25519PublicKey | ec.EllipticCurvePublicKey | rsa.RSAPublicKey):
+        raise KeyUnusable(f"the key in {path} is not Ed25519, P-256, P-384 or RSA")
+    algorithm_of(key)
+    return public_bytes_of(key)
 
 
 def _generate(kind: KeyKind) -> PrivateKey:

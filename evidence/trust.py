@@ -5,6 +5,7 @@ add to it.
 """
 
 import os
+import re
 from datetime import datetime
 from pathlib import Path
 
@@ -17,47 +18,128 @@ from evidence.note import VerifierKey
 from evidence.stamps import decode_time
 
 MAX_TRUST_BYTES = 64 << 20
+_ROOT = re.compile(r"[0-9a-f]{64}")
 
 
-class OriginTrust(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"from_": "from"}):
-    """The key of one log.
-
-    Attributes:
-        key: Verifier key text.
-        from_: First instant at which the key was the log's.
-        until: Last instant; None while it is in use.
-    """
+class KeyTrust(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"from_": "from"}):
+    """One of several keys of a log, with its time; see `OriginTrust`."""
 
     key: str
     from_: str
     until: str | None = None
 
+
+class OriginTrust(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"from_": "from"}):
+    """The key of one log, or the newest of its keys.
+
+    Attributes:
+        key: Verifier key text.
+        from_: First instant at which the key was the log's.
+        until: Last instant; None while it is in use.
+        keys: Every key of the log with its time, where there was more than one.
+    """
+
+    key: str
+    from_: str
+    until: str | None = None
+    keys: list[KeyTrust] | msgspec.UnsetType = msgspec.UNSET
+
+    def all_keys(self) -> list[KeyTrust]:
+        """Every key of the log with its time."""
+        return self.keys or [KeyTrust(self.key, self.from_, self.until)]
+
     def covers(self, at: datetime) -> bool:
-        """Whether an instant falls into the key's time."""
-        return decode_time(self.from_) <= at and (self.until is None or at <= decode_time(self.until))
+        """Whether an instant falls into the time of one of its keys."""
+        return any(
+            decode_time(one.from_) <= at and (one.until is None or at <= decode_time(one.until))
+            for one in self.all_keys()
+        )
 
 
-class Trust(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class RevocationTrust(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Trust that was withdrawn in the directory.
+
+    Attributes:
+        kind: "member", "node" or "key".
+        id: Member id, node id, or SHA-256 of the key's public form (64 hex digits).
+        since: From when on.
+        index: Where the revocation stands in the directory's log, if that is known.
+    """
+
+    kind: str
+    id: str
+    since: str
+    index: int | None = None
+
+
+class ViewTrust(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"from_": "from"}):
+    """A tree of the directory, and the first and last time at which it was confirmed as the newest."""
+
+    size: int
+    from_: str
+    until: str
+
+
+class DatedTree(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A tree of a log that somebody dated: it existed at `at`.
+
+    Attributes:
+        origin: The log.
+        size: Leaves.
+        root: 64 hex digits.
+        at: The instant.
+        by: Who says so.
+    """
+
+    origin: str
+    size: int
+    root: str
+    at: str
+    by: str = "directory"
+
+
+class Trust(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """The contents of a trust file.
 
     Attributes:
         genesis: 64 hex digits, the instance's identity; every origin begins with it.
         instance: Its name.
         origins: Log origin to its key.
+        revocations: Trust that was withdrawn; records of those concerned are judged (`evidence.verdict`).
+        views: Trees of the directory with their times, for lower bounds.
+        dated: Trees of logs with their times, for upper bounds.
+        witnesses: Verifier keys (type 0x04) whose timestamped cosignatures count as upper bounds.
     """
 
     genesis: str
     instance: str
     origins: dict[str, OriginTrust]
+    revocations: list[RevocationTrust] = []
+    views: list[ViewTrust] = []
+    dated: list[DatedTree] = []
+    witnesses: list[str] = []
 
     def keys_for(self, origin: str) -> list[VerifierKey]:
         """The trusted keys of a log; empty for an unknown origin."""
         found = self.origins.get(origin)
-        return [] if found is None else [VerifierKey.parse(found.key)]
+        return [] if found is None else [VerifierKey.parse(one.key) for one in found.all_keys()]
 
     def keys(self) -> list[VerifierKey]:
         """The keys of all logs."""
-        return [VerifierKey.parse(found.key) for found in self.origins.values()]
+        return [VerifierKey.parse(one.key) for found in self.origins.values() for one in found.all_keys()]
+
+    def keys_of_node(self, node: str) -> list[VerifierKey]:
+        """The newest key of each log of a node."""
+        suffix = f"/{node}/"
+        return [
+            VerifierKey.parse(found.key)
+            for origin, found in self.origins.items()
+            if origin[len(self.genesis) :].rpartition("/")[0] + "/" == suffix
+        ]
+
+    def witness_keys(self) -> list[VerifierKey]:
+        """The trusted witnesses."""
+        return [VerifierKey.parse(text) for text in self.witnesses]
 
 
 def parse_trust(data: bytes) -> Trust:
@@ -71,16 +153,39 @@ def parse_trust(data: bytes) -> Trust:
         for origin, found in trust.origins.items():
             if parse_origin(origin).genesis != trust.genesis:
                 raise TrustMalformed(f"the trust file lists a log of another instance: {origin}")
-            if VerifierKey.parse(found.key).name != key_name(origin):
-                raise TrustMalformed(f"the trust file lists a key under another name than its log: {origin}")
-            decode_time(found.from_)
-            if found.until is not None:
-                decode_time(found.until)
+            if found.keys and found.key not in {one.key for one in found.keys}:
+                raise TrustMalformed(f"the trust file's newest key of a log is not among its keys: {origin}")
+            for one in found.all_keys():
+                if VerifierKey.parse(one.key).name != key_name(origin):
+                    raise TrustMalformed(f"the trust file lists a key under another name than its log: {origin}")
+                _check_times(one.from_, one.until)
+        _check_judgement(trust)
     except TrustMalformed:
         raise
     except (msgspec.DecodeError, UnicodeDecodeError, EvidenceError) as error:
         raise TrustMalformed(f"the trust file is not of the documented form: {error}") from None
     return trust
+
+
+def _check_times(*times: str | None) -> None:
+    for time in times:
+        if time is not None:
+            decode_time(time)
+
+
+def _check_judgement(trust: Trust) -> None:
+    """What judges records is readable, before it is used."""
+    trust.witness_keys()
+    for one in trust.revocations:
+        if one.kind not in {"member", "node", "key"}:
+            raise TrustMalformed("the trust file lists a revocation of something that is no member, node or key")
+        _check_times(one.since)
+    for view in trust.views:
+        _check_times(view.from_, view.until)
+    for tree in trust.dated:
+        _check_times(tree.at)
+        if not _ROOT.fullmatch(tree.root) or tree.size < 1:
+            raise TrustMalformed(f"the trust file dates a tree of {tree.origin} that is no tree")
 
 
 def load_trust(path: str | os.PathLike[str]) -> Trust:

@@ -9,7 +9,8 @@ shows that. Such checkpoints can be given along as `known`.
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
 from time import perf_counter
@@ -21,10 +22,13 @@ from evidence.checkpoint import Checkpoint
 from evidence.errors import EvidenceError, IndexUnknown, NoteInvalid
 from evidence.header import Header
 from evidence.identifiers import parse_origin
+from evidence.judging import Verdicts, dated_trees, verdicts_on
 from evidence.leaf import CONTROL, EXCHANGE, KIND_NAMES, decode_control, unwrap
 from evidence.log.reader import LogReader
 from evidence.note import VerifierKey
 from evidence.tile_directory import TileDirectory
+from evidence.trust import Trust
+from evidence.verdict import Dated, Verdict
 
 Source = LogReader | TileDirectory
 
@@ -67,6 +71,8 @@ class Report(msgspec.Struct, frozen=True):
         problems: At most 100.
         first_bad_leaf: See `BadLeaf`.
         seconds: How long it took.
+        verdicts: How many records of revoked signers were made *before*, *indeterminate* or *after* the revocation;
+            empty when the trust file revokes nobody who signed here.
     """
 
     verified: bool
@@ -78,6 +84,7 @@ class Report(msgspec.Struct, frozen=True):
     problems: list[Problem]
     first_bad_leaf: BadLeaf | None
     seconds: float
+    verdicts: dict[str, int] = {}
 
 
 class RecordReport(msgspec.Struct, frozen=True):
@@ -148,6 +155,7 @@ class _Rebuild:
 class _Verification:
     def __init__(self, source: Source) -> None:
         self.source = source
+        self.verdicts: Verdicts | None = None
         self.rebuild = _Rebuild()
         self.counts: dict[str, int] = {}
         self.problems: list[Problem] = []
@@ -186,13 +194,27 @@ class _Verification:
             kind, data = unwrap(leaf)
             name: str = KIND_NAMES[kind]
             if kind == EXCHANGE:
-                name = header.decode(data).type
+                decoded = header.decode(data)
+                name = decoded.type
+                if self.verdicts is not None:
+                    self.complain_of_verdict(index, self.verdicts.of(index, leaf, decoded))
             elif kind == CONTROL:
                 decode_control(data)
         except EvidenceError as error:
             name = "malformed"
             self.complain(error.code, f"leaf {index}: {error}", index)
         self.counts[name] = self.counts.get(name, 0) + 1
+
+    def complain_of_verdict(self, index: int, verdict: Verdict | None) -> None:
+        """Only *before* passes."""
+        if verdict == "after":
+            self.complain("signed-after-revocation", f"leaf {index}: trust in its signer was already withdrawn", index)
+        elif verdict == "indeterminate":
+            self.complain(
+                "time-indeterminate",
+                f"leaf {index}: nobody else dated it before trust in its signer was withdrawn",
+                index,
+            )
 
     def found_bad(self, index: int, recorded: bytes, computed: bytes) -> None:
         if self.bad_leaf is None:
@@ -250,6 +272,8 @@ def verify_log(
     known: Sequence[bytes] = (),
     every_checkpoint: bool = False,
     clock: Callable[[], float] = perf_counter,
+    trust: Trust | None = None,
+    elsewhere: Mapping[bytes, datetime] | None = None,
 ) -> Report:
     """Verify a whole log.
 
@@ -259,6 +283,8 @@ def verify_log(
         known: Checkpoints of this log that others hold; the log must contain each of those trees.
         every_checkpoint: Verify every checkpoint stored in the database too (about 0.1 ms each).
         clock: Seconds, for the report.
+        trust: Whose revocations and dated trees count; without it no record is judged.
+        elsewhere: Leaf hash to an instant by which another, verified log had it; see `judging.upper_bounds`.
 
     Returns:
         The findings; never an exception for a bad log.
@@ -274,6 +300,9 @@ def verify_log(
         trusted = tuple(keys)
         signed = _newest(verification, trusted)
         roots = _known_roots(verification, trusted, signed, _others(opened, known, every_checkpoint))
+        if trust is not None:
+            dated = _dated(verification, dated_trees(opened, trust, known), signed, roots)
+            verification.verdicts = verdicts_on(opened, signed.origin, trust, dated, elsewhere or {})
         verification.run(opened.leaves(), signed.size, roots)
         verification.conclude(signed)
         if isinstance(opened, LogReader):
@@ -291,22 +320,38 @@ def verify_log(
         problems=verification.problems,
         first_bad_leaf=verification.bad_leaf,
         seconds=clock() - started,
+        verdicts=verification.verdicts.counts if verification.verdicts is not None else {},
     )
+
+
+def _dated(
+    verification: _Verification, found: Sequence[Dated], signed: Checkpoint, roots: dict[int, bytes]
+) -> list[Dated]:
+    """The dated trees that this log contains, as `roots` will be compared; another tree is a fork, not a bound."""
+    kept = []
+    for one in found:
+        if one.size > signed.size:
+            verification.complain("log-cut-back", f"{one.by} dated a tree of {one.size}; the log ends at {signed.size}")
+        elif roots.setdefault(one.size, one.root) != one.root or (one.size == signed.size and one.root != signed.root):
+            verification.complain("log-forked", f"{one.by} dated another tree of size {one.size}")
+        else:
+            kept.append(one)
+    return kept
 
 
 def _newest(verification: _Verification, keys: Sequence[VerifierKey]) -> Checkpoint:
     """The newest checkpoint; if its signature fails, what it claims, so that the rest can still be examined."""
     try:
-        note = verification.source.note()
+        newest = verification.source.note()
     except IndexUnknown:
         verification.complain("checkpoint-missing", "the log has no signed checkpoint")
         return Checkpoint("", 0, sha256(b"").digest())
     try:
-        return checkpoint.verify(note, keys)
+        return checkpoint.verify(newest, keys)
     except NoteInvalid as error:
         verification.complain(error.code, f"the checkpoint does not verify: {error}")
     try:
-        return checkpoint.parse_note(note)
+        return checkpoint.parse_note(newest)
     except NoteInvalid:
         return Checkpoint("", 0, sha256(b"").digest())
 
@@ -314,8 +359,8 @@ def _newest(verification: _Verification, keys: Sequence[VerifierKey]) -> Checkpo
 def _others(source: Source, known: Sequence[bytes], every: bool) -> Iterator[bytes]:
     yield from known
     if every and isinstance(source, LogReader):
-        for _, note in source.notes():
-            yield note
+        for _, stored in source.notes():
+            yield stored
 
 
 def _known_roots(
@@ -323,9 +368,9 @@ def _known_roots(
 ) -> dict[int, bytes]:
     """Further roots that the log must have had, from checkpoints that verify."""
     roots: dict[int, bytes] = {}
-    for note in notes:
+    for data in notes:
         try:
-            other = checkpoint.verify(note, keys)
+            other = checkpoint.verify(data, keys)
         except NoteInvalid as error:
             verification.complain(error.code, f"a further checkpoint does not verify: {error}")
             continue

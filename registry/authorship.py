@@ -12,7 +12,7 @@ from typing import Literal, Protocol
 from registry.documents import Anchor, AnyDocument, Member, Revocation
 from registry.errors import AuthorshipRefused
 from registry.publickeys import key_id
-from registry.view import MemberEntry, RevocationKind
+from registry.view import Announced, MemberEntry, RevocationKind
 
 OPERATOR = "operator"
 
@@ -50,6 +50,10 @@ class AuthorshipState(Protocol):
 
     def is_revoked(self, kind: RevocationKind, id: str) -> bool:  # noqa: A002
         """Whether trust in a member, node or key was withdrawn so far."""
+        ...
+
+    def announced(self, member: str) -> Announced | None:
+        """A change of its keys that is announced and not confirmed."""
         ...
 
     def key_owner(self, keyid: str) -> str | None:
@@ -134,9 +138,30 @@ def _require_previous_key(document: AnyDocument, signers: Signers, state: Author
     if signing == before.signing_keys and recovery == before.recovery_keys:
         return
     pinned = before.signing_keys | before.recovery_keys
-    if not _signed_by(pinned, document.subject, signers, state):
+    if _signed_by(pinned, document.subject, signers, state) or document.change == "announced":
+        return
+    if document.change == "confirmed":
+        _require_announced(document, signing, recovery, state)
+    else:
         raise AuthorshipRefused(
             f"the keys of {document.subject} change without its previous or recovery key", code="previous-key-missing"
+        )
+
+
+def _require_announced(
+    document: Member, signing: frozenset[str], recovery: frozenset[str], state: AuthorshipState
+) -> None:
+    """The threshold way: it was announced, has been public for the anchor's delay, and nobody objected."""
+    announced = state.announced(document.subject)
+    if announced is None or (announced.signing_keys, announced.recovery_keys) != (signing, recovery):
+        raise AuthorshipRefused(
+            f"these keys of {document.subject} were not announced, or the member objected",
+            code="recovery-not-announced",
+        )
+    if document.issued_at < announced.due_at:
+        raise AuthorshipRefused(
+            f"the announced keys of {document.subject} can be confirmed from {announced.due_at:%Y-%m-%d %H:%M} UTC on",
+            code="recovery-not-due",
         )
 
 
@@ -161,6 +186,8 @@ def _require_member(id_: str, document: AnyDocument, signers: Signers, state: Au
             keys = member.recovery_keys
     elif member.status != "active" or state.is_revoked("member", id_):
         raise AuthorshipRefused(f"{id_} is not active, so it cannot publish", code="member-not-active")
+    if member.keys_from_at is not None and document.issued_at < member.keys_from_at:
+        raise AuthorshipRefused(f"issued before the present keys of {id_} were its keys", code="issued-before-keys")
     if not _signed_by(keys, id_, signers, state):
         raise AuthorshipRefused(f"no pinned key of {id_} signed it", code="member-signature-missing")
     return id_

@@ -138,6 +138,8 @@ class Anchor(Document, frozen=True, kw_only=True, tag="anchor"):
         certification_authorities: PEM certificates behind `x5c` chains of members and operators.
         timestamp_authorities: PEM certificates of RFC 3161 authorities.
         revocation_lists: The only addresses from which CRLs are fetched.
+        recovery_delay_s: How long a change of a member's keys that the operator announces alone has to be public before
+            it can be confirmed. A later anchor may lengthen it only.
     """
 
     threshold: Annotated[int, Meta(ge=1, le=16)]
@@ -147,6 +149,7 @@ class Anchor(Document, frozen=True, kw_only=True, tag="anchor"):
     timestamp_authorities: Annotated[tuple[Pem, ...], Meta(max_length=16)] = ()
     revocation_lists: Annotated[tuple[Text, ...], Meta(max_length=64)] = ()
     broker: BrokerAddress = BrokerAddress()
+    recovery_delay_s: Annotated[int, Meta(ge=1, le=31_536_000)] = 604_800
 
 
 class PinnedKey(Part, frozen=True, kw_only=True):
@@ -162,12 +165,22 @@ class PinnedKey(Part, frozen=True, kw_only=True):
 
 
 class Member(Document, frozen=True, kw_only=True, tag="member"):
-    """A member as the operator registered it; `aliases` are other member codes in the same class."""
+    """A member as the operator registered it.
+
+    Attributes:
+        status: As the operator sets it.
+        names: Language tag to name.
+        keys: Pinned public keys.
+        aliases: Other member codes in the same class.
+        change: `announced`: `keys` are to be the member's once the anchor's delay has passed; nothing else changes now.
+            `confirmed`: they are now. Only for members that lost all their keys; others sign a change themselves.
+    """
 
     status: MemberStatus
     names: Names
     keys: Annotated[tuple[PinnedKey, ...], Meta(min_length=1, max_length=16)]
     aliases: Annotated[tuple[Word, ...], Meta(max_length=64)] = ()
+    change: Literal["", "announced", "confirmed"] = ""
 
 
 class ClosedLog(Part, frozen=True, kw_only=True):
@@ -178,12 +191,45 @@ class ClosedLog(Part, frozen=True, kw_only=True):
     root: Hex256
 
 
+class LogHead(Part, frozen=True, kw_only=True):
+    """A tree of the log as it was when the statement was made: the directory's cosigned time dates it."""
+
+    size: Annotated[int, Meta(ge=1, le=2**53)]
+    root: Hex256
+
+
+class LogKeyWindow(Part, frozen=True, kw_only=True, rename={"from_": "from"}):
+    """Another key of the same log: one that served before, or one that will.
+
+    Attributes:
+        key: Raw Ed25519 key (base64).
+        from_: Start of its validity.
+        until: End, exclusive; absent is open.
+    """
+
+    key: Base64
+    from_: Time
+    until: Time | None = None
+
+
 class NodeLog(Part, frozen=True, kw_only=True):
-    """A node's log: raw Ed25519 key (base64), origin with incarnation, and the log that it follows."""
+    """A node's log.
+
+    Attributes:
+        key: Raw Ed25519 key (base64) that signs its checkpoints.
+        origin: With incarnation.
+        closes: The log that it follows.
+        key_from: Since when `key` serves; absent: since the statement's `valid_from`.
+        others: Keys before and after `key`; every later statement of this log names them all again.
+        head: A tree of this log.
+    """
 
     key: Base64
     origin: Identifier
     closes: ClosedLog | None = None
+    key_from: Time | None = None
+    others: Annotated[tuple[LogKeyWindow, ...], Meta(max_length=32)] = ()
+    head: LogHead | None = None
 
 
 class Node(Document, frozen=True, kw_only=True, tag="node"):
@@ -393,8 +439,8 @@ def _check_shape(document: AnyDocument) -> None:
                 key_id(key.public)
             _check_distinct(document.aliases, "alias")
         case Node():
-            decode_ed25519(document.log.key)
             decode_ed25519(document.broker_key)
+            _check_node_log(document.log)
         case Sealing():
             _check_sealing(document)
         case Service():
@@ -412,6 +458,16 @@ def _check_anchor(anchor: Anchor) -> None:
     _check_distinct(tuple(operator.keyid for operator in anchor.operators), "operator")
     decode_ed25519(anchor.directory.log_key)
     decode_ed25519(anchor.directory.cosigner_key)
+
+
+def _check_node_log(log: NodeLog) -> None:
+    keys = (log.key, *(other.key for other in log.others))
+    for key in keys:
+        decode_ed25519(key)
+    _check_distinct(keys, "log key")
+    for time in (log.key_from, *(other.from_ for other in log.others), *(other.until for other in log.others)):
+        if time is not None:
+            parse_time(time)
 
 
 def _check_sealing(document: Sealing) -> None:

@@ -5,13 +5,16 @@ Pure. The documents were checked before, so nothing here refuses.
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
+
 import msgspec
 
+from evidence.checkpoint import key_name
 from evidence.note import VerifierKey
 from registry.authorship import owner_of
-from registry.documents import Access, ClosedLog, Node, Sealing, Service, parse_checked_time
+from registry.documents import Access, ClosedLog, LogKeyWindow, Node, Sealing, Service, parse_checked_time
 from registry.publickeys import decode_base64
-from registry.view import AccessEntry, NodeEntry, NodeStatus, SealingKeyEntry, ServiceEntry, ServiceOperation
+from registry.view import AccessEntry, LogKey, NodeEntry, NodeStatus, SealingKeyEntry, ServiceEntry, ServiceOperation
 
 
 def node_entry(document: Node, log_key: VerifierKey) -> NodeEntry:
@@ -24,10 +27,26 @@ def node_entry(document: Node, log_key: VerifierKey) -> NodeEntry:
         log_key=log_key,
         broker_key=decode_base64(document.broker_key),
         tls=document.tls,
-        valid_from_at=parse_checked_time(document.valid_from),
+        valid_from_at=_valid_from(document),
         until_at=None if document.until is None else parse_checked_time(document.until),
         status="active",
+        key_from_at=None if document.log.key_from is None else parse_checked_time(document.log.key_from),
+        other_keys=tuple(_log_key(document.log.origin, other) for other in document.log.others),
     )
+
+
+_SKEW = timedelta(hours=1)
+
+
+def _valid_from(document: Node | Sealing) -> datetime:
+    # What is issued in the future is not used before: a delay cannot be skipped by dating everything ahead.
+    return max(parse_checked_time(document.valid_from), parse_checked_time(document.issued) - _SKEW)
+
+
+def _log_key(origin: str, other: LogKeyWindow) -> LogKey:
+    until_at = None if other.until is None else parse_checked_time(other.until)
+    key = VerifierKey(key_name(origin), decode_base64(other.key))
+    return LogKey(key, parse_checked_time(other.from_), until_at)
 
 
 def replaced_status(entry: NodeEntry, status: NodeStatus, closes: ClosedLog | None = None) -> NodeEntry:
@@ -47,7 +66,7 @@ def sealing_entry(document: Sealing) -> SealingKeyEntry:
         kem=document.kem,
         public=decode_base64(document.public),
         use=frozenset(document.use),
-        valid_from_at=parse_checked_time(document.valid_from),
+        valid_from_at=_valid_from(document),
         until_at=None if document.until is None else parse_checked_time(document.until),
     )
 

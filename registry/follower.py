@@ -40,7 +40,7 @@ from registry.errors import (
 )
 from registry.feed import check_bundle, find_anchor
 from registry.fold import Applied, Directory, Skipped
-from registry.localcopy import Alarm, LocalCopy, Tip
+from registry.localcopy import Alarm, Confirmed, LocalCopy, Tip
 from registry.observers import FollowerObserver, UnobservedFollower
 from registry.ports import BUNDLE_LEAVES, FeedReader
 from registry.settings import FollowerSettings
@@ -100,6 +100,14 @@ class Follower:
     def alarms(self) -> list[Alarm]:
         """Evidence of rollbacks and forks, kept across restarts."""
         return self._copy.alarms()
+
+    def leaf(self, index: int) -> bytes | None:
+        """A leaf of the directory's log from the local copy, prefix included; None beyond its end."""
+        return next(iter(self._copy.leaves(index, index + 1)), None)
+
+    def confirmed(self) -> list[Confirmed]:
+        """Trees of the directory that this follower saw, with the first and last time of their cosignatures."""
+        return self._copy.confirmed()
 
     @property
     def forked(self) -> bool:

@@ -33,6 +33,9 @@ _SCHEMA = (
     """CREATE TABLE IF NOT EXISTS alarm
        (id INTEGER PRIMARY KEY, kind TEXT NOT NULL, statement BLOB NOT NULL, found_at TEXT NOT NULL,
         ours BLOB NOT NULL, theirs BLOB NOT NULL, UNIQUE (kind, statement))""",
+    # when the registry was first and last seen to confirm a tree: bounds for the time of what names it
+    """CREATE TABLE IF NOT EXISTS confirmed
+       (size INTEGER PRIMARY KEY, first_s INTEGER NOT NULL, last_s INTEGER NOT NULL)""",
 )
 _STAGED = "CREATE TEMP TABLE IF NOT EXISTS staged (idx INTEGER PRIMARY KEY, bytes BLOB NOT NULL)"
 
@@ -65,6 +68,14 @@ class StoredDocument(msgspec.Struct, frozen=True, gc=False):
     digest: str
     author: str
     payload: bytes
+
+
+class Confirmed(NamedTuple):
+    """A tree of the directory and when its cosignatures say that it was the newest (Unix seconds)."""
+
+    size: int
+    first_s: int
+    last_s: int
 
 
 class Alarm(NamedTuple):
@@ -111,6 +122,16 @@ class LocalCopy:
 
     def _write_tip(self, tip: Tip) -> None:
         self._connection.execute("INSERT OR REPLACE INTO meta VALUES ('tip', ?)", (msgspec.msgpack.encode(tip),))
+        if tip.cosigned:
+            self._connection.execute(
+                "INSERT INTO confirmed VALUES (?, ?, ?) ON CONFLICT (size) DO UPDATE SET"
+                " first_s = MIN(first_s, excluded.first_s), last_s = MAX(last_s, excluded.last_s)",
+                (tip.size, tip.cosigned, tip.cosigned),
+            )
+
+    def confirmed(self) -> list[Confirmed]:
+        """Trees of the directory with the times of their cosignatures, by size."""
+        return [Confirmed._make(row) for row in self._rows("SELECT size, first_s, last_s FROM confirmed ORDER BY size")]
 
     def leaves(self, start: int, stop: int) -> list[bytes]:
         """The leaves of a range."""

@@ -7,6 +7,7 @@ Shape alone is checked in `documents`, authors in `authorship`.
 from __future__ import annotations
 
 import hashlib
+from datetime import timedelta
 
 from evidence.errors import IdentifierInvalid
 from evidence.identifiers import (
@@ -18,6 +19,7 @@ from evidence.identifiers import (
     check_service_creatable,
     parse_origin,
 )
+from registry.authorship import pinned_keys
 from registry.documents import (
     CODE,
     Access,
@@ -30,9 +32,9 @@ from registry.documents import (
     Sealing,
     Service,
     Subsystem,
+    parse_checked_time,
 )
 from registry.errors import DocumentRefused
-from registry.publickeys import decode_base64
 from registry.state import KeyUse, State
 
 
@@ -183,6 +185,7 @@ def check_content(document: AnyDocument, state: State) -> None:
             _check_anchor(document, state)
         case Member():
             _check_aliases(document, state)
+            _check_announcement(document, state)
         case Node():
             _check_node_log(document, state)
         case Sealing():
@@ -230,6 +233,27 @@ def _check_keys(document: AnyDocument, state: State) -> None:
 def _check_anchor(document: Anchor, state: State) -> None:
     if state.anchor is not None and document.directory != state.anchor.directory:
         raise DocumentRefused("directory-key-changed", "the keys of the directory cannot change within one log")
+    if state.anchor is not None and document.recovery_delay_s < state.anchor.recovery_delay_s:
+        # Otherwise the operator alone could shorten what protects members from the operator.
+        raise DocumentRefused("recovery-delay-shortened", "an anchor may lengthen the delay of recoveries only")
+
+
+_BACK_DATED_AT_MOST = timedelta(minutes=5)
+
+
+def _check_announcement(document: Member, state: State) -> None:
+    if document.change == "confirmed":
+        known = state.announced(document.subject) is not None
+        _refuse_unless(known, "recovery-not-announced", "what is confirmed was announced before")
+    if document.change != "announced":
+        return
+    before = state.member(document.subject)
+    known = before is not None and pinned_keys(document) != (before.signing_keys, before.recovery_keys)
+    _refuse_unless(known, "announcement-empty", "an announcement is of other keys for a member")
+    # The delay counts from `issued`: whatever stands in the log already says that it cannot be much older.
+    newest = state.newest_issued
+    on_time = not newest or document.issued_at >= parse_checked_time(newest) - _BACK_DATED_AT_MOST
+    _refuse_unless(on_time, "announcement-back-dated", "an announcement is not issued before what is in the directory")
 
 
 def _check_aliases(document: Member, state: State) -> None:
@@ -259,9 +283,14 @@ def _check_node_log(document: Node, state: State) -> None:
     if before is None:
         _refuse_unless(closes is None, "incarnation-invalid", "a first statement closes no log")
     elif before.origin == document.log.origin:
-        # A log has one key for its life; `closes` of the statement that opened it may be repeated or dropped.
-        same = decode_base64(document.log.key) == before.log_key.public
-        _refuse_unless(same, "log-key-changed", "a new log key needs a new incarnation")
+        # `closes` of the statement that opened this log may be repeated or dropped, its keys may not: what was signed
+        # with them has to verify as long as the log is looked at.
+        kept = {document.log.key, *(other.key for other in document.log.others)}
+        _refuse_unless(
+            state.log_keys(before.origin) <= kept,
+            "log-key-dropped",
+            "a statement names all earlier keys of the same log among `others`; without them it is a new incarnation",
+        )
     else:
         _refuse_unless(origin.incarnation > before.incarnation, "incarnation-invalid", "incarnations only go up")
         _refuse_unless(

@@ -7,7 +7,7 @@ built when a document is taken, so that a look-up is one dictionary access.
 from __future__ import annotations
 
 from bisect import insort
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 import msgspec
@@ -32,6 +32,7 @@ from registry.entries import access_entry, node_entry, replaced_status, sealing_
 from registry.publickeys import decode_base64, key_id
 from registry.view import (
     AccessEntry,
+    Announced,
     MemberEntry,
     NodeEntry,
     NodeStatus,
@@ -50,6 +51,20 @@ class Head(msgspec.Struct, frozen=True, gc=False):
     digest: str
     issued: str
     index: int
+
+
+class DatedTree(NamedTuple):
+    """A tree of a node's log that a document names: it existed when that document came into the directory.
+
+    Attributes:
+        size: Leaves.
+        root: 32 bytes.
+        at: Index of the document in the directory's log.
+    """
+
+    size: int
+    root: bytes
+    at: int
 
 
 class KeyUse(NamedTuple):
@@ -79,6 +94,8 @@ class State:
         self._nodes: dict[str, NodeEntry] = {}
         self._origins: dict[str, NodeEntry] = {}
         self._nodes_of: dict[str, dict[str, None]] = {}
+        self._log_keys: dict[str, frozenset[str]] = {}  # origin: every key that a statement named, base64
+        self._dated: dict[str, list[DatedTree]] = {}
         self._services: dict[str, ServiceEntry] = {}
         self._services_of: dict[str, dict[str, None]] = {}
         self._access: dict[str, AccessEntry] = {}
@@ -88,6 +105,8 @@ class State:
         self._sealing: dict[str, SealingKeyEntry] = {}
         self._sealing_of: dict[tuple[str, str], list[SealingKeyEntry]] = {}  # oldest first
         self._revoked: dict[tuple[str, str], RevocationEntry] = {}
+        self._announced: dict[str, Announced] = {}
+        self.newest_issued = ""
 
     # Look-ups -----------------------------------------------------------------------------------------------------
 
@@ -128,6 +147,22 @@ class State:
     def nodes_of(self, member: str) -> tuple[NodeEntry, ...]:
         """Newest incarnation of each node of a member."""
         return tuple(self._nodes[node] for node in self._nodes_of.get(member, ()))
+
+    def origins(self) -> tuple[NodeEntry, ...]:
+        """Every log that the directory knows, closed ones included."""
+        return tuple(self._origins.values())
+
+    def log_keys(self, origin: str) -> frozenset[str]:
+        """Every key (base64) that a statement ever named for a log."""
+        return self._log_keys.get(origin, frozenset())
+
+    def dated_trees(self, origin: str) -> tuple[DatedTree, ...]:
+        """Trees of a node's log that documents name, oldest first."""
+        return tuple(self._dated.get(origin, ()))
+
+    def revocations(self) -> tuple[RevocationEntry, ...]:
+        """Every withdrawal of trust."""
+        return tuple(self._revoked.values())
 
     def service(self, id: str) -> ServiceEntry | None:  # noqa: A002
         """The service with that identifier."""
@@ -200,6 +235,7 @@ class State:
 
     def take(self, document: AnyDocument, author: str) -> None:
         """Let a checked document change the directory."""
+        self.newest_issued = max(self.newest_issued, document.issued)
         match document:
             case Access():
                 self._take_access(document, author)
@@ -236,8 +272,10 @@ class State:
                 return claims
             case Node():
                 owner = owner_of(document.subject)
+                log = KeyUse("log", document.log.origin, owner)
                 return [
-                    (key_id(decode_base64(document.log.key)), KeyUse("log", document.log.origin, owner)),
+                    (key_id(decode_base64(document.log.key)), log),
+                    *((key_id(decode_base64(other.key)), log) for other in document.log.others),
                     (key_id(decode_base64(document.broker_key)), KeyUse("broker", document.subject, owner)),
                 ]
             case Member():
@@ -258,9 +296,21 @@ class State:
         self.anchor = document
         self.keys.update(self.claims(document))
 
+    def _announce(self, document: Member) -> None:
+        signing, recovery = pinned_keys(document)
+        delay_s = 0 if self.anchor is None else self.anchor.recovery_delay_s
+        due_at = parse_checked_time(document.issued) + timedelta(seconds=delay_s)
+        self._announced[document.subject] = Announced(signing, recovery, due_at)
+        # The member owns what is announced in its name: so it can object, by revoking it.
+        self.keys.update(self.claims(document))
+
     def _take_member(self, document: Member) -> None:
+        if document.change == "announced":
+            self._announce(document)
+            return
         signing, recovery = pinned_keys(document)
         id_ = document.subject
+        self._announced.pop(id_, None)
         prefix = id_.rpartition("/")[0]
         before = self._members.get(id_)
         if before is not None:
@@ -274,11 +324,26 @@ class State:
             signing_keys=signing,
             recovery_keys=recovery,
             since_at=parse_checked_time(document.issued),
+            keys_from_at=self._keys_from(document, before),
         )
         for alias in document.aliases:
             self._aliases[f"{prefix}/{alias}"] = id_
         self.keys.update(self.claims(document))
         self._refresh_nodes(id_)
+
+    @staticmethod
+    def _keys_from(document: Member, before: MemberEntry | None) -> datetime | None:
+        if document.change == "confirmed":
+            return parse_checked_time(document.issued)
+        return None if before is None else before.keys_from_at
+
+    def announced(self, member: str) -> Announced | None:
+        """A change of a member's keys that the operator announced and nobody confirmed or stopped."""
+        return self._announced.get(member)
+
+    def announcements(self) -> dict[str, Announced]:
+        """All of them, by member."""
+        return dict(self._announced)
 
     def alias_holder(self, id: str) -> str | None:  # noqa: A002
         """The member that has this identifier as an alias."""
@@ -289,10 +354,31 @@ class State:
         before = self._nodes.get(id_)
         if before is not None and before.origin != document.log.origin:
             self._origins[before.origin] = replaced_status(before, "closed", document.log.closes)
+        self._date(document)
+        origin = document.log.origin
+        named = {document.log.key, *(other.key for other in document.log.others)}
+        self._log_keys[origin] = self.log_keys(origin) | named
         self.keys.update(self.claims(document))
-        entry = node_entry(document, VerifierKey(key_name(document.log.origin), decode_base64(document.log.key)))
-        self._put_node(replaced_status(entry, self._node_status(entry)))
+        entry = node_entry(document, VerifierKey(key_name(origin), decode_base64(document.log.key)))
+        self._put_node(self._marked(entry))
         self._nodes_of.setdefault(entry.member, {})[id_] = None
+
+    def _date(self, document: Node) -> None:
+        log, head = document.log, self.heads.get(("node", document.subject))
+        index = -1 if head is None else head.index
+        for origin, tree in ((log.origin, log.head), ("" if log.closes is None else log.closes.origin, log.closes)):
+            if tree is not None and tree.size:
+                self._dated.setdefault(origin, []).append(DatedTree(tree.size, bytes.fromhex(tree.root), index))
+
+    def _marked(self, entry: NodeEntry) -> NodeEntry:
+        """With the present status of node and further keys."""
+        if any(("key", key_id(one.key.public)) in self._revoked for one in entry.other_keys):
+            others = tuple(
+                msgspec.structs.replace(one, revoked=("key", key_id(one.key.public)) in self._revoked)
+                for one in entry.other_keys
+            )
+            entry = msgspec.structs.replace(entry, other_keys=others)
+        return replaced_status(entry, self._node_status(entry))
 
     def _put_node(self, entry: NodeEntry) -> None:
         self._nodes[entry.node] = entry
@@ -311,8 +397,7 @@ class State:
 
     def _refresh_nodes(self, member: str) -> None:
         for node in self._nodes_of.get(member, ()):
-            entry = self._nodes[node]
-            self._put_node(replaced_status(entry, self._node_status(entry)))
+            self._put_node(self._marked(self._nodes[node]))
 
     def _take_sealing(self, document: Sealing) -> None:
         entry = sealing_entry(document)
@@ -367,8 +452,14 @@ class State:
         )
         owner = self.key_owner(target) if kind == "key" else owner_of(target)
         if owner:
+            self._stop_announcement(owner, kind, target)
             self._refresh_nodes(owner)
             self._drop_revoked_sealing(owner)
+
+    def _stop_announcement(self, member: str, kind: RevocationKind, target: str) -> None:
+        announced = self._announced.get(member)
+        if announced is not None and kind == "key" and target in announced.signing_keys | announced.recovery_keys:
+            del self._announced[member]
 
     def _drop_revoked_sealing(self, member: str) -> None:
         for key, entries in self._sealing_of.items():

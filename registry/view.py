@@ -31,6 +31,7 @@ class MemberEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         signing_keys: Key ids (SHA-256 hex, see `documents.key_id`) that may sign its documents.
         recovery_keys: Key ids that may only confirm a key change or revoke.
         since_at: When the newest member document was issued.
+        keys_from_at: Where the operator replaced lost keys: documents issued earlier are not taken from the new ones.
     """
 
     id: str
@@ -40,6 +41,15 @@ class MemberEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     signing_keys: frozenset[str]
     recovery_keys: frozenset[str]
     since_at: datetime
+    keys_from_at: datetime | None = None
+
+
+class Announced(msgspec.Struct, frozen=True, gc=False):
+    """A change of a member's keys that the operator announced, and when it can be confirmed at the earliest."""
+
+    signing_keys: frozenset[str]
+    recovery_keys: frozenset[str]
+    due_at: datetime
 
 
 class SubsystemEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -48,6 +58,19 @@ class SubsystemEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     id: str
     member: str
     names: Mapping[str, str]
+
+
+class LogKey(msgspec.Struct, frozen=True, gc=False):
+    """A further key of a log, with the time in which its checkpoints are accepted (`until_at` exclusive)."""
+
+    key: VerifierKey
+    from_at: datetime
+    until_at: datetime | None
+    revoked: bool = False
+
+    def usable(self, at: datetime) -> bool:
+        """Whether a checkpoint under it is accepted at that instant."""
+        return not self.revoked and self.from_at <= at and (self.until_at is None or at < self.until_at)
 
 
 class NodeEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -66,6 +89,8 @@ class NodeEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         status: `closed` for an earlier incarnation, else `revoked`, or the member's status.
         closed_size: Size at which a later statement closed this log; None while open.
         closed_root: Root at that size.
+        key_from_at: Since when `log_key` serves.
+        other_keys: Keys of this log before and after `log_key`.
     """
 
     node: str
@@ -80,6 +105,18 @@ class NodeEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     status: NodeStatus
     closed_size: int | None = None
     closed_root: bytes | None = None
+    key_from_at: datetime | None = None
+    other_keys: tuple[LogKey, ...] = ()
+
+    def keys_at(self, at: datetime) -> tuple[VerifierKey, ...]:
+        """Keys whose checkpoints of this log are accepted at that instant; `log_key` first."""
+        if not self.other_keys:
+            return (self.log_key,)
+        return (self.log_key, *(one.key for one in self.other_keys if one.usable(at)))
+
+    def all_keys(self) -> tuple[VerifierKey, ...]:
+        """All keys of this log, whatever their time, revoked ones included."""
+        return (self.log_key, *(one.key for one in self.other_keys))
 
     def usable(self, at: datetime) -> bool:
         """Whether a message proven by this origin may be accepted at that instant."""

@@ -25,6 +25,7 @@ from bus.exchange.keeping import Keeper, Row
 from bus.exchange.limits import InFlight
 from bus.exchange.opening import Opened, unseal
 from bus.exchange.problems import refusal_from_body
+from bus.exchange.standing import CertificateStanding, require_trust
 from bus.exchange.validation import check_request
 from bus.exchange.verification import RecordVerifier, VerifiedRecord
 from bus.ports import Clock, ExchangeObserver
@@ -152,8 +153,10 @@ class Asker:
         per_client: InFlight,
         per_service: InFlight,
         limits: AskingLimits,
+        standing: CertificateStanding | None = None,
     ) -> None:
         self._genesis = genesis
+        self._standing = standing or CertificateStanding()
         self._node = node
         self._member = member
         self._clock = clock
@@ -222,6 +225,7 @@ class Asker:
         now = self._clock.now()
         view = self._directory()
         service = resolve(view, call.client, call.service)  # 2
+        require_trust(view, self._standing, self._log.origin, service.provider)
         full = self._contracts.ready(service, None) or await self._contracts.load(service, None)
         match, _ = check_request(
             full, call.method, call.path, call.query, call.headers, call.content_type, call.body

@@ -25,6 +25,7 @@ from bus.transport import subjects
 from evidence import checkpoint, merkle, note
 from evidence.errors import EvidenceError
 from evidence.log import ExchangeLog
+from evidence.note import VerifierKey
 from registry.view import DirectoryView, NodeEntry
 
 _log = structlog.get_logger("lienthong.control")
@@ -89,6 +90,7 @@ class Control:
         self._bucket = HintBucket(per_s, clock.monotonic)
         self._joined = {head.origin: head for head in peers.heads()}
         self._unanswered: dict[str, int] = {}
+        memory.joined.update({origin: head.size for origin, head in self._joined.items()})
         memory.forked.update(peers.forks())
         memory.on_fork = self._keep_fork
 
@@ -169,7 +171,7 @@ class Control:
 
     async def _check_own(self, note_bytes: bytes) -> None:
         try:
-            note.verify(note_bytes, (self._log.verifier_key,))
+            note.verify(note_bytes, self._own_keys())
             seen = checkpoint.parse_note(note_bytes)
         except EvidenceError:
             return  # not signed by this node's key: says nothing about its log
@@ -181,6 +183,15 @@ class Control:
                 " an old backup was restored or the node was cloned; stop the other copy, or declare a new incarnation"
                 " with `lienthong node restore`"
             )
+
+    def _own_keys(self) -> tuple[VerifierKey, ...]:
+        """Keys of this log without revoked ones: what a thief signs must not keep this node from starting."""
+        try:
+            entry = self._directory().node_by_origin(self._log.origin)
+        except errors.DirectoryStale:
+            return self._log.verifier_keys
+        revoked = () if entry is None else tuple(one.key.public for one in entry.other_keys if one.revoked)
+        return tuple(key for key in self._log.verifier_keys if key.public not in revoked)
 
     async def _holds(self, seen: checkpoint.Checkpoint) -> bool:
         """Whether this log continues the tree of a checkpoint."""
@@ -210,6 +221,25 @@ class Control:
             elif joined.size == size and joined.root != root:
                 self._memory.forked[origin] = (joined.note, note_bytes)
                 self._keep_fork(origin, joined.note, note_bytes)
+        await self._join_late(view)
+
+    async def _join_late(self, view: DirectoryView) -> None:
+        """Checkpoints that came late belong to the same tree as those after them, or somebody dates back."""
+        for origin, late in list(self._memory.late.items()):
+            entry, joined = view.node_by_origin(origin), self._joined.get(origin)
+            if entry is None or joined is None:
+                continue
+            for size, root in list(late.items()):
+                reply = await self._ask(entry.node, Question(1, CONSISTENCY, origin, size, joined.size))
+                if reply is None or not reply.path:
+                    break  # asked again in the next round
+                del late[size]
+                path = [reply.path[at : at + 32] for at in range(0, len(reply.path), 32)]
+                try:
+                    merkle.verify_consistency(size, joined.size, root, joined.root, path)
+                except EvidenceError:
+                    self._observer.alarm("peer-back-dated", entry.member)
+                    _log.error("peer.back-dated", node=entry.node, size=size, joined=joined.size)
 
     async def _join(self, entry: NodeEntry, joined: PeerHead | None, head: PeerHead) -> None:
         if joined is not None:
@@ -225,6 +255,7 @@ class Control:
                 self._count_unanswered(entry)
                 return
         self._unanswered.pop(head.origin, None)
+        self._memory.joined[head.origin] = head.size
         self._peers.keep(head, int(self._clock.now().timestamp()))
         self._joined[head.origin] = head
 

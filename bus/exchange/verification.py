@@ -18,6 +18,7 @@ import msgspec
 
 from bus.envelope import Envelope
 from bus.errors import Dropped
+from bus.exchange.standing import CertificateStanding
 from bus.sealing.epoch import sealdigest
 from bus.transport import subjects
 from evidence import checkpoint, header, leaf, merkle, note
@@ -26,6 +27,7 @@ from evidence.header import Header
 from registry.view import DirectoryView, NodeEntry
 
 _MAKER = object()
+_LATE_PER_ORIGIN = 16
 
 
 class VerifiedRecord(msgspec.Struct, frozen=True, gc=False):
@@ -67,6 +69,9 @@ class CheckpointMemory:
     Attributes:
         newest: per origin size, root and note of the largest verified checkpoint.
         forked: per origin the two notes that contradict each other.
+        joined: per origin the size up to which all checkpoints were joined by consistency proofs.
+        late: per origin roots, by size, of checkpoints that came after larger ones were joined: a stolen key could have
+            signed another tree, so `control` has them joined, too. Bounded.
         on_fork: told of each new fork at once: origin and both notes.
     """
 
@@ -76,6 +81,8 @@ class CheckpointMemory:
         self._roots: dict[str, OrderedDict[int, tuple[bytes, bytes]]] = {}
         self.newest: dict[str, tuple[int, bytes, bytes]] = {}
         self.forked: dict[str, tuple[bytes, bytes]] = {}
+        self.joined: dict[str, int] = {}
+        self.late: dict[str, dict[int, bytes]] = {}
         self.on_fork: Callable[[str, bytes, bytes], None] = _no_fork_listener
 
     def verified(self, origin: str, key: bytes, note_hash: bytes) -> tuple[int, bytes] | None:
@@ -92,6 +99,10 @@ class CheckpointMemory:
                 self.forked[origin] = (known[1], note_bytes)
                 self.on_fork(origin, known[1], note_bytes)
             return False
+        if known is None and size < self.joined.get(origin, 0):
+            late = self.late.setdefault(origin, {})
+            if len(late) < _LATE_PER_ORIGIN:
+                late[size] = root
         roots[size] = (root, note_bytes)
         of_origin = self._verified.setdefault(origin, OrderedDict())
         of_origin[(key, note_hash)] = (size, root)
@@ -133,12 +144,19 @@ class RecordVerifier:
         memory: of verified checkpoints.
         limits: of time.
         alarm: told of a code and a member, for people to look at.
+        standing: what revocation lists say of members now.
     """
 
     def __init__(
-        self, member: str, memory: CheckpointMemory, limits: TimeLimits, alarm: Callable[[str, str], None]
+        self,
+        member: str,
+        memory: CheckpointMemory,
+        limits: TimeLimits,
+        alarm: Callable[[str, str], None],
+        standing: CertificateStanding | None = None,
     ) -> None:
         self._member = member
+        self._standing = standing or CertificateStanding()
         self.memory = memory
         self.limits = limits
         self._alarm = alarm
@@ -169,7 +187,7 @@ class RecordVerifier:
         self._time(decoded, now)
         if sealdigest(envelope.wrapped, envelope.nonce, envelope.ciphertext) != decoded.sealdigest:
             raise Dropped("seal-digest-mismatch")
-        verified = self.prove(envelope, decoded, node)
+        verified = self.prove(envelope, decoded, node, now)
         if decoded.dir != view.view:
             self._compare_views(decoded.dir or "", view, node.member)
         return verified
@@ -179,7 +197,7 @@ class RecordVerifier:
         if theirs.partition(" ")[0] == str(view.size):
             self._alarm("directory-two-histories", member)
 
-    def prove(self, envelope: Envelope, decoded: Header, node: NodeEntry) -> VerifiedRecord:
+    def prove(self, envelope: Envelope, decoded: Header, node: NodeEntry, now: datetime) -> VerifiedRecord:
         """Checkpoint signature (remembered) and inclusion proof.
 
         Raises:
@@ -188,7 +206,7 @@ class RecordVerifier:
         wrapped = leaf.wrap(leaf.EXCHANGE, envelope.header)
         leaf_hash = merkle.leaf_hash(wrapped)
         note_hash = hashlib.sha256(envelope.note).digest()
-        size, root = self.checkpoint(envelope.note, note_hash, node)
+        size, root = self.checkpoint(envelope.note, note_hash, node, now)
         if size != envelope.size:
             raise Dropped("proof-invalid")
         try:
@@ -200,8 +218,8 @@ class RecordVerifier:
         expires_at = None if decoded.expires is None else datetime.fromisoformat(decoded.expires)
         return VerifiedRecord(decoded, wrapped, leaf_hash, node, envelope, note_hash, expires_at, _MAKER)
 
-    def checkpoint(self, note_bytes: bytes, note_hash: bytes, node: NodeEntry) -> tuple[int, bytes]:
-        """Size and root of a node's checkpoint, verified now or remembered.
+    def checkpoint(self, note_bytes: bytes, note_hash: bytes, node: NodeEntry, now: datetime) -> tuple[int, bytes]:
+        """Size and root of a node's checkpoint, verified now or remembered, under a key of the log that is in use now.
 
         Raises:
             Dropped: `checkpoint-invalid` or `peer-forked`.
@@ -209,18 +227,20 @@ class RecordVerifier:
         memory = self.memory
         if node.origin in memory.forked:
             raise Dropped("peer-forked")
-        key = node.log_key.public
-        known = memory.verified(node.origin, key, note_hash)
-        if known is not None:
-            return known
+        keys = (node.log_key,) if not node.other_keys else node.keys_at(now)
+        for key in keys:
+            known = memory.verified(node.origin, key.public, note_hash)
+            if known is not None:
+                return known
         try:
-            note.verify(note_bytes, (node.log_key,))
+            signed = note.verify(note_bytes, keys)
             parsed = checkpoint.parse_note(note_bytes)
         except EvidenceError as error:
             raise Dropped("checkpoint-invalid") from error
         if parsed.origin != node.origin:
             raise Dropped("checkpoint-invalid")
-        if not memory.remember(node.origin, key, note_hash, parsed.size, parsed.root, note_bytes):
+        by = keys[0] if len(keys) == 1 else next(key for key in keys if key.id == signed.signatures[0].key_id)
+        if not memory.remember(node.origin, by.public, note_hash, parsed.size, parsed.root, note_bytes):
             raise Dropped("peer-forked")
         return parsed.size, parsed.root
 
@@ -236,7 +256,10 @@ class RecordVerifier:
         if node.node != decoded.node:
             raise Dropped("proof-of-another-node")
         if not node.usable(now):
-            raise Dropped("node-not-in-use")
+            raise Dropped("node-revoked" if node.status == "revoked" else "node-not-in-use")
+        refusal = self._standing.refusal(node.member)
+        if refusal:
+            raise Dropped(refusal)
         if _member_of(decoded.source) != node.member:
             raise Dropped("source-not-of-node")
         return node

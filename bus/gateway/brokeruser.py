@@ -4,6 +4,7 @@
 |---|---|---|
 | two thirds of the lifetime have passed | the registry, through the broker | a second connection takes over |
 | that failed | the same again, with growing pauses; then over HTTP, if `registry.url` is set | the same |
+| another key with its credentials lies on disk (`node rotate broker`) | nobody | a second connection takes over |
 | the broker refuses them (ended, withdrawn) | over HTTP, if `registry.url` is set | the next attempt uses them |
 
 Whoever answers is not believed: only credentials for the own broker key, signed by the account that the instance's
@@ -13,6 +14,7 @@ anchor names, that are newer than those at hand, are stored. Connects nothing it
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -21,6 +23,7 @@ import msgspec
 import structlog
 
 from bus.errors import BusError
+from bus.gateway.nodekeys import BrokerFiles
 from bus.ports import Clock
 from bus.transport import nkeys, subjects
 from bus.transport.connection import Connection
@@ -31,7 +34,7 @@ from registry.errors import RegistryError
 _log = structlog.get_logger("lienthong.gateway")
 _DEADLINE_S = 5.0
 _RETRY_MIN_S, _RETRY_MAX_S = 1.0, 30.0
-_LONGEST_WAIT_S = 3_600.0
+_LOOK_S = 1.0
 _LATEST_PART = 2 / 3
 
 Fetch = Callable[[str], Awaitable[str]]
@@ -95,7 +98,7 @@ class BrokerUser:
 
     Args:
         node: own node.
-        public: own broker key, 32 raw bytes.
+        files: own broker key and credentials.
         path: of the credentials.
         account: the account that the anchor names, as the directory has it; empty while there is none.
         clock: time.
@@ -106,23 +109,30 @@ class BrokerUser:
         self,
         *,
         node: str,
-        public: bytes,
+        files: BrokerFiles,
         path: Path,
         account: Callable[[], str],
         clock: Clock,
         fetch: Fetch | None,
     ) -> None:
         self._node = node
-        self._holder = nkeys.public_text("user", public)
+        self._files = files
         self._path = path
+        self._connected_with = ""
         self._account = account
         self._clock = clock
         self._fetch = fetch
         self._refused = asyncio.Event()
 
     def jwt(self) -> str:
-        """The credentials as they lie on disk."""
-        return self._path.read_text(encoding="ascii").strip()
+        """The credentials for the next connection, as they lie on disk.
+
+        Raises:
+            OSError: there are none.
+            ValueError: they do not belong to the key now.
+        """
+        self._connected_with = self._files.jwt()
+        return self._connected_with
 
     def refused(self) -> None:
         """To be called when the broker refuses them."""
@@ -131,7 +141,7 @@ class BrokerUser:
     def seconds_left(self) -> float:
         """Until they end: infinite for open ones, 0 when there are none that can be read."""
         try:
-            held = read_credentials(self.jwt())
+            held = read_credentials(self._files.jwt())
         except (OSError, ValueError):
             return 0.0
         return float("inf") if held.expires_at_s is None else max(0.0, held.expires_at_s - self._now_s())
@@ -140,10 +150,14 @@ class BrokerUser:
         """Keeps the credentials fresh until cancelled."""
         pause_s = _RETRY_MIN_S
         while True:
-            await self._until_due()
+            exchanged = await self._until_due()
             was_refused = self._refused.is_set()
             try:
-                await self._renew(connection, was_refused)
+                if exchanged:
+                    await connection.renew()
+                    _log.info("credentials.exchanged")
+                else:
+                    await self._renew(connection, was_refused)
             except (BusError, OSError, ValueError) as error:
                 _log.warning("credentials.unrenewed", detail=str(error), retry_in_s=pause_s)
                 await asyncio.sleep(pause_s)
@@ -153,22 +167,29 @@ class BrokerUser:
                 pause_s = _RETRY_MIN_S
                 await asyncio.sleep(pause_s)
 
-    async def _until_due(self) -> None:
-        """Waits until two thirds have passed, or the broker refuses."""
+    async def _until_due(self) -> bool:
+        """Waits until two thirds have passed, or the broker refuses; True when another pair lies on disk instead."""
         try:
-            due_s = read_credentials(self.jwt()).renew_at_s
+            due_s = read_credentials(self._files.jwt()).renew_at_s
         except (OSError, ValueError):
-            return
-        while True:
-            left_s = _LONGEST_WAIT_S if due_s is None else due_s - self._now_s()
+            return False
+        while not self._refused.is_set():
+            if self._exchanged():
+                return True
+            left_s = _LOOK_S if due_s is None else due_s - self._now_s()
             if left_s <= 0:
-                return
-            try:
+                return False
+            with contextlib.suppress(TimeoutError):
                 # in parts, because a wall clock may be set meanwhile
-                await asyncio.wait_for(self._refused.wait(), min(left_s, _LONGEST_WAIT_S))
-            except TimeoutError:
-                continue
-            return
+                await asyncio.wait_for(self._refused.wait(), min(left_s, _LOOK_S))
+        return False
+
+    def _exchanged(self) -> bool:
+        """Whether `lienthong node rotate broker` put a new pair of key and credentials there."""
+        try:
+            return bool(self._connected_with) and self._files.jwt() != self._connected_with
+        except (OSError, ValueError):
+            return False  # one of the two is being written
 
     async def _renew(self, connection: Connection, was_refused: bool) -> None:
         self._refused.clear()
@@ -209,11 +230,11 @@ class BrokerUser:
         except ValueError as error:
             raise CredentialsRefused("what came are no credentials: is registry.url right?") from error
         try:
-            held = read_credentials(self.jwt())
+            held = read_credentials(self._path.read_text(encoding="ascii").strip())
         except (OSError, ValueError):
             held = None
         account = self._account() or (held.issuer if held is not None else "")
-        if new.holder != self._holder or new.issuer != account:
+        if new.holder != self._files.holder() or new.issuer != account:
             raise CredentialsRefused("what came are credentials of another node or another instance: not used")
         if new.expires_at_s is not None and new.expires_at_s <= self._now_s():
             raise CredentialsRefused("what came has ended already: is this machine's clock right?")

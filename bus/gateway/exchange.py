@@ -46,7 +46,9 @@ class Exchange:
         composer = Composer(parts.genesis, parts.node, clock, sealer, lambda: parts.follower.directory.view)
         keeper = Keeper(parts.day_keys, clock.random)
         opener = Opener(parts.genesis)
-        verifier = self._verifier = RecordVerifier(parts.member, parts.memory, _times(limits), parts.metrics.alarm)
+        verifier = self._verifier = RecordVerifier(
+            parts.member, parts.memory, _times(limits), parts.metrics.alarm, parts.standing
+        )
         self.asker = Asker(
             genesis=parts.genesis,
             node=parts.node,
@@ -65,6 +67,7 @@ class Exchange:
             per_client=self._per_client,
             per_service=self._per_service,
             limits=AskingLimits(limits.deadline_s),
+            standing=parts.standing,
         )
         self.answerer = Answerer(
             genesis=parts.genesis,

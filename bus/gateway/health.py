@@ -9,6 +9,7 @@ from cryptography import x509
 
 from bus.front.admin import Check
 from bus.gateway.parts import Parts
+from bus.gateway.sealingkeys import days_left
 from bus.settings import GatewaySettings
 from evidence.log import ExchangeLog
 
@@ -39,6 +40,11 @@ class Health:
             ),
             _check("broker", parts.connection.connected, "broker-unavailable", "the gateway reconnects by itself"),
         ]
+        own = parts.follower.directory.node_by_origin(parts.origin)
+        if own is not None and own.status == "revoked":
+            found.append(Check("trust", False, "own-node-revoked", "nobody accepts what this node sends"))
+        if parts.standing.unknown:
+            found.append(Check("revocation", False, "revocation-unknown", "a revocation list is too old: see the log"))
         if self.serving_code:
             found.append(Check("serving", False, self.serving_code, "calls are answered with 503 until this is over"))
         return found
@@ -65,6 +71,9 @@ class Health:
         metrics.directory_age.set((now - as_of).total_seconds() if as_of is not None else float("inf"))
         metrics.directory_size.set(parts.follower.directory.size)
         metrics.broker_credential.set(parts.broker_user.seconds_left())
+        directory = parts.follower.directory
+        metrics.sealing_days.labels("query").set(days_left(parts.query_keys, directory, now))
+        metrics.sealing_days.labels("answer").set(days_left(parts.answer_keys, directory, now))
         for name, path in (
             ("member", settings.keys.member_certificate),
             ("front", settings.front.certificate),

@@ -16,13 +16,17 @@ from bus import errors
 from bus.exchange.contracts import Contracts
 from bus.exchange.keeping import DayKeys
 from bus.exchange.peers import Peers
+from bus.exchange.standing import CertificateStanding
 from bus.exchange.verification import CheckpointMemory
 from bus.front.credentials import ClientSystem, Credentials
 from bus.front.server import client_tls, server_tls
 from bus.gateway.backends import Backends
 from bus.gateway.brokeruser import BrokerUser, registry_fetch
+from bus.gateway.nodekeys import BrokerFiles
 from bus.gateway.ownrights import OwnRights
+from bus.gateway.revocationlists import RevocationLists
 from bus.gateway.sealingkeys import load_keys
+from bus.gateway.watchedkeys import WatchedKeys
 from bus.metrics import GatewayMetrics
 from bus.ports import Clock
 from bus.sealing.keys import SealingKeyPair
@@ -31,7 +35,6 @@ from bus.transport import subjects
 from bus.transport.connection import BrokerIdentity, Connection
 from bus.transport.feed import NatsFeedReader
 from evidence.identifiers import NodeId, log_origin
-from evidence.signer import FileSigner
 from registry.contract import DEFAULT
 from registry.errors import RegistryError
 from registry.fold import Directory, Skipped
@@ -77,17 +80,16 @@ class Parts:
         self.metrics = metrics
         self.backends = Backends()
         self.credentials = Credentials(clock.random)
-        self.query_keys: dict[str, SealingKeyPair] = {}
-        self.answer_keys: dict[str, SealingKeyPair] = {}
+        self.sealing = WatchedKeys(settings.keys.sealing)
+        self.query_keys, self.answer_keys = self.sealing.query, self.sealing.answer
         self.memory = CheckpointMemory()
+        self.standing = CertificateStanding()
         self._fresh_until_s = 0.0
         self.take(read_changeable(settings))
 
     def take(self, read: Changeable) -> None:
         """Takes over keys and client systems; cannot fail."""
-        for current, new in ((self.query_keys, read.keys["query"]), (self.answer_keys, read.keys["answer"])):
-            current.clear()
-            current.update(new)
+        self.sealing.take(read.keys)
         self.credentials.replace(read.clients)
 
     def take_limits(self, settings: GatewaySettings) -> None:
@@ -104,10 +106,10 @@ class Parts:
             RegistryError: a store cannot be used.
         """
         clock = self.clock
-        signer = FileSigner.load(settings.keys.broker, passphrase_path=settings.keys.passphrase)
+        files = BrokerFiles(settings)
         self.broker_user = BrokerUser(
             node=self.node,
-            public=signer.public_bytes,
+            files=files,
             path=settings.broker.credentials,
             account=self._broker_account,
             clock=clock,
@@ -116,7 +118,7 @@ class Parts:
         self.connection = Connection(
             settings.broker.urls,
             client_tls(str(settings.broker.ca)),
-            BrokerIdentity(self.node, self.broker_user.jwt, signer.sign),
+            BrokerIdentity(self.node, self.broker_user.jwt, files.sign),
             subjects.inbox(self.node),
             self.metrics,
             settings.limits.handlers,
@@ -134,6 +136,15 @@ class Parts:
         )
         self.own = OwnRights(settings.data / "own.db", settings.genesis, self.member, self.follower.directory)
         self.contracts = Contracts(self.follower, budget=replace(DEFAULT, depth=settings.limits.json_depth))
+        self.revocation_lists = RevocationLists(
+            settings.data / "crl",
+            settings.revocation,
+            self.standing,
+            self.follower.directory,
+            self.follower.leaf,
+            clock,
+            self.metrics,
+        )
         self.peers = Peers(settings.data / "peers.db")
         self.day_keys = DayKeys(settings.data / "day-keys", clock.random)
 

@@ -27,13 +27,14 @@ from bus.front.services import DirectoryFront, is_directory_target
 from bus.gateway.backends import build_sources
 from bus.gateway.exchange import Exchange
 from bus.gateway.health import Health
+from bus.gateway.nodekeys import Announcements, keys_of_log, load_log_signer, successor
 from bus.gateway.parts import Parts, front_tls, read_changeable
 from bus.gateway.warming import keep_warm
 from bus.metrics import GatewayMetrics
 from bus.ports import Clock
 from bus.settings import GatewaySettings, load_settings
 from bus.transport import subjects
-from evidence.errors import EvidenceError, LogUnwritable
+from evidence.errors import EvidenceError, LogMismatch, LogUnwritable
 from evidence.header import Header
 from evidence.log import ExchangeLog
 from evidence.log.store import SqliteStore, Store
@@ -78,6 +79,7 @@ class Gateway:
         self._halted: errors.BusError | EvidenceError | None = None
         self._head_unconfirmed = False
         self._front_tls: ssl.SSLContext | None = None
+        self._announcements = Announcements()
 
     # Settings -----------------------------------------------------------------------------------------------------
 
@@ -97,9 +99,13 @@ class Gateway:
             front_tls(settings)
         except (OSError, ssl.SSLError) as error:
             raise errors.SettingsInvalid([(0, "front.certificate", str(error))], str(self._path)) from error
+        log_signer = self._next_log_signer(settings)
         await self._parts.backends.replace(sources)
         # Commit point: from here on nothing can fail.
         self.settings = settings
+        if log_signer is not None and self._health.log is not None:
+            self._health.log.take_signer(log_signer)
+            _log.info("log.key-changed", key=self._health.log.verifier_key.id.hex())
         self._parts.take(changeable)
         self._parts.take_limits(settings)
         front = settings.front
@@ -108,6 +114,12 @@ class Gateway:
         if self._exchange is not None:
             self._exchange.take_limits(settings.limits)
         _log.info("settings.reloaded", services=len(settings.service), clients=len(settings.client))
+
+    def _next_log_signer(self, settings: GatewaySettings) -> FileSigner | None:
+        log, parts = self._health.log, self._parts
+        if log is None:
+            return None
+        return successor(settings, parts.follower.directory, parts.origin, log.verifier_key, self._clock.now())
 
     # Start --------------------------------------------------------------------------------------------------------
 
@@ -124,6 +136,7 @@ class Gateway:
         """
         self.settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._parts.open(self.settings)
+        self._parts.revocation_lists.recall()
         try:
             await self._listen()
             if ready is not None:
@@ -136,6 +149,7 @@ class Gateway:
                     tasks.create_task(self._or_halt(self._watch_log(), stop)),
                     tasks.create_task(self._or_halt(self._housekeeping(), stop)),
                     tasks.create_task(self._watch_own_rights()),
+                    tasks.create_task(self._parts.revocation_lists.run()),
                     tasks.create_task(keep_warm(self._parts.follower, self._parts.contracts, self._parts.member)),
                 ]
                 await stop.wait()
@@ -218,8 +232,8 @@ class Gateway:
         self._health.serving_code = ""
 
     async def _open_log(self) -> ExchangeLog:
-        keys = self.settings.keys
-        signer = FileSigner.load(keys.log, passphrase_path=keys.passphrase)
+        signer, directory = load_log_signer(self.settings), self._parts.follower.directory
+        waited = False
         while True:
             try:
                 return await ExchangeLog.open(
@@ -232,7 +246,15 @@ class Gateway:
                     store_factory=self._store_factory,
                     observer=self.metrics,
                     max_pending=self.settings.limits.pending_records,
+                    earlier_keys=keys_of_log(directory, self._parts.origin),
                 )
+            except LogMismatch:
+                # The key may have been exchanged while this node was down: a newer directory knows.
+                known = {key.public for key in keys_of_log(directory, self._parts.origin)}
+                if waited or signer.public_bytes in known:
+                    raise
+                waited = True
+                await self._directory_moved(_HEAD_DEADLINE_S)
             except LogUnwritable as error:
                 self._health.serving_code = "log-unwritable"
                 _log.error("log.unwritable", error=str(error), retry_in_s=_RETRY_S)
@@ -248,6 +270,17 @@ class Gateway:
             asked, answered = await exchange.control.confirm_own_head()
         self._head_unconfirmed = bool(asked) and not answered
         _log.info("head.confirmed" if not self._head_unconfirmed else "head.unconfirmed", counterparties=answered)
+
+    async def _directory_moved(self, deadline_s: float) -> None:
+        """Waits until the directory changed, or the deadline passed."""
+        moved = asyncio.Event()
+        end = self._parts.follower.subscribe(moved.set)
+        try:
+            await asyncio.wait_for(moved.wait(), deadline_s)
+        except TimeoutError:
+            return
+        finally:
+            end()
 
     async def _close_open_requests(self, exchange: Exchange) -> None:
         now_s = int(self._clock.now().timestamp())
@@ -267,6 +300,7 @@ class Gateway:
         while True:
             await asyncio.sleep(_OWN_POLL_S)
             self._parts.own.take_over()
+            self._parts.sealing.take_over()
 
     async def _watch_log(self) -> None:
         """A log that contradicts what it released stays closed: the process must not go on as if it were a full disk.
@@ -291,7 +325,13 @@ class Gateway:
     async def _housekeeping(self) -> None:
         while True:
             await asyncio.sleep(self.settings.limits.join_every_s)
-            for work in (self._confirm_head_again, self._join_peers, self._close_orphans, self._erase_old_contents):
+            for work in (
+                self._confirm_head_again,
+                self._join_peers,
+                self._close_orphans,
+                self._erase_old_contents,
+                self._destroy_keys,
+            ):
                 try:
                     await work()
                 except (OSError, EvidenceError, errors.BusError) as error:
@@ -302,6 +342,7 @@ class Gateway:
                         "housekeeping.failed", work=work.__name__, error=type(error).__name__, detail=str(error)
                     )
             self._parts.own.report_differences(self.metrics)
+            self._announcements.look(self._parts.follower.directory, self.metrics.alarm)
 
     async def _confirm_head_again(self) -> None:
         if self._head_unconfirmed and self._exchange is not None and self._parts.connection.connected:
@@ -321,6 +362,11 @@ class Gateway:
         oldest = self._clock.now().date() - timedelta(days=self.settings.retention.particulars_days)
         if gone := self._parts.day_keys.erase_before(oldest):
             _log.info("particulars.erased", days=gone)
+
+    async def _destroy_keys(self) -> None:
+        kept_s = self.settings.keys.sealing_kept_s
+        if gone := self._parts.sealing.destroy_expired(self._parts.follower.directory, self._clock.now(), kept_s):
+            _log.info("sealing.keys-destroyed", keys=[keyid[:16] for keyid in gone])
 
     # Stop ---------------------------------------------------------------------------------------------------------
 

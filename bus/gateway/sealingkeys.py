@@ -1,18 +1,22 @@
 """Sealing keys of a node in files, one JSON file a key, mode 0600: `{"owner", "use", "kem", "private"}`.
 
-Written by `lienthong node add`; the directory says which of them others use.
+Written by `lienthong node add` and `node rotate sealing`; the directory says which of them others use, and when. The
+gateway takes over new files by itself and destroys a key once nothing can be on its way to it any more.
 """
 
 from __future__ import annotations
 
 import base64
 import os
+from collections.abc import Collection, Mapping
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import msgspec
 
 from bus.errors import SettingsInvalid
 from bus.sealing.keys import SealingKeyInvalid, SealingKeyPair
+from registry.view import DirectoryView
 
 
 class StoredKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -36,10 +40,63 @@ def write_key(folder: Path, owner: str, use: str, pair: SealingKeyPair) -> Path:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = folder / f"{use}-{pair.keyid[:16]}.json"
     stored = StoredKey(owner, use, pair.public_key.kem, base64.b64encode(pair.private).decode())
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    written = path.with_name(f".{path.name}.new")  # a running gateway watches the folder: it never sees half a key
+    descriptor = os.open(written, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(msgspec.json.encode(stored))
+        file.flush()
+        os.fsync(file.fileno())
+    if path.exists():
+        written.unlink()
+        raise FileExistsError(f"{path} exists already")
+    written.rename(path)
     return path
+
+
+def expired(
+    pairs: Mapping[str, Mapping[str, SealingKeyPair]], view: DirectoryView, now: datetime, kept_s: float
+) -> list[str]:
+    """Key ids that nothing can be sealed to any more, and that were kept long enough for what is still on its way.
+
+    Args:
+        pairs: own keys by use and key id.
+        view: the directory, which says until when others may seal to a key.
+        now: aware UTC.
+        kept_s: how long a key is kept after that.
+    """
+    gone = []
+    for keyid in {keyid for of_use in pairs.values() for keyid in of_use}:
+        entry = view.sealing_key_by_id(keyid)
+        if entry is not None and entry.until_at is not None and entry.until_at + timedelta(seconds=kept_s) <= now:
+            gone.append(keyid)
+    return sorted(gone)
+
+
+def destroy(folder: Path, keyids: Collection[str]) -> int:
+    """Deletes the files of keys: from now on nobody can open what was sealed to them. How many there were."""
+    count = 0
+    for path in sorted(folder.glob("*.json")):
+        try:
+            stored = msgspec.json.decode(path.read_bytes(), type=StoredKey)
+            pair = SealingKeyPair.load(stored.kem, base64.b64decode(stored.private))
+        except (OSError, msgspec.MsgspecError, SealingKeyInvalid, ValueError):
+            continue
+        if pair.keyid in keyids:
+            path.unlink(missing_ok=True)
+            count += 1
+    return count
+
+
+def days_left(pairs: Mapping[str, SealingKeyPair], view: DirectoryView, now: datetime) -> float:
+    """Days until nothing can be sealed to any of these keys any more; negative afterwards, infinite without an end."""
+    ends = []
+    for keyid in pairs:
+        entry = view.sealing_key_by_id(keyid)
+        if entry is not None and not view.is_revoked("key", keyid):
+            if entry.until_at is None:
+                return float("inf")
+            ends.append((entry.until_at - now).total_seconds() / 86_400)
+    return max(ends, default=0.0)
 
 
 def load_keys(folder: Path) -> dict[str, dict[str, SealingKeyPair]]:
@@ -50,11 +107,13 @@ def load_keys(folder: Path) -> dict[str, dict[str, SealingKeyPair]]:
     """
     found: dict[str, dict[str, SealingKeyPair]] = {"query": {}, "answer": {}}
     for path in sorted(folder.glob("*.json")):
-        if path.stat().st_mode & 0o077:
-            raise SettingsInvalid([(0, "keys.sealing", f"{path} may be read by others; chmod 600 it")])
         try:
+            if path.stat().st_mode & 0o077:
+                raise SettingsInvalid([(0, "keys.sealing", f"{path} may be read by others; chmod 600 it")])
             stored = msgspec.json.decode(path.read_bytes(), type=StoredKey)
             pair = SealingKeyPair.load(stored.kem, base64.b64decode(stored.private))
+        except FileNotFoundError:
+            continue  # destroyed meanwhile
         except (msgspec.ValidationError, msgspec.DecodeError, SealingKeyInvalid, ValueError) as error:
             raise SettingsInvalid([(0, "keys.sealing", f"{path} is not a sealing key")]) from error
         found.setdefault(stored.use, {})[pair.keyid] = pair

@@ -15,7 +15,8 @@ from typing import Literal, Protocol
 import msgspec
 
 from bus.errors import BusError
-from bus.transport.nkeys import public_text
+from bus.transport.nkeys import public_bytes, public_text
+from registry.publickeys import key_id
 from registry.view import MemberEntry, NodeEntry, RevocationKind
 
 GuestKind = Literal["node", "leaf"]
@@ -61,12 +62,17 @@ class Guest(msgspec.Struct, frozen=True, omit_defaults=True):
         holder: node or member.
         refused_at_s: what was issued up to then is refused; 0 when nothing ever was.
         withdrawn: whether it is refused now, so that nothing is issued either.
+        replaced_at_s: since when the node's statement names another key; 0 when it does not.
     """
 
     kind: GuestKind
     holder: str
     refused_at_s: int = 0
     withdrawn: bool = False
+    replaced_at_s: int = 0
+
+
+_NEW = Guest("node", "")
 
 
 class GuestBook:
@@ -75,11 +81,13 @@ class GuestBook:
     Args:
         path: of the file; made when it is first written.
         replace: writes a file durably and as a whole.
+        overlap_s: how long a key that its owner replaced goes on: the node connects with the new one meanwhile.
     """
 
-    def __init__(self, path: Path, replace: Callable[[Path, bytes], None]) -> None:
+    def __init__(self, path: Path, replace: Callable[[Path, bytes], None], overlap_s: int = 60) -> None:
         self._path = path
         self._replace = replace
+        self._overlap_s = overlap_s
         self._guests: dict[str, Guest] = {}
         try:
             self._guests = msgspec.json.decode(path.read_bytes(), type=dict[str, Guest])
@@ -110,7 +118,7 @@ class GuestBook:
         A refusal covers everything that was issued until now and a second beyond: credentials issued in the very second
         of a re-admission are dated after the refusal before it.
         """
-        changed = False
+        before = dict(self._guests)
         for member in directory.members():
             for node in directory.nodes_of(member.id):
                 self.admit(public_text("user", node.broker_key), "node", node.node)
@@ -118,14 +126,14 @@ class GuestBook:
             self.admit(key, "leaf", holder)
         for key, guest in self._guests.items():
             held = guest.kind == "node" or leaves.get(key) == guest.holder
-            withdrawn = not (held and _welcome(directory, key, guest))
-            if withdrawn != guest.withdrawn:
-                changed = True
-                at_s = max(now_s, guest.refused_at_s) + 1 if withdrawn else guest.refused_at_s
-                self._guests[key] = Guest(guest.kind, guest.holder, at_s, withdrawn)
-        if changed:
+            replaced = _replaced(directory, key, guest)
+            replaced_at_s = (guest.replaced_at_s or now_s) if replaced else 0
+            welcome = now_s < replaced_at_s + self._overlap_s if replaced else held and _welcome(directory, key, guest)
+            at_s = guest.refused_at_s if welcome or guest.withdrawn else max(now_s, guest.refused_at_s) + 1
+            self._guests[key] = Guest(guest.kind, guest.holder, at_s, not welcome, replaced_at_s)
+        if self._guests != before:
             self._save()
-        return changed
+        return any(guest.withdrawn != before.get(key, _NEW).withdrawn for key, guest in self._guests.items())
 
     def revocations(self) -> dict[str, int]:
         """For the account's JWT: key to the time up to which what was issued to it is refused."""
@@ -133,6 +141,14 @@ class GuestBook:
 
     def _save(self) -> None:
         self._replace(self._path, msgspec.json.encode(self._guests))
+
+
+def _replaced(directory: Members, key: str, guest: Guest) -> bool:
+    """The node is well and has another key, and nobody revoked this one: its owner exchanges it."""
+    node = directory.node(guest.holder) if guest.kind == "node" else None
+    if node is None or node.status != "active" or public_text("user", node.broker_key) == key:
+        return False
+    return not directory.is_revoked("key", key_id(public_bytes(key)))
 
 
 def _welcome(directory: Members, key: str, guest: Guest) -> bool:

@@ -66,13 +66,14 @@ def tiles(log: Path, out: Path, no_entries: bool, as_json: bool) -> None:
 @json_option
 @reports_errors
 def trust(home: Path, out: Path, as_json: bool) -> None:
-    """Write the trust file for offline verification: which key belongs to which log, from the verified directory."""
+    """Write the trust file of offline verification: keys of all logs, revocations, bounds for times."""
     from console.homes import MemberHome, replace_file
-    from console.views import local_directory, trust_of
+    from console.views import local_follower, trust_of
 
-    with local_directory(MemberHome(home)) as directory:
-        made = trust_of(directory)
+    with local_follower(MemberHome(home)) as follower:
+        made = trust_of(follower.directory, follower.confirmed())
     import msgspec
 
     replace_file(out, msgspec.json.format(msgspec.json.encode(made), indent=2), 0o644)
-    emit({"origins": sorted(made.origins), "out": out}, f"{len(made.origins)} logs: {out}", as_json)
+    text = f"{len(made.origins)} logs, {len(made.revocations)} revocations, {len(made.dated)} dated trees: {out}"
+    emit({"origins": sorted(made.origins), "revocations": len(made.revocations), "out": out}, text, as_json)

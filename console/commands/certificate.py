@@ -1,4 +1,4 @@
-"""`lienthong certificate issue`: the instance's own authority, for pilots and demonstrations."""
+"""`lienthong certificate issue|revoke|crl|lists`: the instance's own authority, for pilots and demonstrations."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from console.output import emit, json_option, reports_errors
 
 @click.group()
 def certificate() -> None:
-    """Certify member keys (pilot instances; otherwise a licensed authority does)."""
+    """Certify member keys and revoke certificates (pilot instances; otherwise a licensed authority does)."""
 
 
 @certificate.command()
@@ -49,3 +49,50 @@ def issue(member: str, home: Path, public_key: Path, out: Path, days: int, as_js
     )
     write_new(out, to_pem([der]), 0o644)
     emit({"member": member, "certificate": out, "days": days}, f"certified {member} for {days} days: {out}", as_json)
+
+
+@certificate.command()
+@click.argument("certificate_file", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="CERTIFICATE")
+@click.option("--home", type=click.Path(path_type=Path, exists=True), required=True, help="Home of the instance.")
+@json_option
+@reports_errors
+def revoke(certificate_file: Path, home: Path, as_json: bool) -> None:
+    """Note that CERTIFICATE (PEM) is not to be trusted any more; it stands on every list from now on."""
+    from console.authority import revoke_certificate
+    from console.homes import InstanceHome
+
+    serial = revoke_certificate(InstanceHome(home), certificate_file)
+    emit(
+        {"serial": f"{serial:x}"},
+        f"revoked   serial {serial:x}\nnext      lienthong certificate crl --home {home} --out LIST",
+        as_json,
+    )
+
+
+@certificate.command()
+@click.option("--home", type=click.Path(path_type=Path, exists=True), required=True, help="Home of the instance.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="File to write (DER); replaced.")
+@click.option("--days", default=7.0, show_default=True, type=click.FloatRange(0, min_open=True), help="Until the next.")
+@json_option
+@reports_errors
+def crl(home: Path, out: Path, days: float, as_json: bool) -> None:
+    """Issue the revocation list of the instance's authority. Any web server may serve the file."""
+    from console.authority import write_crl
+    from console.homes import InstanceHome
+
+    made = write_crl(InstanceHome(home), out, days)
+    emit(made, f"list {made['number']} with {made['entries']} entries, until {made['next_update']}: {out}", as_json)
+
+
+@certificate.command()
+@click.argument("addresses", nargs=-1)
+@click.option("--home", type=click.Path(path_type=Path, exists=True), required=True, help="Home of the instance.")
+@json_option
+@reports_errors
+def lists(addresses: tuple[str, ...], home: Path, as_json: bool) -> None:
+    """Have the anchor name the ADDRESSES (http or https) from which gateways fetch revocation lists; none: no lists."""
+    from console.authority import name_lists
+    from console.homes import InstanceHome
+
+    name_lists(InstanceHome(home), addresses)
+    emit({"addresses": list(addresses)}, f"the anchor names {len(addresses)} addresses of revocation lists", as_json)

@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from console.commands.memberkeys import confirm, recover, rotate
+from console.commands.revoke import revoke_member
 from console.output import emit, json_option, reports_errors
 
 _INSTANCE = click.option(
@@ -25,6 +27,10 @@ _OUT = click.option("--out", type=click.Path(path_type=Path), help="Write the de
 @click.group()
 def member() -> None:
     """Decide who becomes a member; who wants to become one uses `lienthong join`."""
+
+
+for _command in (revoke_member, rotate, confirm, recover):
+    member.add_command(_command)
 
 
 @member.command(name="list")

@@ -64,7 +64,7 @@ class BrokerHost:
         self._observer = observer
         self._changes = {what: asyncio.Event() for what in ("withdrawals", "streams")}
         self._kept = self._pushed = self._feed_checked = False
-        self._book = GuestBook(home.broker / "guests.json", _replace)
+        self._book = GuestBook(home.broker / "guests.json", _replace, facts.broker_key_overlap_s)
         keys = {name: FileSigner.load(home.broker / f"{name}.pem") for name in ("operator", "account", "streams")}
         account, streams, operator = keys["account"], keys["streams"], keys["operator"]
         self.minter = AccountMinter(account.public_bytes, account.sign, time.time, facts.credentials_s, self._book)

@@ -91,6 +91,7 @@ class Ports:
         observer: Hears of commits and failures.
         retry_s: Seconds between attempts to recover.
         max_pending: Leaves that may wait for a commit.
+        earlier_keys: Keys that signed this log's checkpoints before.
     """
 
     origin: str
@@ -101,6 +102,7 @@ class Ports:
     observer: LogObserver
     retry_s: float
     max_pending: int
+    earlier_keys: tuple[VerifierKey, ...] = ()
 
 
 class _Waiter(msgspec.Struct, frozen=True):
@@ -119,11 +121,14 @@ class Appender:
     Attributes:
         released: The newest checkpoint that was shown to anyone.
         refusal: Why appends are refused, or None.
-        verifier_key: Under which the checkpoints verify.
+        verifier_key: Under which the next checkpoints verify.
+        keys: Under one of which each checkpoint of this log verifies, the present one first.
     """
 
     def __init__(self, path: Path, ports: Ports) -> None:
         self.verifier_key = VerifierKey(key_name(ports.origin), ports.signer.public_bytes)
+        self.keys = (self.verifier_key, *(key for key in ports.earlier_keys if key != self.verifier_key))
+        self._signer = ports.signer
         self.released = Released()
         self.refusal: EvidenceError | None = LogUnwritable("the log is being opened")
         self._path = path
@@ -149,6 +154,12 @@ class Appender:
         await self._reopen(tuple(schema))
         await self._append_boot()
         self.refusal = None
+
+    def take_signer(self, signer: Signer) -> None:
+        """From the next commit on another key signs; what is being committed keeps its signature."""
+        self._signer = signer
+        self.verifier_key = VerifierKey(key_name(self._ports.origin), signer.public_bytes)
+        self.keys = (self.verifier_key, *(key for key in self.keys if key != self.verifier_key))
 
     def submit(self, leaves: Sequence[bytes], rows: Sequence[CallerRow]) -> asyncio.Future[list[Logged]]:
         """Queue leaves for the next commit.
@@ -242,7 +253,7 @@ class Appender:
         started = perf_counter()
         leaves = [leaf for waiter in waiters for leaf in waiter.leaves]
         try:
-            batch = grow(self._tree, leaves, self._ports.origin, self._ports.signer)  # 1, 2
+            batch = grow(self._tree, leaves, self._ports.origin, self._signer)  # 1, 2
             try:
                 self._write(batch, waiters, together=True)  # 3
             except RowRefused:
@@ -373,9 +384,10 @@ class Appender:
         store.open()
         store.recover()
         if schema is not None:
-            store.initialise(self._ports.origin, str(self.verifier_key), schema)
+            earlier = [str(key) for key in self.keys[1:]]
+            store.initialise(self._ports.origin, str(self.verifier_key), schema, earlier)
         tree = recovery.load_tree(store)
-        found = recovery.check_note(store, tree, self.verifier_key)
+        found = recovery.check_note(store, tree, self.keys)
         recovery.check_continues(store, tree, self.released)
         return tree, found
 

@@ -50,13 +50,11 @@ class ExchangeLog:
 
     Attributes:
         origin: Origin of the log.
-        verifier_key: Under which its checkpoints verify.
     """
 
     def __init__(self, path: Path, lock: LogLock, ports: Ports) -> None:
         self.origin = ports.origin
         self._appender = Appender(path, ports)
-        self.verifier_key: VerifierKey = self._appender.verifier_key
         self._path = path
         self._lock = lock
         self._reader: LogReader | None = None
@@ -77,6 +75,7 @@ class ExchangeLog:
         observer: LogObserver | None = None,
         retry_s: float = 3.0,
         max_pending: int = 10_000,
+        earlier_keys: Sequence[VerifierKey] = (),
     ) -> "ExchangeLog":
         """Open or create a log, examine it, and mark the start with a control leaf.
 
@@ -91,6 +90,8 @@ class ExchangeLog:
             observer: Hears of commits and failures.
             retry_s: Seconds between attempts to recover.
             max_pending: Leaves that may wait for a commit; beyond, `append` raises `LogBusy`.
+            earlier_keys: Keys that signed this log before `signer`, as the directory says; without them a log of
+                another key is refused.
 
         Raises:
             LogLocked: Another process writes this log.
@@ -102,7 +103,9 @@ class ExchangeLog:
         """
         if signer.algorithm != "EdDSA":
             raise KeyUnusable("the log key must be an Ed25519 key")
-        ports = Ports(origin, signer, now, token, store_factory, observer or _NoObserver(), retry_s, max_pending)
+        hears = observer or _NoObserver()
+        earlier = tuple(earlier_keys)
+        ports = Ports(origin, signer, now, token, store_factory, hears, retry_s, max_pending, earlier)
         lock = LogLock(Path(path))
         try:
             log = cls(Path(path), lock, ports)
@@ -117,6 +120,28 @@ class ExchangeLog:
                 raise LogUnwritable(f"the log cannot be opened for writing: {error}") from error
             raise
         return log
+
+    @property
+    def verifier_key(self) -> VerifierKey:
+        """Under which its next checkpoints verify."""
+        return self._appender.verifier_key
+
+    @property
+    def verifier_keys(self) -> tuple[VerifierKey, ...]:
+        """Under one of which each of its checkpoints verifies, the present key first."""
+        return self._appender.keys
+
+    def take_signer(self, signer: Signer) -> None:
+        """Sign with another key from the next commit on; nothing that is under way is lost or signed twice.
+
+        The caller has made sure that the directory names the key for this log.
+
+        Raises:
+            KeyUnusable: The signer is not Ed25519; nothing was changed.
+        """
+        if signer.algorithm != "EdDSA":
+            raise KeyUnusable("the log key must be an Ed25519 key")
+        self._appender.take_signer(signer)
 
     @property
     def size(self) -> int:

@@ -4,7 +4,7 @@ The right edge is recomputed from the stored leaves and tile roots and must give
 signed; and it must continue what this process has already released. Everything older is `evidence.verify`'s work.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from evidence import checkpoint, merkle
 from evidence.errors import LogCorrupt, LogForked, NoteInvalid, ProofInvalid
@@ -48,8 +48,8 @@ def _partial_tiles(store: Store, size: int) -> Iterable[bytes]:
         yield b"".join(hashes)
 
 
-def check_note(store: Store, tree: Tree, key: VerifierKey) -> Released:
-    """Require that the newest checkpoint is stored and signed.
+def check_note(store: Store, tree: Tree, keys: Sequence[VerifierKey]) -> Released:
+    """Require that the newest checkpoint is stored and signed by a key of this log.
 
     Raises:
         LogCorrupt: It is missing, or says something else than the stored tree.
@@ -59,7 +59,7 @@ def check_note(store: Store, tree: Tree, key: VerifierKey) -> Released:
         return Released()
     note = store.note(size)
     try:
-        found = checkpoint.verify(note or b"", [key])
+        found = checkpoint.verify(note or b"", keys)
     except NoteInvalid as error:
         raise LogCorrupt(f"the stored checkpoint of size {size} does not verify: do not use this file") from error
     if (found.size, found.root) != (size, tree.root):

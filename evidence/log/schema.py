@@ -66,6 +66,7 @@ def initialise(
     *,
     origin: str,
     verifier_key: str,
+    earlier_keys: Sequence[str] = (),
     migrations: Sequence[Sequence[str]] = MIGRATIONS,
 ) -> None:
     """Create or migrate the tables, inside a transaction that the caller holds.
@@ -73,7 +74,8 @@ def initialise(
     Args:
         connection: In a write transaction.
         origin: Origin of the log; stored at creation, compared afterwards.
-        verifier_key: Verifier key of the log; likewise.
+        verifier_key: Verifier key of the log; likewise, unless the stored one is among `earlier_keys`.
+        earlier_keys: Keys that signed this log before; the stored one gives way to `verifier_key`.
         migrations: See `MIGRATIONS`.
 
     Raises:
@@ -93,7 +95,9 @@ def initialise(
     for key, value in (("origin", origin), ("verifier_key", verifier_key)):
         connection.execute("INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO NOTHING", (key, value))
         stored = connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()[0]
-        if stored != value:
+        if stored != value and key == "verifier_key" and stored in earlier_keys:
+            connection.execute("UPDATE meta SET value = ? WHERE key = ?", (value, key))
+        elif stored != value:
             raise LogMismatch(
                 f"this log database belongs to another {key.replace('_', ' ')} than configured: "
                 "check the path, or declare a new incarnation with its own file"

@@ -36,7 +36,9 @@ class Store(Protocol):
         """Rewrite and sync everything that may have survived in caches only."""
         ...
 
-    def initialise(self, origin: str, verifier_key: str, schema: Sequence[str]) -> None:
+    def initialise(
+        self, origin: str, verifier_key: str, schema: Sequence[str], earlier_keys: Sequence[str] = ()
+    ) -> None:
         """Create or migrate the tables, then run the caller's statements."""
         ...
 
@@ -156,13 +158,15 @@ class SqliteStore:
         if busy or pages != moved:
             raise LogUnwritable("a reader keeps the log from being checkpointed: end long-running readers")
 
-    def initialise(self, origin: str, verifier_key: str, schema: Sequence[str]) -> None:
+    def initialise(
+        self, origin: str, verifier_key: str, schema: Sequence[str], earlier_keys: Sequence[str] = ()
+    ) -> None:
         """See `Store.initialise`."""
         db = self._db
         tables.check_version(tables.read_version(db))
         db.execute("BEGIN IMMEDIATE")
         try:
-            tables.initialise(db, origin=origin, verifier_key=verifier_key)
+            tables.initialise(db, origin=origin, verifier_key=verifier_key, earlier_keys=earlier_keys)
             for statement in schema:
                 db.execute(statement)
             db.execute("COMMIT")

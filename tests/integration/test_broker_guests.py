@@ -274,8 +274,11 @@ def test_a_broker_with_an_older_account_in_its_configuration_keeps_the_newer_one
     assert "Authorization Violation" in knocks(world, "H37")
 
 
-def test_a_key_that_a_new_statement_replaces_is_refused(empty_world):
+def test_a_key_that_a_new_statement_replaces_is_refused_after_the_overlap(empty_world):
     world = empty_world
+    world.stop_registry()
+    change_facts(world, broker_key_overlap_s=1)
+    world.start_registry()
     member = world.add_member("H37")
     assert knocks(world, "H37") == ""
     home = MemberHome(member.home)
@@ -294,7 +297,7 @@ def test_a_key_that_a_new_statement_replaces_is_refused(empty_world):
             )  # fmt: skip
 
     asyncio.run(main())
-    wait_until(lambda: "Authorization Violation" in knocks(world, "H37"), "refusal", 5)
+    wait_until(lambda: "Authorization Violation" in knocks(world, "H37"), "refusal", 15)
     claims = nkeys.decode_claims(fetch(world, "H37"))
     assert claims["sub"] == nkeys.public_text("user", key.public_bytes)
 

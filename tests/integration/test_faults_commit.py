@@ -161,7 +161,7 @@ def opens_to_a_committed_state(path: Path) -> None:
         tree = recovery.load_tree(store)
         with LogReader(path) as reader:
             origin_key = reader.verifier_key
-        recovery.check_note(store, tree, VerifierKey.parse(origin_key))
+        recovery.check_note(store, tree, [VerifierKey.parse(origin_key)])
     finally:
         store.close()
 

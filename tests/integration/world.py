@@ -360,6 +360,7 @@ class World:
         self.home = self.folder / "instance"
         self.approve_options: tuple[str, ...] = ()
         self.genesis = ""
+        self.node_options: tuple[str, ...] = ()
         self.broker: subprocess.Popen[bytes] | None = None
         self.registry: subprocess.Popen[bytes] | None = None
         self._commands = ThreadPoolExecutor(1, "console")
@@ -440,7 +441,8 @@ class World:
                      "--genesis", f"sha256:{self.genesis}", "--name", f"vi=Cơ quan {code}")  # fmt: skip
         self.command("member", "approve", "--home", str(self.home), member.id, *self.approve_options)
         self.command("join", "--status", "--home", home)
-        self.command("node", "add", "n1", "--home", home, "--front", "127.0.0.1:0", "--admin", "127.0.0.1:0")
+        self.command("node", "add", "n1", "--home", home, "--front", "127.0.0.1:0", "--admin", "127.0.0.1:0",
+                     *self.node_options)  # fmt: skip
         self.members[code] = member
         return member
 

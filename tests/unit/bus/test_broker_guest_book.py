@@ -20,6 +20,7 @@ from bus.transport.minting import AccountMinter
 from bus.transport.renewal import CredentialDesk, Minted, read_answer
 from bus.transport.withdrawal import MembersAccount, WithdrawalUnconfirmed
 from registry.errors import NotFound
+from registry.publickeys import key_id
 
 KEY = Ed25519PrivateKey.from_private_bytes(b"k" * 32)
 PUBLIC = KEY.public_key().public_bytes_raw()
@@ -77,10 +78,23 @@ def test_a_node_that_is_withdrawn_is_refused_once_and_stays_so_in_the_file(book,
     assert GuestBook(tmp_path / "guests.json", replace).revocations() == {NODE_KEY: NOW_S + 1}
 
 
-def test_a_key_that_another_replaced_is_refused_and_the_new_one_is_not(book):
+def test_a_key_that_another_replaced_is_refused_after_the_overlap_and_the_new_one_is_not(book, tmp_path):
     directory = Directory()
     book.settle(directory, {}, NOW_S)
     directory.set(broker_key=b"c" * 32)
+    assert not book.settle(directory, {}, NOW_S)
+    again = GuestBook(tmp_path / "guests.json", replace)  # the registry was restarted meanwhile
+    assert not again.settle(directory, {}, NOW_S + 59)
+    assert again.revocations() == {}
+    assert again.settle(directory, {}, NOW_S + 60)
+    assert again.revocations() == {NODE_KEY: NOW_S + 61}
+
+
+def test_a_replaced_key_that_is_revoked_has_no_overlap(book):
+    directory = Directory()
+    book.settle(directory, {}, NOW_S)
+    directory.set(broker_key=b"c" * 32)
+    directory.revoked.add(("key", key_id(b"b" * 32)))
     assert book.settle(directory, {}, NOW_S)
     assert book.revocations() == {NODE_KEY: NOW_S + 1}
 

@@ -61,9 +61,22 @@ def path(tmp_path):
 ACCOUNT_TEXT = nkeys.public_text("account", public(ACCOUNT))
 
 
+class Files:
+    """Key and credentials of the node."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def jwt(self):
+        return self.path.read_text(encoding="ascii").strip()
+
+    def holder(self):
+        return nkeys.public_text("user", public(OWN))
+
+
 def user(path, fetch=None, account=ACCOUNT_TEXT, now_s=NOW_S):
     clock = SimpleNamespace(now=lambda: datetime.fromtimestamp(now_s, UTC))
-    return BrokerUser(node=NODE, public=public(OWN), path=path, account=lambda: account, clock=clock, fetch=fetch)
+    return BrokerUser(node=NODE, files=Files(path), path=path, account=lambda: account, clock=clock, fetch=fetch)
 
 
 @pytest.fixture(autouse=True)

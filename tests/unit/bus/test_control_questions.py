@@ -13,6 +13,7 @@ from bus_world import (
     H37,
     NODE_G01,
     NODE_H37,
+    NOW,
     Clock,
     Heard,
     Message,
@@ -29,6 +30,9 @@ from bus.exchange.peers import PeerHead, Peers, PeersUnwritable
 from bus.exchange.verification import CheckpointMemory
 from evidence import leaf, merkle, note
 from evidence.checkpoint import Checkpoint
+from evidence.note import VerifierKey
+from evidence.signer import FileSigner
+from registry.view import LogKey
 
 encode = msgspec.msgpack.encode
 OWN, PEER = origin_of(NODE_H37), origin_of(NODE_G01)
@@ -375,12 +379,15 @@ async def test_a_fork_against_a_checkpoint_of_an_earlier_run_is_found(world):
     assert world.heard.alarms == [("peer-forked", G01)]
 
 
-async def test_a_checkpoint_older_than_the_joined_one_is_left_alone(world):
+async def test_a_checkpoint_older_than_the_joined_one_is_left_alone_once_it_is_joined_too(world):
     world.peers.keep(PeerHead(PEER, NODE_G01, 5, tree(5)[1], b"note"), 1)
     world.control = world.make()
     remember(world, 3)
+    world.transport.replies.append(Reply(1, path=consistency(3, 5)))
     await world.control.join_all()
-    assert world.transport.asked == world.heard.alarms == []
+    assert len(world.transport.asked) == 1
+    assert world.heard.alarms == []
+    assert [head.size for head in world.peers.heads()] == [5]
 
 
 async def test_a_fork_that_could_not_be_kept_is_kept_later(world):
@@ -408,3 +415,48 @@ async def test_a_joined_checkpoint_of_the_same_size_is_left_alone(world):
     assert world.transport.asked == []
     assert world.heard.alarms == []
     assert H37 not in str(world.peers.heads())
+
+
+async def test_a_late_checkpoint_over_another_tree_is_noticed(world):
+    """A stolen log key signs a smaller tree than those that everybody has joined already."""
+    remember(world, 7)
+    await world.control.join_all()
+    remember(world, 4)  # of the true tree: messages may overtake each other
+    remember(world, 5, b"r" * 32)
+    world.transport.replies += [Reply(1, path=consistency(4, 7)), Reply(1, path=consistency(5, 7))]
+    await world.control.join_all()
+    assert world.heard.alarms == [("peer-back-dated", G01)]
+    assert world.memory.late == {PEER: {}}
+    await world.control.join_all()
+    assert len(world.transport.asked) == 2, "each is asked about once"
+
+
+async def test_late_checkpoints_are_bounded_and_asked_about_again_without_an_answer(world):
+    remember(world, 40)
+    await world.control.join_all()
+    for size in range(1, 30):
+        remember(world, size)
+    assert len(world.memory.late[PEER]) == 16
+    world.transport.replies.append(errors.Timeout())
+    await world.control.join_all()
+    assert len(world.memory.late[PEER]) == 16
+
+
+async def test_what_a_thief_signs_with_a_revoked_key_does_not_stop_the_node(world):
+    """An earlier, stolen and revoked key of this log signs a larger tree, and a counterparty passes it on."""
+    stolen, new = VerifierKey(OWN, signer_of(NODE_H37).public_bytes), FileSigner.generate("ed25519")
+    world.log.take_signer(new)
+    newer = note_of(NODE_H37, 99, b"r" * 32)
+
+    def state(revoked: bool) -> None:
+        others = (LogKey(stolen, NOW, None, revoked),)
+        world.view.nodes[OWN] = node_entry(NODE_H37, log_key=VerifierKey(OWN, new.public_bytes), other_keys=others)
+
+    state(revoked=False)
+    with pytest.raises(errors.CloneSuspected):
+        await world.control._check_own(newer)
+    state(revoked=True)
+    await world.control._check_own(newer)
+    world.stale = errors.DirectoryStale()
+    with pytest.raises(errors.CloneSuspected):
+        await world.control._check_own(newer)

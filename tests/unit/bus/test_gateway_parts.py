@@ -244,8 +244,12 @@ class Parts:
         self.memory = CheckpointMemory()
         self.connection = SimpleNamespace(connected=False)
         self.broker_user = SimpleNamespace(seconds_left=lambda: 3_600.0)
+        self.query_keys, self.answer_keys = {}, {}
+        self.standing = SimpleNamespace(unknown=False)
         self.follower = SimpleNamespace(
-            fresh=lambda now: self.is_fresh, as_of=None, directory=SimpleNamespace(view="", size=0)
+            fresh=lambda now: self.is_fresh,
+            as_of=None,
+            directory=SimpleNamespace(view="", size=0, node_by_origin=lambda _origin: None),
         )
         self.is_fresh = False
 

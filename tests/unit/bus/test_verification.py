@@ -220,7 +220,7 @@ def test_a_note_of_another_log_under_the_nodes_own_key_is_dropped(world):
     log = Log()
     envelope = log.envelope(made_header())
     with pytest.raises(Dropped, match="checkpoint-invalid"):
-        world.verifier.prove(envelope, made_header(), entry)
+        world.verifier.prove(envelope, made_header(), entry, NOW)
 
 
 @pytest.mark.parametrize(
@@ -320,7 +320,7 @@ def test_the_status_of_the_node_is_looked_at_every_time(world):
     envelope = world.log.envelope(made_header())
     world.verify(envelope)
     world.view.nodes[world.log.origin] = node_entry(NODE_H37, status="revoked")
-    assert world.dropped(envelope) == "node-not-in-use"
+    assert world.dropped(envelope) == "node-revoked"
 
 
 def test_a_poisoned_memory_proves_nothing_by_itself(world):

@@ -431,7 +431,7 @@ def test_a_new_incarnation_closes_the_old_log(world: World) -> None:
     assert refused(world, node(2, None)) == "incarnation-invalid"
     assert refused(world, node(2, wrong)) == "incarnation-invalid"
     assert refused(world, node(2, closes, before.log_key.public)) == "key-reused"
-    assert refused(world, node(1, None)) == "log-key-changed"
+    assert refused(world, node(1, None)) == "log-key-dropped"
     world.put(node(2, closes), world.provider)
     after = world.directory.node(id_)
     assert after is not None

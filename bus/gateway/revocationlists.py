@@ -1,0 +1,216 @@
+"""Revocation lists of the authorities, refreshed in the background and kept over restarts.
+
+Fetched only from the addresses in the anchor, without redirects, within limits of size and time. A list that does not
+verify, or is older than the one that is here, changes nothing. When the newest list of an authority is too old,
+`revocation.when_unreachable` decides; the time left is a metric from the first day on, so that it is noticed before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import aiohttp
+import structlog
+
+from bus.exchange.standing import CertificateStanding
+from bus.metrics import GatewayMetrics
+from bus.ports import Clock
+from bus.settings import RevocationSettings
+from evidence.crl import MAX_LIST_BYTES, RevocationList, read_list
+from evidence.errors import EvidenceError
+from evidence.x509 import load_pem_chain
+from registry.certificates import Backing, Certificates
+from registry.fold import Directory
+
+_log = structlog.get_logger("lienthong.gateway")
+_DEADLINE_S = 20.0
+_LOOK_S = 1.0
+
+Fetch = Callable[[str], Awaitable[bytes]]
+
+
+class ListUnavailable(OSError):
+    """An address gave no list; what is here is still used."""
+
+
+async def fetch_list(address: str) -> bytes:
+    """One list over HTTP(S): no redirects, at most 8 MiB, at most 20 s.
+
+    Raises:
+        ListUnavailable: with the reason.
+    """
+    if not address.startswith(("http://", "https://")):
+        raise ListUnavailable("only http and https addresses are fetched")
+    timeout = aiohttp.ClientTimeout(total=_DEADLINE_S)
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=timeout, auto_decompress=False) as session,
+            session.get(address, allow_redirects=False) as answer,
+        ):
+            if answer.status != 200:
+                raise ListUnavailable(f"HTTP {answer.status}")
+            data = bytearray()
+            async for chunk in answer.content.iter_chunked(65_536):
+                data += chunk
+                if len(data) > MAX_LIST_BYTES:
+                    raise ListUnavailable(f"more than {MAX_LIST_BYTES} bytes")
+            return bytes(data)
+    except (TimeoutError, aiohttp.ClientError, ValueError) as error:
+        raise ListUnavailable(type(error).__name__) from error
+
+
+class RevocationLists:
+    """Keeps `standing` up to date.
+
+    Args:
+        folder: where lists are kept over restarts.
+        settings: limits and intervals.
+        standing: what the exchange looks at; changed in place.
+        directory: the verified directory.
+        leaf: leaf of the directory's log at an index.
+        clock: time.
+        metrics: of the process.
+        fetch: gets the bytes of an address.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        settings: RevocationSettings,
+        standing: CertificateStanding,
+        directory: Directory,
+        leaf: Callable[[int], bytes | None],
+        clock: Clock,
+        metrics: GatewayMetrics,
+        fetch: Fetch = fetch_list,
+    ) -> None:
+        self._folder = folder
+        self._settings = settings
+        self._standing = standing
+        self._directory = directory
+        self._certificates = Certificates(leaf)
+        self._clock = clock
+        self._metrics = metrics
+        self._fetch = fetch
+        self._lists: dict[str, RevocationList] = {}
+        self._backing: dict[str, Backing] = {}
+        self._backed_size = -1
+        self._stale = False
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Where lists come from: the newest anchor says so, nobody else."""
+        return () if self._directory.anchor is None else self._directory.anchor.revocation_lists
+
+    async def run(self) -> None:
+        """Refreshes and judges until cancelled."""
+        self.recall()
+        next_s = 0.0
+        asked: tuple[str, ...] = ()
+        while True:
+            now_s = self._clock.monotonic()
+            if self.addresses and (now_s >= next_s or self.addresses != asked):
+                asked = self.addresses
+                complete = await self.refresh()
+                # What failed is tried again soon; a list that is there is asked for at its interval.
+                wait_s = self._settings.refresh_s if complete else min(self._settings.refresh_s, 60.0)
+                next_s = self._clock.monotonic() + wait_s
+            self.judge()
+            await asyncio.sleep(_LOOK_S)
+
+    def recall(self) -> None:
+        """Takes up the lists that an earlier run kept, verified again, and judges at once."""
+        for address in self.addresses:
+            try:
+                data = self._path(address).read_bytes()
+                self._take(address, read_list(data, self._authorities(), self._clock.now()))
+            except FileNotFoundError:
+                continue
+            except (OSError, EvidenceError) as error:
+                _log.warning("revocation.list-unreadable", address=address, detail=str(error))
+        self.judge()
+
+    async def refresh(self) -> bool:
+        """Asks every address once; whether all of them gave a list that counts."""
+        complete = True
+        for address in self.addresses:
+            try:
+                data = await self._fetch(address)
+                found = await asyncio.to_thread(read_list, data, self._authorities(), self._clock.now())
+                if self._take(address, found):
+                    await asyncio.to_thread(self._keep, address, data)
+            except (OSError, EvidenceError) as error:
+                complete = False
+                self._metrics.revocation_failures.labels(address).inc()
+                _log.warning("revocation.list-not-refreshed", address=address, detail=str(error))
+        return complete
+
+    def _take(self, address: str, found: RevocationList) -> bool:
+        """Takes a verified list over; False when the one that is here is newer."""
+        known = self._lists.get(address)
+        if known is not None and not found.replaces(known):
+            _log.warning("revocation.list-older", address=address, number=found.number)
+            return False
+        self._lists[address] = found
+        return True
+
+    def _authorities(self) -> list[bytes]:
+        anchor = self._directory.anchor
+        pems: Sequence[str] = () if anchor is None else anchor.certification_authorities
+        trusted = [der for pem in pems for der in load_pem_chain(pem.encode())]
+        self._look_up_backing()
+        return trusted + [der for backing in self._backing.values() for der in backing.authorities]
+
+    def _keep(self, address: str, data: bytes) -> None:
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = self._path(address)
+        written = path.with_suffix(".new")
+        written.write_bytes(data)
+        written.replace(path)
+
+    def _path(self, address: str) -> Path:
+        return self._folder / f"{hashlib.sha256(address.encode()).hexdigest()[:32]}.crl"
+
+    def _look_up_backing(self) -> None:
+        if self._backed_size != self._directory.size:
+            self._backing = self._certificates.of_members(self._directory)
+            self._backed_size = self._directory.size
+
+    def judge(self) -> None:
+        """Who stands now, and whether that is known well enough."""
+        if not self.addresses:
+            self._standing.withdrawn, self._standing.unknown = frozenset(), False
+            return
+        self._look_up_backing()
+        lists = [self._lists[address] for address in self.addresses if address in self._lists]
+        self._standing.withdrawn = frozenset(
+            member for member, backing in self._backing.items() if _withdrawn(backing, lists)
+        )
+        stale = any(not self._current(address) for address in self.addresses)
+        if stale and not self._stale:
+            self._metrics.alarm("revocation-list-stale", "")
+            _log.error("revocation.list-stale", when_unreachable=self._settings.when_unreachable)
+        self._stale = stale
+        self._standing.unknown = stale and self._settings.when_unreachable == "refuse"
+
+    def _current(self, address: str) -> bool:
+        now, found = self._clock.now(), self._lists.get(address)
+        left = timedelta()
+        if found is not None:  # another address may have a newer list of the same authority
+            left = max(self._until(one) for one in self._lists.values() if one.issuer == found.issuer) - now
+        self._metrics.revocation_left.labels(address).set(left.total_seconds())
+        return left > timedelta()
+
+    def _until(self, found: RevocationList) -> datetime:
+        return found.current_until_at(timedelta(seconds=self._settings.max_age_s))
+
+
+def _withdrawn(backing: Backing, lists: Sequence[RevocationList]) -> bool:
+    """Whether every signature behind a member's newest statement rests on a certificate that a list names."""
+    return bool(backing.chains) and all(
+        any(one.revokes(issued.issuer, issued.serial) for one in lists for issued in chain) for chain in backing.chains
+    )

@@ -1,0 +1,156 @@
+"""Exchanging a member's own key: made here, certified, signed with the key before it, confirmed by the operator.
+
+What the member signed under the earlier key goes on counting: the directory keeps what was right when it was said.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from console.homes import HomeInvalid, InstanceHome, MemberHome, replace_file
+from console.membership import Speaker, call_registry
+from evidence.signer import FileSigner, KeyKind, generate_key_file, public_key_of_pem
+from evidence.x509 import load_pem_chain
+from registry.client import RegistryClient
+from registry.documents import Member, PinnedKey, decode
+from registry.envelope import add_signature, read_envelope
+from registry.publickeys import key_id, spki_public
+
+_COMMON = frozenset({"instance", "subject", "seq", "issued", "prev", "change"})
+
+
+class NextKey:
+    """Files of a member's next key: `keys/member.next.pem`, `.pub`, `.crt`, and the change to be confirmed."""
+
+    def __init__(self, home: MemberHome) -> None:
+        self.private = home.keys / "member.next.pem"
+        self.public = home.keys / "member.next.pub"
+        self.certificate = home.keys / "member.next.crt"
+        self.change = home.path / "member-change.json"
+
+
+def make_next_key(home: MemberHome, kind: KeyKind) -> NextKey:
+    """The next key, to be certified; what is there already stays.
+
+    Raises:
+        KeyUnusable: the file cannot be written.
+    """
+    files = NextKey(home)
+    if not files.private.exists():
+        signer = generate_key_file(files.private, kind)
+        pem = signer.private_key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        replace_file(files.public, pem, 0o644)
+    return files
+
+
+def compose_change(home: MemberHome) -> NextKey:
+    """Writes the member document that pins the certified next key, signed with the present and the next key.
+
+    Raises:
+        HomeInvalid: the next key has no certificate yet.
+        RegistryError: the registry does not answer.
+    """
+    files, speaker, member = NextKey(home), Speaker.member(home), home.facts.member
+    if not files.certificate.exists():
+        raise HomeInvalid(f"there is no {files.certificate}; have {files.public} certified first")
+    following = FileSigner.load(files.private)
+    chain = load_pem_chain(files.certificate.read_bytes())
+
+    async def compose(client: RegistryClient) -> bytes:
+        before = await _member(client, member)
+        kept = tuple(key for key in before.keys if key.kind == "recovery")
+        keys = (PinnedKey(spki=base64.b64encode(following.public_bytes).decode()), *kept)
+        return await speaker.compose(client, Member, member, **{**_fields(before), "keys": keys})
+
+    signed = add_signature(call_registry(speaker.url, compose), following, chain)
+    replace_file(files.change, signed, 0o644)
+    return files
+
+
+def confirm_change(home: InstanceHome, change: Path) -> dict[str, Any]:
+    """The operator's signature on a change that a member signed, and its publication.
+
+    Raises:
+        HomeInvalid: the file holds no member document.
+        RegistryError: the registry refused, or does not answer.
+    """
+    speaker = Speaker.operator(home)
+    document = decode(read_envelope(change.read_bytes(), genesis=speaker.genesis).payload)
+    if not isinstance(document, Member):
+        raise HomeInvalid(f"{change} is no change of a member's keys")
+    signed = add_signature(change.read_bytes(), speaker.signer, speaker.chain)
+    done = call_registry(speaker.url, lambda client: client.submit(signed))
+    return {"member": document.subject, "index": done.index, "keys": [_id(key) for key in document.keys]}
+
+
+def take_next_key(home: MemberHome) -> bool:
+    """Puts the next key in the place of the present one, once the directory pins it; whether it does.
+
+    Raises:
+        HomeInvalid: nothing was prepared.
+        RegistryError: the registry does not answer.
+    """
+    files = NextKey(home)
+    if not files.certificate.exists():
+        raise HomeInvalid(f"there is no {files.certificate}; begin with `lienthong member rotate`")
+    wanted = key_id(spki_public(public_key_of_pem(files.certificate)))
+    pinned = call_registry(home.facts.registry, lambda client: _member(client, home.facts.member)).keys
+    if wanted not in {_id(key) for key in pinned if key.kind == "signing"}:
+        return False
+    earlier = home.certificate.read_bytes()
+    replace_file(home.keys / "retired" / f"member-{hashlib.sha256(earlier).hexdigest()[:16]}.crt", earlier, 0o644)
+    # The key first: between the two steps nothing can be signed, and the command can be given again.
+    if files.private.exists():
+        files.private.replace(home.member_key)
+    replace_file(home.certificate, files.certificate.read_bytes(), 0o644)
+    replace_file(home.keys / "member.pub", files.public.read_bytes(), 0o644)
+    for path in (files.certificate, files.public, files.change):
+        path.unlink(missing_ok=True)
+    return True
+
+
+def replace_lost_keys(home: InstanceHome, member: str, public_key: Path, *, confirm: bool) -> dict[str, Any]:
+    """The threshold way, for a member that lost all its keys: announces the new key, or confirms it after the delay.
+
+    Args:
+        home: of the operator.
+        member: identifier.
+        public_key: PEM of the new key.
+        confirm: confirm what was announced.
+
+    Raises:
+        HomeInvalid: there is no such member.
+        RegistryError: the registry refused (too early, not announced, the member objected), or does not answer.
+    """
+    speaker = Speaker.operator(home)
+    new = PinnedKey(spki=base64.b64encode(public_key_of_pem(public_key)).decode())
+
+    async def publish(client: RegistryClient) -> int:
+        before = await _member(client, member)
+        anchor, _ = await client.anchor(speaker.genesis)
+        how = "confirmed" if confirm else "announced"
+        await speaker.say(client, Member, member, **{**_fields(before), "keys": (new,), "change": how})
+        return anchor.recovery_delay_s
+
+    delay_s = call_registry(speaker.url, publish)
+    return {"member": member, "key": _id(new), "confirmed": confirm, "delay_s": delay_s}
+
+
+def _fields(before: Member) -> dict[str, Any]:
+    return {name: getattr(before, name) for name in before.__struct_fields__ if name not in _COMMON}
+
+
+async def _member(client: RegistryClient, member: str) -> Member:
+    found = await client.newest("member", member)
+    if found is None or not isinstance(found.document, Member):
+        raise HomeInvalid(f"the directory has no member {member}")
+    return found.document
+
+
+def _id(key: PinnedKey) -> str:
+    return key_id(key.public)

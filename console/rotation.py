@@ -1,0 +1,313 @@
+"""Exchanging a node's keys without a gap: new keys are known to everybody before they are used, old ones count a while.
+
+Each function publishes first and changes files afterwards; whatever breaks in between can be done again. A running
+gateway of the same home is told to reload.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import signal
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from bus.gateway.sealingkeys import load_keys, write_key
+from bus.sealing.keys import SealingKeyPair
+from bus.settings import load_settings
+from console.homes import HomeInvalid, MemberHome, replace_file
+from console.membership import Speaker, call_registry
+from evidence.errors import EvidenceError
+from evidence.header import encode_time
+from evidence.log import LogReader
+from evidence.signer import FileSigner, generate_key_file
+from registry.client import RegistryClient
+from registry.documents import LogHead, LogKeyWindow, Node, NodeLog, Sealing, parse_time
+
+_COMMON = frozenset({"instance", "subject", "seq", "issued", "prev"})
+_SKEW = timedelta(minutes=1)
+
+
+def _b64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def node_of(home: MemberHome) -> str:
+    """The node of a home.
+
+    Raises:
+        HomeInvalid: it has no node yet.
+        SettingsInvalid: its settings cannot be read.
+    """
+    if not home.settings.exists():
+        raise HomeInvalid(f"there is no {home.settings}; make a node with `lienthong node add`")
+    return load_settings(home.settings).node
+
+
+async def statement(client: RegistryClient, node: str) -> Node:
+    """The newest statement of a node.
+
+    Raises:
+        HomeInvalid: the directory has none.
+    """
+    found = await client.newest("node", node)
+    if found is None or not isinstance(found.document, Node):
+        raise HomeInvalid(f"the directory has no statement of {node}")
+    return found.document
+
+
+async def restate(client: RegistryClient, speaker: Speaker, before: Node, **changes: Any) -> None:
+    """Publishes a node's statement again, with changes."""
+    fields = {name: getattr(before, name) for name in before.__struct_fields__ if name not in _COMMON}
+    await speaker.say(client, Node, before.subject, **{**fields, **changes})
+
+
+def log_head(home: MemberHome) -> LogHead | None:
+    """The newest tree of the node's log, for the directory to date; None before the first record."""
+    path = home.data / "log.db"
+    if not path.exists():
+        return None
+    try:
+        with LogReader(path) as reader:
+            head = reader.head()
+    except EvidenceError:
+        return None
+    return LogHead(size=head.size, root=head.root.hex()) if head.size else None
+
+
+def reload_gateway(home: MemberHome) -> bool:
+    """Tells the running gateway of this home to read its files again; False when none runs."""
+    try:
+        pid = int(json.loads((home.data / "listening.json").read_bytes())["pid"])
+        # A crashed gateway leaves the file behind, and its number may be somebody else's by now.
+        command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        if b"gateway" not in command:
+            return False
+        os.kill(pid, signal.SIGHUP)
+    except (OSError, ValueError, KeyError):
+        return False
+    return True
+
+
+# --- log key --------------------------------------------------------------------------------------------------------
+
+
+def prepare_log_key(home: MemberHome, delay_s: float) -> dict[str, Any]:
+    """Makes the next log key and has the directory name it beside the present one.
+
+    Args:
+        home: of the member.
+        delay_s: after that it may be used: longer than any gateway goes without a fresh directory.
+
+    Raises:
+        KeyUnusable: there is a next key already.
+        RegistryError: the registry refused, or does not answer; the next key is not used.
+    """
+    node, speaker, following = node_of(home), Speaker.member(home), home.keys / "log.next.pem"
+    now = datetime.now(UTC)
+    from_at = now + timedelta(seconds=delay_s)
+    key = _load_or_make(home, following)
+
+    async def publish(client: RegistryClient) -> datetime:
+        before = await statement(client, node)
+        named = {other.key: other for other in before.log.others}
+        if _b64(key.public_bytes) in named:
+            return parse_time(named[_b64(key.public_bytes)].from_)
+        window = LogKeyWindow(key=_b64(key.public_bytes), from_=encode_time(from_at))
+        log = msgspec.structs.replace(before.log, others=(*before.log.others, window), head=log_head(home))
+        await restate(client, speaker, before, log=log)
+        return from_at
+
+    return {"node": node, "usable_from": call_registry(speaker.url, publish), "key_file": following}
+
+
+def _load_or_make(home: MemberHome, path: Path) -> FileSigner:
+    """An Ed25519 key file, encrypted as the node's settings say."""
+    passphrase = load_settings(home.settings).keys.passphrase
+    if path.exists():
+        return FileSigner.load(path, passphrase_path=passphrase)
+    return generate_key_file(path, "ed25519", passphrase_path=passphrase)
+
+
+def activate_log_key(home: MemberHome, overlap_s: float) -> dict[str, Any]:
+    """Lets the prepared key sign from now on; the old one is accepted for `overlap_s` more.
+
+    Raises:
+        HomeInvalid: nothing was prepared, or it is too early.
+        RegistryError: the registry refused, or does not answer; do it again.
+    """
+    node, speaker, following = node_of(home), Speaker.member(home), home.keys / "log.next.pem"
+    if not following.exists():
+        raise HomeInvalid(f"there is no {following}; prepare it with `lienthong node rotate log --prepare`")
+    key, now = _load_or_make(home, following), datetime.now(UTC)
+    text = _b64(key.public_bytes)
+
+    async def publish(client: RegistryClient) -> None:
+        before = await statement(client, node)
+        if before.log.key == text:
+            return
+        window = next((other for other in before.log.others if other.key == text), None)
+        if window is None or parse_time(window.from_) > now:
+            when = "the directory does not name it" if window is None else f"wait until {window.from_}"
+            raise HomeInvalid(f"the next log key of {node} cannot be used yet: {when}")
+        until = encode_time(now + timedelta(seconds=overlap_s))
+        old = LogKeyWindow(key=before.log.key, from_=before.log.key_from or before.valid_from, until=until)
+        others = (*(other for other in before.log.others if other.key != text), old)
+        log = NodeLog(
+            key=text,
+            origin=before.log.origin,
+            closes=before.log.closes,
+            key_from=window.from_,
+            others=others,
+            head=log_head(home) or before.log.head,
+        )
+        await restate(client, speaker, before, log=log)
+
+    call_registry(speaker.url, publish)
+    following.replace(load_settings(home.settings).keys.log)  # the old private key is gone with this
+    return {"node": node, "reloaded": reload_gateway(home)}
+
+
+def pin_log(home: MemberHome) -> dict[str, Any]:
+    """Has the directory name the newest tree of the log: everything in it is dated by the directory's cosignature.
+
+    Raises:
+        HomeInvalid: the log is empty.
+        RegistryError: the registry refused, or does not answer.
+    """
+    node, speaker, head = node_of(home), Speaker.member(home), log_head(home)
+    if head is None:
+        raise HomeInvalid(f"{node} has no log yet")
+
+    async def publish(client: RegistryClient) -> None:
+        before = await statement(client, node)
+        await restate(client, speaker, before, log=msgspec.structs.replace(before.log, head=head))
+
+    call_registry(speaker.url, publish)
+    return {"node": node, "size": head.size, "root": head.root}
+
+
+# --- broker key -----------------------------------------------------------------------------------------------------
+
+
+def rotate_broker_key(home: MemberHome) -> dict[str, Any]:
+    """A new broker key, named in the directory, with credentials for it; taken with the next connection.
+
+    Raises:
+        RegistryError: the registry refused, or does not answer; do it again.
+    """
+    node, speaker, following = node_of(home), Speaker.member(home), home.keys / "broker.next.pem"
+    key = _load_or_make(home, following)
+    settings = load_settings(home.settings)
+
+    async def publish(client: RegistryClient) -> str:
+        before = await statement(client, node)
+        if before.broker_key != _b64(key.public_bytes):
+            await restate(client, speaker, before, broker_key=_b64(key.public_bytes))
+        return (await client.credentials(node)).jwt
+
+    jwt = call_registry(speaker.url, publish)
+    replace_file(settings.broker.credentials, jwt.encode())
+    following.replace(settings.keys.broker)
+    return {"node": node, "reloaded": reload_gateway(home)}
+
+
+# --- sealing keys ---------------------------------------------------------------------------------------------------
+
+
+def rotate_sealing_keys(
+    home: MemberHome, days: int, *, every_s: float = 86_400.0, lead_s: float = 300.0
+) -> dict[str, Any]:
+    """Makes and publishes the sealing keys of the coming days, each for one period and the next.
+
+    Args:
+        home: of the member.
+        days: how many periods ahead.
+        every_s: length of a period.
+        lead_s: the first new key begins this much later: by then the gateway has it and everybody knows it.
+
+    Raises:
+        RegistryError: the registry refused, or does not answer; what was published counts, do it again.
+    """
+    node, speaker = node_of(home), Speaker.member(home)
+    folder = load_settings(home.settings).keys.sealing
+    plan = ((home.facts.member, "query", ("query", "command")), (node, "answer", ("answer",)))
+    now = datetime.now(UTC)
+
+    async def publish(client: RegistryClient) -> dict[str, str]:
+        ends = {}
+        for owner, use, uses in plan:
+            present = await _published(client, owner, load_keys(folder)[use])
+            start = max(_following(present, timedelta(seconds=every_s), now), now + timedelta(seconds=lead_s))
+            for number in range(days):
+                from_at = start + timedelta(seconds=number * every_s)
+                until_at = from_at + timedelta(seconds=2 * every_s)
+                await _new_key(client, speaker, folder, (owner, use, uses), from_at, until_at)
+                ends[use] = encode_time(until_at)
+            await _end_long_ones(client, speaker, present, start + timedelta(seconds=every_s), every_s)
+        return ends
+
+    ends = call_registry(speaker.url, publish)
+    return {"node": node, "keys": days * len(plan), "last_until": ends, "reloaded": reload_gateway(home)}
+
+
+def _following(present: list[Sealing], period: timedelta, now: datetime) -> datetime:
+    """When the next key begins: half-way through the life of the last one, so that there is always one in use.
+
+    Keys that live longer than a period and the next (those of `node add`) are no series: the series begins now.
+    """
+    spans = [(parse_time(one.valid_from), parse_time(one.until)) for one in present if one.until is not None]
+    series = [(from_at, until_at) for from_at, until_at in spans if until_at - from_at <= 2 * period]
+    if not series:
+        return now
+    from_at, until_at = max(series)
+    return from_at + (until_at - from_at) / 2
+
+
+async def _published(client: RegistryClient, owner: str, keyids: Iterable[str]) -> list[Sealing]:
+    """Newest documents of these keys."""
+    found = []
+    for keyid in keyids:
+        newest = await client.newest("sealing", f"{owner}#{keyid}")
+        if newest is not None and isinstance(newest.document, Sealing):
+            found.append(newest.document)
+    return found
+
+
+async def _new_key(
+    client: RegistryClient,
+    speaker: Speaker,
+    folder: Path,
+    what: tuple[str, str, tuple[str, ...]],
+    from_at: datetime,
+    until_at: datetime,
+) -> None:
+    owner, use, uses = what
+    pair = SealingKeyPair.generate()
+    write_key(folder, owner, use, pair)  # before anybody can seal to it
+    await speaker.say(
+        client,
+        Sealing,
+        f"{owner}#{pair.keyid}",
+        kem=pair.public_key.kem,
+        public=_b64(pair.public_key.public),
+        use=uses,
+        valid_from=encode_time(from_at),
+        until=encode_time(until_at),
+    )
+
+
+async def _end_long_ones(
+    client: RegistryClient, speaker: Speaker, present: list[Sealing], end_at: datetime, every_s: float
+) -> None:
+    """Keys that live longer than a period and the next end with the first of the series."""
+    for one in present:
+        longest = parse_time(one.valid_from) + timedelta(seconds=2 * every_s)
+        if (one.until is None or parse_time(one.until) > max(end_at, longest)) and parse_time(one.valid_from) < end_at:
+            fields = {name: getattr(one, name) for name in one.__struct_fields__ if name not in _COMMON}
+            await speaker.say(client, Sealing, one.subject, **{**fields, "until": encode_time(end_at)})
