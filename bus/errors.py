@@ -20,6 +20,7 @@ class BusError(Exception):
         detail: what happened, why and what to do; never payload or personal data.
         rule: the access right that decided, for who may see it.
         violations: schema violations as (where, pointer, rule, message).
+        headers: HTTP fields that go with the answer, as a provider told them.
         record_id: the exchange that failed, when there is one.
     """
 
@@ -38,6 +39,7 @@ class BusError(Exception):
         self.rule = ""
         self.reason_code = ""
         self.violations: list[dict[str, str]] = []
+        self.headers: tuple[tuple[str, str], ...] = ()
         if acted is not None:
             self.acted = acted
 

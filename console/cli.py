@@ -21,6 +21,8 @@ _COMMANDS = {
     "subsystem": ("console.commands.subsystem", "subsystem"),
     "client": ("console.commands.client", "client"),
     "service": ("console.commands.service", "service"),
+    "group": ("console.commands.group", "group"),
+    "purposes": ("console.commands.purposes", "purposes"),
     "access": ("console.commands.access", "access"),
     "catalogue": ("console.commands.catalogue", "catalogue"),
     "audit": ("console.commands.audit", "audit"),

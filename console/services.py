@@ -1,4 +1,4 @@
-"""A provider's own word: publishing services and granting access, into its own store first, then to the directory."""
+"""A provider's own word: publishing services, into its own store first, then to the directory. Rights: `rights`."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from console.membership import Speaker, call_registry
 from evidence.identifiers import MemberId, ServiceId, SubsystemId, check_creatable
 from registry.client import RegistryClient
 from registry.contract import marked_fields, parse_contract
-from registry.documents import Access, Operation, Service
+from registry.documents import Operation, Service
 from registry.own import OwnStore
-from registry.view import Limits, QuotaLimit
+from registry.view import Limits
 
 
 def own_store(home: MemberHome) -> OwnStore:
@@ -181,58 +181,3 @@ def switch_service(home: MemberHome, code: str, enabled: bool, notice: str) -> s
     finally:
         own.close()
     return identifier
-
-
-def grant_access(
-    home: MemberHome,
-    client_id: str,
-    code: str,
-    *,
-    operations: tuple[str, ...],
-    purposes: tuple[str, ...],
-    grounds: tuple[str, ...],
-    fields: tuple[str, ...],
-    official_required: bool,
-    quota: QuotaLimit,
-    until: str | None,
-) -> str:
-    """Signs an access right into the own store and the directory; its subject.
-
-    Raises:
-        RegistryError: the registry refused; nothing is granted.
-    """
-    service = service_id(home, code)
-    subject = access_subject(service, client_id)
-    speaker, own = Speaker.member(home), own_store(home)
-
-    async def work(client: RegistryClient) -> None:
-        signed = await speaker.compose(
-            client,
-            Access,
-            subject,
-            client=client_id,
-            service=service,
-            purposes=purposes or ("*",),
-            grounds=grounds or ("*",),
-            operations=operations or None,
-            fields=fields,
-            official_required=official_required,
-            quota=quota,
-            until=until,
-        )
-        await client.submit(signed)
-        own.put(signed)
-
-    try:
-        call_registry(home.facts.registry, work)
-    finally:
-        own.close()
-    return subject
-
-
-def access_subject(service: str, client_id: str) -> str:
-    """Subject of the one right that `access grant` keeps per client and service."""
-    code = "-".join(client_id.split("/")[1:])
-    safe = "".join(character if character.isalnum() and character.isascii() else "-" for character in code)
-    suffix = hashlib.sha256(client_id.encode()).hexdigest()[:8]
-    return f"{service}#{safe[:48]}-{suffix}"

@@ -278,7 +278,8 @@ class Authority:
             return partial(try_service, document, self._contract(document.contract), rights)
         service = self.directory.service(document.service) if isinstance(document, Access) else None
         if isinstance(document, Access) and service is not None:
-            return partial(try_access, document, service, self._contract(service.contract_sha256))
+            contract = self._contract(service.contract_sha256)
+            return partial(try_access, document, service, contract, self.directory.catalogue)
         return None
 
     def _contract(self, sha256: str) -> bytes:

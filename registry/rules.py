@@ -23,6 +23,7 @@ from registry.documents import (
     Access,
     Anchor,
     AnyDocument,
+    Catalogue,
     Group,
     Member,
     Node,
@@ -94,6 +95,8 @@ def check_subject(document: AnyDocument, state: State) -> None:
                 _check_group_id(document.subject, state)
             case Access():
                 _check_access_id(document, state)
+            case Catalogue():
+                _require(document.subject == state.instance, "a catalogue's subject is the instance")
             case _:
                 _check_target(document, state)
     except IdentifierInvalid as error:

@@ -221,7 +221,7 @@ class Asker:
         started = self._clock.monotonic()
         now = self._clock.now()
         view = self._directory()
-        service = resolve(view, call.client, call.service)  # 2
+        service = resolve(view, call.client, call.service, now)  # 2
         full = self._contracts.ready(service, None) or await self._contracts.load(service, None)
         match, _ = check_request(
             full, call.method, call.path, call.query, call.headers, call.content_type, call.body
@@ -469,7 +469,7 @@ class Asker:
         self._observer.ended("client", service.id, service.provider, outcome, seconds, len(call.body), received)
 
 
-def resolve(view: DirectoryView, client: str, service_id: str) -> ServiceEntry:
+def resolve(view: DirectoryView, client: str, service_id: str, now: datetime) -> ServiceEntry:
     """Step 2: the service, or the reason why there is none.
 
     Raises:
@@ -479,8 +479,8 @@ def resolve(view: DirectoryView, client: str, service_id: str) -> ServiceEntry:
         raise errors.ClientUnknown(f"{client} is not in the directory; register it with `lienthong subsystem add`")
     service = view.service(service_id)
     if service is not None:
-        if not service.enabled:
-            raise errors.ServiceDisabled(service.notice or f"{service_id} is disabled by its provider")
+        if service.is_off(now):
+            raise service_disabled(service, now)
         return service
     instance, member_class, member, *_ = service_id.split("/")
     if instance != view.instance:
@@ -488,6 +488,15 @@ def resolve(view: DirectoryView, client: str, service_id: str) -> ServiceEntry:
     if view.member(f"{instance}/{member_class}/{member}") is None:
         raise errors.MemberUnknown(f"{instance}/{member_class}/{member} is not a member; see `lienthong catalogue`")
     raise errors.ServiceUnknown(f"{service_id} is not registered; see `lienthong catalogue`")
+
+
+def service_disabled(service: ServiceEntry, now: datetime) -> errors.ServiceDisabled:
+    """The refusal of a service that its provider switched off, with the provider's notice and when to try again."""
+    error = errors.ServiceDisabled(service.notice or f"{service.id} is disabled by its provider")
+    if service.resumes_at is not None:
+        error.detail += f" (until {service.resumes_at:%Y-%m-%d %H:%M} UTC)"
+        error.retry_after_s = max(1, int((service.resumes_at - now).total_seconds()) + 1)
+    return error
 
 
 def _match(answer: Header, sent: _Sent) -> None:

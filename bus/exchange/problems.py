@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from bus import errors
+from bus.exchange.notices import NAMES
 from bus.sealing.contents import Particulars
 
 CONTENT_TYPE = "application/problem+json"
@@ -84,6 +85,7 @@ def refusal_from_body(particulars: Particulars, body: bytes, record_id: str) -> 
     error.reason_code = problem.reason if problem.reason in _REASONS else ""
     error.violations = problem.violations
     error.retry_after_s = problem.retry_after_s
+    error.headers = tuple(field for field in particulars.headers if field[0].lower() in NAMES)
     if problem.acted in ("no", "unknown"):
         error.acted = "no" if problem.acted == "no" else "unknown"
     return error
