@@ -203,6 +203,14 @@ class ServiceUnknown(_Rejected):
     fault = "Server.ServerProxy.UnknownService"
 
 
+class ServiceTypeInvalid(_Rejected):
+    """A WSDL was asked for, and the service is described by OpenAPI."""
+
+    code = "service-type-invalid"
+    title = "Service is a REST service and does not have a WSDL"
+    fault = "Server.ServerProxy.InvalidServiceType"
+
+
 class OperationUnknown(_Rejected):
     """The contract has no such path."""
 

@@ -319,7 +319,8 @@ class Meta:
         self.world = World().populate()
         self.contracts = Contracts()
         credentials = Credentials(lambda size: b"k" * size)
-        credentials.replace([ClientSystem("onedoor", frozenset({CLIENT}), HASH)])
+        subsystems = frozenset({CLIENT, "VN-TEST/GOV/H37/onedoor", "VN-TEST/GOV/H37/other"})
+        credentials.replace([ClientSystem("onedoor", subsystems, HASH)])
         made = DirectoryFront(lambda: self.world.directory, self.contracts, credentials, SystemClock())
         self.server = HttpServer("127.0.0.1:0", made.handle, None, 1000)
 
@@ -356,6 +357,8 @@ async def test_allowed_methods_depend_on_the_client(meta):
     stranger = HEADERS | {"X-Road-Client": "VN-TEST/GOV/H37/other"}
     _, _, body = await meta.send(f"{BASE}/allowedMethods", headers=stranger)
     assert json.loads(body)["service"] == []
+    foreign = HEADERS | {"X-Road-Client": "VN-TEST/GOV/G01/population"}
+    await meta.problem(errors.ClientForbidden, target=f"{BASE}/allowedMethods", headers=foreign)
     await meta.problem(errors.ClientHeaderMissing, target=f"{BASE}/allowedMethods", headers={"X-LienThong-Key": KEY})
 
 
@@ -374,6 +377,13 @@ async def test_a_contract_is_given_as_it_was_published(meta, document, kind):
         ({"target": f"{BASE}/getOpenAPI?serviceCode=a&serviceCode=b"}, errors.RequestMalformed),
         ({"target": f"{BASE}/getOpenAPI?serviceCode=other"}, errors.ServiceUnknown),
         ({"target": f"{BASE}/listMethods/x"}, errors.RequestMalformed),
+        ({"target": f"{BASE}/listMethods?serviceId="}, errors.RequestMalformed),
+        ({"target": "/listClients?xRoadInstance="}, errors.RequestMalformed),
+        ({"target": "/listClients?xRoadInstance=EE"}, errors.InstanceUnknown),
+        ({"target": f"{BASE}/getWsdl"}, errors.RequestMalformed),
+        ({"target": f"{BASE}/getWsdl?serviceCode=other"}, errors.ServiceUnknown),
+        ({"target": f"{BASE}/getWsdl?serviceCode=citizens"}, errors.ServiceTypeInvalid),
+        ({"target": f"{BASE[:-1]}%zz/listMethods"}, errors.RequestMalformed),
         ({"target": "/r1/VN-TEST/GOV//population/listMethods"}, errors.RequestMalformed),
         ({"target": f"{BASE}/listMethods", "method": "POST"}, errors.MethodNotAllowed),
         ({"target": f"{BASE}/listMethods", "headers": {}}, errors.CredentialsMissing),
