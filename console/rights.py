@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import tomllib
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,14 +12,14 @@ import msgspec
 
 from console.homes import HomeInvalid, MemberHome
 from console.membership import Speaker, call_registry
+from console.operations import operation_ids
 from console.services import own_store, service_id
 from registry.client import RegistryClient
 from registry.documents import Access, Catalogue, Service, Term
-from registry.view import QuotaLimit, ServiceEntry
+from registry.view import QuotaLimit
 
 ANY = "*"
 ENDED = "2020-01-01T00:00:00.000000Z"
-_PARAMETER = re.compile(r"\{[^{}/]*\}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,37 +124,6 @@ async def _operation_ids(client: RegistryClient, service: str, named: tuple[str,
         raise HomeInvalid(f"{service} was never published")
     assert isinstance(newest.document, Service)
     return operation_ids(newest.document, named)
-
-
-def operation_ids(service: Service, named: Iterable[str]) -> tuple[str, ...]:
-    """Operation ids of what was named as id or as `METHOD /path/{template}`; names of path parameters do not matter.
-
-    Raises:
-        HomeInvalid: the service has no such operation.
-    """
-    by_place: dict[tuple[str, str], str] = {(one.method, _shape(one.path)): one.id for one in service.operations}
-    found = []
-    for text in named:
-        method, space, path = text.partition(" ")
-        id_ = by_place.get((method.upper(), _shape(path.strip()))) if space else text
-        if id_ is None:
-            places = ", ".join(f"{one.method} {one.path}" for one in service.operations[:12])
-            raise HomeInvalid(f"{service.subject} has no operation {text!r}; it has {places}")
-        found.append(id_)
-    return tuple(dict.fromkeys(found))
-
-
-def operation_at(service: ServiceEntry | None, named: str) -> str:
-    """The operation id of `METHOD /path/{template}`; what names none, and an id, stays as it is."""
-    method, space, path = named.partition(" ")
-    if service is None or not space:
-        return named
-    place = method.upper(), _shape(path.strip())
-    return next((one.id for one in service.operations.values() if (one.method, _shape(one.path)) == place), named)
-
-
-def _shape(path: str) -> str:
-    return _PARAMETER.sub("{}", path)
 
 
 def access_subject(service: str, client_id: str) -> str:

@@ -1,7 +1,7 @@
 """The catalogue in the form of GovStack's Information Mediator: listClients, listMethods, allowedMethods.
 
 Source: GovStack "Information Mediator" building block, IM Service Metadata API 1.0: names in camel case, lists below
-`member`, an application where X-Road says subsystem, and the version of a service. Pure; what is listed, `catalogue` says.
+`member`, an application where X-Road says subsystem, and the version of a service. Pure; `catalogue` says what.
 """
 
 from __future__ import annotations

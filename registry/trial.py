@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 
-from registry.contract import derive_granted, marked_fields, parse_contract
+from registry.contract import derive_granted, diff_contracts, marked_fields, parse_contract
 from registry.decision import ANY
 from registry.documents import Access, Catalogue, Service, Term
 from registry.errors import ContractMismatch, DocumentRefused
@@ -44,6 +44,30 @@ def try_service(document: Service, contract: bytes, rights: Iterable[AccessEntry
         raise ContractMismatch(f"marked fields of {document.subject} differ from its contract: {', '.join(names[:8])}")
     for granted in {right.fields for right in rights if ANY not in right.fields}:
         derive_granted(parsed, granted & fields)
+
+
+def try_successor(document: Service, before: bytes, after: bytes, rights: Iterable[AccessEntry]) -> None:
+    """Check a service document whose contract replaces another one of the same version: it must break no caller.
+
+    Args:
+        document: The service document.
+        before: Bytes of the contract so far.
+        after: Bytes of the new one.
+        rights: As in `try_service`.
+
+    Raises:
+        DocumentRefused: It breaks callers; the changes are named.
+        ContractMismatch: See `try_service`; so for ContractError.
+    """
+    try_service(document, after, rights)
+    broken = [change for change in diff_contracts(parse_contract(before), parse_contract(after)) if change.breaking]
+    if broken:
+        told = "; ".join(f"{change.pointer} {change.message}" for change in broken[:8])
+        raise DocumentRefused(
+            "breaking-change",
+            f"{len(broken)} changes break callers of {document.subject} {document.version}: {told}. Give the contract"
+            " a new version, or publish it as another service beside this one",
+        )
 
 
 def try_access(document: Access, service: ServiceEntry, contract: bytes, catalogue: Catalogue | None = None) -> None:

@@ -170,7 +170,7 @@ def why(
 ) -> None:
     """Why can CLIENT call OPERATION (id or 'METHOD /path/{x}') of SERVICE, or why not? Exit code 1 when it cannot."""
     from console.homes import MemberHome
-    from console.rights import operation_at
+    from console.operations import operation_at
     from console.views import decision_view
     from registry.decision import authorise
 
