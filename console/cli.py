@@ -25,6 +25,7 @@ _COMMANDS = {
     "purposes": ("console.commands.purposes", "purposes"),
     "access": ("console.commands.access", "access"),
     "catalogue": ("console.commands.catalogue", "catalogue"),
+    "admin": ("console.commands.admin", "admin"),
     "audit": ("console.commands.audit", "audit"),
 }
 

@@ -70,7 +70,7 @@ def publish_service(
     identifier = service_id(home, code)
     data = contract_path.read_bytes()
     parsed = parse_contract(data)
-    settings = read_toml(settings_path) if settings_path is not None else {}
+    settings = readtoml_value(settings_path) if settings_path is not None else {}
     settings = absolute_paths(settings, settings_path.parent if settings_path is not None else home.path)
     load_kind(kind).build(settings, SilentObserver())
     digest = hashlib.sha256(data).hexdigest()
@@ -121,7 +121,7 @@ def publish_service(
     }
 
 
-def read_toml(path: Path) -> dict[str, Any]:
+def readtoml_value(path: Path) -> dict[str, Any]:
     """A TOML file.
 
     Raises:
@@ -151,15 +151,16 @@ def absolute_paths(settings: dict[str, Any], base: Path) -> dict[str, Any]:
 
 def render_service(identifier: str, kind: str, settings: dict[str, Any]) -> str:
     """The TOML part of a service."""
-    head = f"[[service]]\nid = {_toml(identifier)}\nkind = {_toml(kind)}\n"
-    return head + f"settings = {_toml(settings)}\n"
+    head = f"[[service]]\nid = {toml_value(identifier)}\nkind = {toml_value(kind)}\n"
+    return head + f"settings = {toml_value(settings)}\n"
 
 
-def _toml(value: Any) -> str:
+def toml_value(value: Any) -> str:
+    """A value as TOML writes it: tables inline."""
     if isinstance(value, dict):
-        return "{ " + ", ".join(f"{_toml(str(key))} = {_toml(item)}" for key, item in value.items()) + " }"
+        return "{ " + ", ".join(f"{toml_value(str(key))} = {toml_value(item)}" for key, item in value.items()) + " }"
     if isinstance(value, list):
-        return "[" + ", ".join(_toml(item) for item in value) + "]"
+        return "[" + ", ".join(toml_value(item) for item in value) + "]"
     if isinstance(value, (bool, str)):
         # JSON's strings are TOML's basic strings but for DEL, which TOML wants escaped
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -17,11 +17,12 @@ from time import perf_counter
 import msgspec
 
 from evidence import checkpoint, header, proof
+from evidence.act import decode_act
 from evidence.checkpoint import Checkpoint
 from evidence.errors import EvidenceError, IndexUnknown, NoteInvalid
 from evidence.header import Header
 from evidence.identifiers import parse_origin
-from evidence.leaf import CONTROL, EXCHANGE, KIND_NAMES, decode_control, unwrap
+from evidence.leaf import ADMIN, CONTROL, EXCHANGE, KIND_NAMES, decode_control, unwrap
 from evidence.log.reader import LogReader
 from evidence.note import VerifierKey
 from evidence.tile_directory import TileDirectory
@@ -189,6 +190,8 @@ class _Verification:
                 name = header.decode(data).type
             elif kind == CONTROL:
                 decode_control(data)
+            elif kind == ADMIN:
+                decode_act(data)
         except EvidenceError as error:
             name = "malformed"
             self.complain(error.code, f"leaf {index}: {error}", index)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ssl
 from dataclasses import dataclass, replace
 from datetime import datetime
+from pathlib import Path
 
 import structlog
 
@@ -16,15 +17,17 @@ from bus.exchange.contracts import Contracts
 from bus.exchange.keeping import DayKeys
 from bus.exchange.peers import Peers
 from bus.exchange.verification import CheckpointMemory
+from bus.front.adminkeys import AdminKeys, AdminSystem
 from bus.front.credentials import ClientSystem, Credentials
 from bus.front.server import client_tls, server_tls
 from bus.gateway.backends import Backends
+from bus.gateway.maintenance import Maintenance
 from bus.gateway.ownrights import OwnRights
 from bus.gateway.sealingkeys import load_keys
 from bus.metrics import GatewayMetrics
 from bus.ports import Clock
 from bus.sealing.keys import SealingKeyPair
-from bus.settings import Client, GatewaySettings
+from bus.settings import AdminKey, Client, GatewaySettings
 from bus.transport import subjects
 from bus.transport.connection import BrokerIdentity, Connection
 from bus.transport.feed import NatsFeedReader
@@ -35,6 +38,7 @@ from registry.errors import RegistryError
 from registry.fold import Directory, Skipped
 from registry.follower import Follower
 from registry.settings import FollowerSettings
+from registry.view import DecisionView
 
 _log = structlog.get_logger("lienthong.gateway")
 _FRESH_FOR_S = 0.1
@@ -42,10 +46,11 @@ _FRESH_FOR_S = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Changeable:
-    """What a reload exchanges, read from its files: sealing keys by use and keyid, client systems."""
+    """What a reload exchanges, read from its files: sealing keys by use and keyid, client systems, admin keys."""
 
     keys: dict[str, dict[str, SealingKeyPair]]
     clients: list[ClientSystem]
+    admins: list[AdminSystem]
 
 
 def read_changeable(settings: GatewaySettings) -> Changeable:
@@ -54,7 +59,11 @@ def read_changeable(settings: GatewaySettings) -> Changeable:
     Raises:
         SettingsInvalid: a file cannot be read or is not what it should be.
     """
-    return Changeable(load_keys(settings.keys.sealing), [_client_system(client) for client in settings.client])
+    return Changeable(
+        load_keys(settings.keys.sealing),
+        [_client_system(client) for client in settings.client],
+        [_admin(key) for key in settings.admin_key],
+    )
 
 
 class Parts:
@@ -74,7 +83,9 @@ class Parts:
         self.clock = clock
         self.metrics = metrics
         self.backends = Backends()
-        self.credentials = Credentials(clock.random)
+        self.credentials = Credentials(clock.random, clock.monotonic)
+        self.admins = AdminKeys(clock.random, clock.monotonic)
+        self.maintenance = Maintenance(settings.data / "maintenance.json", clock)
         self.query_keys: dict[str, SealingKeyPair] = {}
         self.answer_keys: dict[str, SealingKeyPair] = {}
         self.memory = CheckpointMemory()
@@ -88,6 +99,7 @@ class Parts:
             current.clear()
             current.update(new)
         self.credentials.replace(read.clients)
+        self.admins.replace(read.admins)
 
     def open(self, settings: GatewaySettings) -> None:
         """Opens files; no network yet.
@@ -121,6 +133,15 @@ class Parts:
         self.contracts = Contracts(self.follower, budget=replace(DEFAULT, depth=settings.limits.json_depth))
         self.peers = Peers(settings.data / "peers.db")
         self.day_keys = DayKeys(settings.data / "day-keys", clock.random)
+
+    def rights(self) -> DecisionView:
+        """What this provider enforces.
+
+        Raises:
+            Maintenance: it answers nothing at the moment.
+        """
+        self.maintenance.refuse()
+        return self.own.view
 
     def directory(self) -> Directory:
         """The verified directory, if it is fresh enough to decide on.
@@ -186,12 +207,28 @@ class _FollowerLog:
 
 
 def _client_system(client: Client) -> ClientSystem:
+    keys = (() if client.key is None else (client.key,)) + client.further_keys
+    first = (client.certificate_sha256,) if client.certificate_sha256 else ()
+    return ClientSystem(
+        client.name,
+        frozenset(client.subsystems),
+        tuple(_key_hash(path, f"client {client.name}") for path in keys),
+        first + client.further_certificates_sha256,
+        client.max_in_flight,
+        client.per_second,
+    )
+
+
+def _admin(key: AdminKey) -> AdminSystem:
+    return AdminSystem(key.name, tuple(key.roles), _key_hash(key.key, f"admin_key {key.name}"))
+
+
+def _key_hash(path: Path, whose: str) -> str:
     try:
-        key_hash = client.key.read_text(encoding="ascii").strip() if client.key is not None else ""
+        return path.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
-        message = f"{client.key} cannot be read ({type(error).__name__})"
-        raise errors.SettingsInvalid([(0, f"client {client.name}", message)]) from error
-    return ClientSystem(client.name, frozenset(client.subsystems), key_hash, client.certificate_sha256)
+        message = f"{path} cannot be read ({type(error).__name__})"
+        raise errors.SettingsInvalid([(0, whose, message)]) from error
 
 
 def _age(as_of: datetime | None, now: datetime) -> str:

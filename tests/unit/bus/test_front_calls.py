@@ -52,7 +52,7 @@ class Front:
     def __init__(self) -> None:
         self.asker = FakeAsker()
         credentials = Credentials(lambda size: b"k" * size)
-        credentials.replace([ClientSystem("onedoor", frozenset({CLIENT}), HASH)])
+        credentials.replace([ClientSystem("onedoor", frozenset({CLIENT}), (HASH,))])
         self.resolved: dict[str, str] = {}
         limits = FrontLimits(max_body_bytes=1000, max_header_bytes=4000)
         calls = CallFront(self.asker, credentials, limits, lambda id_: self.resolved.get(id_, id_))
@@ -320,7 +320,7 @@ class Meta:
         self.contracts = Contracts()
         credentials = Credentials(lambda size: b"k" * size)
         subsystems = frozenset({CLIENT, "VN-TEST/GOV/H37/onedoor", "VN-TEST/GOV/H37/other"})
-        credentials.replace([ClientSystem("onedoor", subsystems, HASH)])
+        credentials.replace([ClientSystem("onedoor", subsystems, (HASH,))])
         made = DirectoryFront(lambda: self.world.directory, self.contracts, credentials, SystemClock())
         self.server = HttpServer("127.0.0.1:0", made.handle, None, 1000)
 
