@@ -13,7 +13,6 @@ from bus.front.keyring import hash_key
 from bus.settings import MOST_KEYS
 from console.homes import HomeInvalid, MemberHome, replace_file, write_new
 from console.services import toml_value
-from evidence.errors import EvidenceError
 from evidence.identifiers import check_creatable
 from evidence.x509 import load_pem_chain
 
@@ -123,7 +122,8 @@ def add_certificate(home: MemberHome, name: str, certificate: Path) -> str:
     """Binds a further TLS certificate to a client system; its digest.
 
     Raises:
-        HomeInvalid: there is no such client system, or the file is no certificate.
+        HomeInvalid: there is no such client system.
+        EvidenceError: the file is no certificate.
     """
     client, digest = read_client(home, name), digest_of(certificate)
     digests = list(dict.fromkeys([*certificates_of(client), digest]))
@@ -136,9 +136,6 @@ def digest_of(certificate: Path) -> str:
     """SHA-256 of a certificate's DER form, hex.
 
     Raises:
-        HomeInvalid: the file is no certificate.
+        EvidenceError: the file is no certificate.
     """
-    try:
-        return hashlib.sha256(load_pem_chain(certificate.read_bytes())[0]).hexdigest()
-    except EvidenceError as error:
-        raise HomeInvalid(f"{certificate} is not a certificate (PEM): {error}") from error
+    return hashlib.sha256(load_pem_chain(certificate.read_bytes())[0]).hexdigest()

@@ -19,6 +19,7 @@ _REASONS = frozenset(
         "no-access-right",
         "official-required",
         "operation-not-granted",
+        "operation-unknown",
         "purpose-not-granted",
         "quota-exceeded",
         "right-expired",

@@ -486,7 +486,7 @@ async def test_the_front_speaks_tls_and_asks_for_client_certificates(tmp_path):
         (tmp_path / f"{role}.crt").write_bytes(to_pem([made]))
         digest = hashlib.sha256(made).hexdigest()
     credentials = Credentials(lambda size: b"k" * size)
-    credentials.replace([ClientSystem("onedoor", frozenset({CLIENT}), certificate_sha256=digest)])
+    credentials.replace([ClientSystem("onedoor", frozenset({CLIENT}), certificates_sha256=(digest,))])
     asker = FakeAsker()
     context = server_tls(str(tmp_path / "server.crt"), str(tmp_path / "server.pem"), str(tmp_path / "ca.crt"))
     server = HttpServer("127.0.0.1:0", CallFront(asker, credentials, FrontLimits(), str).handle, context, 1000)

@@ -247,6 +247,7 @@ class Parts:
             fresh=lambda now: self.is_fresh, as_of=None, directory=SimpleNamespace(view="", size=0)
         )
         self.is_fresh = False
+        self.maintenance = SimpleNamespace(notice=None)
 
 
 def settings(**files):
