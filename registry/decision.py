@@ -44,6 +44,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         granted: Marked fields that may be delivered (a `*` is already expanded).
         quota: How often the right may be used. After `authorise_coarse` the most generous of all rights that
             are valid now; count it under (client, service).
+        retry_after_s: When a service that is switched off is on again, if its provider said so.
     """
 
     allowed: bool
@@ -54,6 +55,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     since_at: datetime | None = None
     granted: frozenset[str] = _NO_FIELDS
     quota: QuotaLimit = UNLIMITED
+    retry_after_s: int | None = None
 
 
 def authorise(
@@ -174,16 +176,19 @@ def _refuse_unsent(
     if entry is None:
         return _refuse("service-unknown", f"{service} is not published")
     if entry.is_off(at):
-        return _refuse_off(entry)
+        return refuse_off(entry, at)
     if operation is not None and operation not in entry.operations:
         return _refuse("operation-unknown", f"the contract of {service} has no operation {operation}")
     return None
 
 
-def _refuse_off(entry: ServiceEntry) -> Decision:
+def refuse_off(entry: ServiceEntry, at: datetime) -> Decision:
+    """The refusal of a service that its provider has switched off, with the provider's notice."""
     notice = f": {entry.notice}" if entry.notice else ""
     until = "" if entry.resumes_at is None else f" until {entry.resumes_at:%Y-%m-%d %H:%M} UTC"
-    return _refuse("service-disabled", f"the provider switched {entry.id} off{until}{notice}")
+    left_s = None if entry.resumes_at is None else int((entry.resumes_at - at).total_seconds()) + 1
+    reason = f"the provider switched {entry.id} off{until}{notice}"
+    return Decision(allowed=False, code="service-disabled", reason=reason, retry_after_s=left_s)
 
 
 def _refuse_client(view: DecisionView, client: str) -> Decision | None:
@@ -208,7 +213,7 @@ def _refuse_service(view: DecisionView, service: str, at: datetime) -> Decision 
     if provider is None or provider.status != "active" or view.is_revoked("member", entry.provider):
         return _refuse("service-disabled", f"{entry.provider}, which provides {service}, is not active")
     if entry.is_off(at):
-        return _refuse_off(entry)
+        return refuse_off(entry, at)
     if entry.until_at is not None and entry.until_at <= at:
         return _refuse("service-disabled", f"{service} ended at {entry.until_at:%Y-%m-%d %H:%M} UTC")
     return None

@@ -500,6 +500,8 @@ def denied(decision: Decision) -> errors.BusError:
     error = cls(decision.reason)
     error.reason_code = decision.code
     error.rule = decision.rule or ""
+    if decision.retry_after_s is not None:
+        error.retry_after_s = decision.retry_after_s
     return error
 
 

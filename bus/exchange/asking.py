@@ -37,7 +37,7 @@ from evidence.errors import LogUnwritable
 from evidence.header import Header, OutcomeClass
 from evidence.log import ExchangeLog, Logged
 from registry.contract import CompiledContract
-from registry.decision import authorise
+from registry.decision import authorise, refuse_off
 from registry.errors import RegistryError
 from registry.view import DirectoryView, ServiceEntry
 
@@ -491,11 +491,11 @@ def resolve(view: DirectoryView, client: str, service_id: str, now: datetime) ->
 
 
 def service_disabled(service: ServiceEntry, now: datetime) -> errors.ServiceDisabled:
-    """The refusal of a service that its provider switched off, with the provider's notice and when to try again."""
-    error = errors.ServiceDisabled(service.notice or f"{service.id} is disabled by its provider")
-    if service.resumes_at is not None:
-        error.detail += f" (until {service.resumes_at:%Y-%m-%d %H:%M} UTC)"
-        error.retry_after_s = max(1, int((service.resumes_at - now).total_seconds()) + 1)
+    """The refusal of a service that its provider switched off: the same that the provider would give."""
+    decision = refuse_off(service, now)
+    error = errors.ServiceDisabled(decision.reason)
+    error.reason_code = decision.code
+    error.retry_after_s = decision.retry_after_s or error.retry_after_s
     return error
 
 
