@@ -6,8 +6,8 @@ a right came close, the rule. Two stages, because purpose and official are seale
 `authorise_fine` after; `authorise` is both.
 
 Codes: client-unknown, client-suspended, service-unknown, service-disabled, no-access-right, right-expired,
-operation-unknown, operation-not-granted, purpose-not-granted, ground-not-granted, official-required, quota-exceeded;
-`granted` when allowed.
+operation-unknown, operation-not-granted, purpose-not-granted, ground-not-granted, official-required,
+quota-exceeded; `granted` when allowed.
 """
 
 from __future__ import annotations
