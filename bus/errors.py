@@ -20,6 +20,7 @@ class BusError(Exception):
         detail: what happened, why and what to do; never payload or personal data.
         rule: the access right that decided, for who may see it.
         violations: schema violations as (where, pointer, rule, message).
+        headers: HTTP fields that go with the answer, as a provider told them.
         record_id: the exchange that failed, when there is one.
     """
 
@@ -38,6 +39,7 @@ class BusError(Exception):
         self.rule = ""
         self.reason_code = ""
         self.violations: list[dict[str, str]] = []
+        self.headers: tuple[tuple[str, str], ...] = ()
         if acted is not None:
             self.acted = acted
 
@@ -156,6 +158,28 @@ class CredentialsInvalid(_Rejected):
     fault = "Client.SslAuthenticationFailed"
 
 
+class GuessingLocked(_Rejected):
+    """Too many wrong keys came from this address for this name."""
+
+    code = "guessing-locked"
+    status = 429
+    title = "Too many wrong keys"
+    fault = "Client.SslAuthenticationFailed"
+    disposition = "retry"
+    retry_after_s = 1
+
+
+class ClientLimitReached(_Rejected):
+    """The client system's own limit, set by its gateway's operator, is reached."""
+
+    code = "client-limit-reached"
+    status = 429
+    title = "The client system's limit is reached"
+    fault = "Server.ClientProxy.ServiceFailed"
+    disposition = "retry"
+    retry_after_s = 1
+
+
 class ClientForbidden(_Rejected):
     """The client system may not speak as this subsystem."""
 
@@ -199,6 +223,14 @@ class ServiceUnknown(_Rejected):
     status = 404
     title = "The service is not known"
     fault = "Server.ServerProxy.UnknownService"
+
+
+class ServiceTypeInvalid(_Rejected):
+    """A WSDL was asked for, and the service is described by OpenAPI."""
+
+    code = "service-type-invalid"
+    title = "Service is a REST service and does not have a WSDL"
+    fault = "Server.ServerProxy.InvalidServiceType"
 
 
 class OperationUnknown(_Rejected):
@@ -344,6 +376,15 @@ class Starting(_Unavailable):
     fault = "Server.ClientProxy.ServiceFailed"
 
 
+class Maintenance(_Unavailable):
+    """The gateway's operator has put it into maintenance."""
+
+    code = "maintenance"
+    title = "The gateway is in maintenance"
+    fault = "Server.ClientProxy.ServiceFailed"
+    retry_after_s = 300
+
+
 class Draining(_Unavailable):
     """The gateway is stopping."""
 
@@ -426,6 +467,23 @@ class BackendTimeout(BusError):
     fault = "Server.ServerProxy.ServiceFailed"
     acted = "unknown"
     retry_after_s = 2
+
+
+class SettingsRefused(_Rejected):
+    """The settings on disk cannot be taken over; the gateway goes on with those that it has."""
+
+    code = "settings-refused"
+    status = 409
+    title = "The settings are not valid; nothing was changed"
+
+
+class RoleMissing(_Rejected):
+    """The admin key does not have a role that this act asks for."""
+
+    code = "role-missing"
+    status = 403
+    title = "The admin key does not have the role"
+    fault = "Client.AccessDenied"
 
 
 class SettingsInvalid(BusError):

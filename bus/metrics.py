@@ -58,6 +58,12 @@ class GatewayMetrics:
             ("code",),
             registry=registry,
         )
+        self.deprecated_calls = Counter(
+            "lienthong_deprecated_calls_total",
+            "Calls of deprecated operations of our own services, by calling subsystem.",
+            ("service", "operation", "client"),
+            registry=registry,
+        )
         self.flight = Gauge("lienthong_in_flight", "Exchanges under way.", ("side",), registry=registry)
         self.offset = Gauge(
             "lienthong_clock_offset_seconds",
@@ -165,6 +171,10 @@ class GatewayMetrics:
     def hinted(self, code: str) -> None:
         """See `bus.ports.ExchangeObserver`."""
         self.hints.labels(code).inc()
+
+    def deprecated(self, service: str, operation: str, client: str) -> None:
+        """See `bus.ports.ExchangeObserver`."""
+        self.deprecated_calls.labels(service, operation, client).inc()
 
     def clock_offset(self, member: str, seconds: float) -> None:
         """See `bus.ports.ExchangeObserver`."""

@@ -41,6 +41,9 @@ class ExchangeObserver(Protocol):
     def hinted(self, code: str) -> None:
         """The provider hinted why it dropped a request of ours."""
 
+    def deprecated(self, service: str, operation: str, client: str) -> None:
+        """A client subsystem called an operation that its provider has deprecated."""
+
     def clock_offset(self, member: str, seconds: float) -> None:
         """A peer's clock as it seems from here."""
 

@@ -20,6 +20,17 @@ from evidence.identifiers import NodeId, ServiceId, SubsystemId
 
 T = TypeVar("T", "GatewaySettings", "GatewayPart")
 
+MOST_KEYS = 8
+ROLES = (
+    "XROAD_SECURITY_OFFICER",
+    "XROAD_REGISTRATION_OFFICER",
+    "XROAD_SERVICE_ADMINISTRATOR",
+    "XROAD_SYSTEM_ADMINISTRATOR",
+    "XROAD_SECURITYSERVER_OBSERVER",
+    "auditor",
+)
+"""Roles of admin keys: X-Road's five of a security server, and who reads evidence."""
+
 
 class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A table of the file."""
@@ -112,6 +123,18 @@ class Client(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     subsystems: tuple[str, ...]
     key: Path | None = None
     certificate_sha256: str = ""
+    further_keys: tuple[Path, ...] = ()
+    further_certificates_sha256: tuple[str, ...] = ()
+    max_in_flight: int | None = None
+    per_second: float | None = None
+
+
+class AdminKey(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A key for the admin port and the roles that it carries."""
+
+    name: str
+    roles: tuple[str, ...]
+    key: Path
 
 
 class Service(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -148,13 +171,15 @@ class GatewaySettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields
     logging: Logging = Logging()
     client: tuple[Client, ...] = ()
     service: tuple[Service, ...] = ()
+    admin_key: tuple[AdminKey, ...] = ()
 
 
 class GatewayPart(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A file of the folder `gateway.d` beside gateway.toml: further clients and services, written by commands."""
+    """A file of `gateway.d` beside gateway.toml: further clients, services and admin keys, written by commands."""
 
     client: tuple[Client, ...] = ()
     service: tuple[Service, ...] = ()
+    admin_key: tuple[AdminKey, ...] = ()
 
 
 _TABLE = re.compile(r"^\s*(\[\[?)\s*([A-Za-z0-9_.\- ]+?)\s*\]\]?\s*(?:#.*)?$")
@@ -271,11 +296,39 @@ def _meaning(settings: GatewaySettings | GatewayPart) -> list[tuple[str, str]]:
             found.append((f"client[{at}]", "needs key (a file made by `lienthong client add`) or certificate_sha256"))
         if "." in client.name or not client.name:
             found.append((f"client[{at}].name", "must be non-empty and without a dot"))
+        found.extend(_client_meaning(client, f"client[{at}]"))
+    for at, admin in enumerate(settings.admin_key):
+        found.extend(_admin_key_meaning(admin, f"admin_key[{at}]"))
     for key, kind, text in checks:
         try:
             kind.parse(text)
         except IdentifierInvalid as error:
             found.append((key, str(error)))
+    return found
+
+
+def _client_meaning(client: Client, at: str) -> list[tuple[str, str]]:
+    found = []
+    if len(client.further_keys) >= MOST_KEYS:
+        found.append((f"{at}.further_keys", f"a client system has at most {MOST_KEYS} keys"))
+    found += [
+        (at, "a certificate is named by 64 lower-case hex digits")
+        for digest in (client.certificate_sha256, *client.further_certificates_sha256)
+        if digest and not re.fullmatch(r"[0-9a-f]{64}", digest)
+    ]
+    if client.max_in_flight is not None and client.max_in_flight < 1:
+        found.append((f"{at}.max_in_flight", "must be at least 1"))
+    if client.per_second is not None and client.per_second <= 0:
+        found.append((f"{at}.per_second", "must be more than 0"))
+    return found
+
+
+def _admin_key_meaning(key: AdminKey, at: str) -> list[tuple[str, str]]:
+    found = [(f"{at}.roles", f"{role} is none of {', '.join(ROLES)}") for role in key.roles if role not in ROLES]
+    if not key.roles:
+        found.append((f"{at}.roles", "a key without a role may do nothing"))
+    if not re.fullmatch(r"[A-Za-z0-9-]{1,64}", key.name):
+        found.append((f"{at}.name", "must be 1 to 64 letters, digits and '-'"))
     return found
 
 
@@ -306,7 +359,7 @@ def load_settings(path: Path) -> GatewaySettings:
     """
     settings = absolute(_parse(GatewaySettings, _text(path), str(path)), path.resolve().parent)
     _require_files(settings, path)
-    clients, services = list(settings.client), list(settings.service)
+    clients, services, admins = list(settings.client), list(settings.service), list(settings.admin_key)
     for part_path in sorted((path.parent / "gateway.d").glob("*.toml")):
         part = absolute(_parse(GatewayPart, _text(part_path), str(part_path)), path.resolve().parent)
         _require_files(part, part_path)
@@ -316,10 +369,18 @@ def load_settings(path: Path) -> GatewaySettings:
             _once(item.id, [service.id for service in services], "service.id", part_path)
         clients.extend(part.client)
         services.extend(part.service)
-    for key, names in (("client.name", [c.name for c in clients]), ("service.id", [s.id for s in services])):
+        admins.extend(part.admin_key)
+    everything = (
+        ("client.name", [c.name for c in clients]),
+        ("service.id", [s.id for s in services]),
+        ("admin_key.name", [a.name for a in admins]),
+    )
+    for key, names in everything:
         for at, name in enumerate(names):
             _once(name, names[:at], key, path)
-    merged: GatewaySettings = msgspec.structs.replace(settings, client=tuple(clients), service=tuple(services))
+    merged: GatewaySettings = msgspec.structs.replace(
+        settings, client=tuple(clients), service=tuple(services), admin_key=tuple(admins)
+    )
     return merged
 
 
@@ -359,6 +420,9 @@ def absolute(value: Any, base: Path) -> Any:
 def named_files(settings: GatewaySettings | GatewayPart) -> list[tuple[str, Path]]:
     """Every file that the settings name, with its key."""
     named: list[tuple[str, Path | None]] = [(f"client[{at}].key", one.key) for at, one in enumerate(settings.client)]
+    for at, client in enumerate(settings.client):
+        named += [(f"client[{at}].further_keys", file) for file in client.further_keys]
+    named += [(f"admin_key[{at}].key", one.key) for at, one in enumerate(settings.admin_key)]
     if isinstance(settings, GatewaySettings):
         keys, front = settings.keys, settings.front
         named += [

@@ -25,8 +25,11 @@ _COMMANDS = {
     "subsystem": ("console.commands.subsystem", "subsystem"),
     "client": ("console.commands.client", "client"),
     "service": ("console.commands.service", "service"),
+    "group": ("console.commands.group", "group"),
+    "purposes": ("console.commands.purposes", "purposes"),
     "access": ("console.commands.access", "access"),
     "catalogue": ("console.commands.catalogue", "catalogue"),
+    "admin": ("console.commands.admin", "admin"),
     "audit": ("console.commands.audit", "audit"),
 }
 

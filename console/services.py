@@ -1,4 +1,4 @@
-"""A provider's own word: publishing services and granting access, into its own store first, then to the directory."""
+"""A provider's own word: publishing services, into its own store first, then to the directory. Rights: `rights`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import hashlib
 import json
 import re
 import tomllib
+from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +15,19 @@ import msgspec
 
 from adapters.kinds import load_kind
 from adapters.port import SilentObserver
-from bus.errors import SettingsInvalid
+from bus.errors import BusError, SettingsInvalid
 from console.homes import HomeInvalid, MemberHome, replace_file
 from console.membership import Speaker, call_registry
+from console.operations import operation_ids
+from evidence.header import encode_time
 from evidence.identifiers import MemberId, ServiceId, SubsystemId, check_creatable
 from registry.client import RegistryClient
-from registry.contract import marked_fields, parse_contract
-from registry.documents import Access, Operation, Service
+from registry.contract import Change, Contract, diff_contracts, marked_fields, parse_contract
+from registry.documents import Deprecation, Document, Operation, Service
 from registry.own import OwnStore
-from registry.view import Limits, QuotaLimit
+from registry.view import Limits
+
+_STATE = ("enabled", "notice", "until", "resumes")  # a new contract switches nothing on or off
 
 
 def own_store(home: MemberHome) -> OwnStore:
@@ -64,7 +70,7 @@ def publish_service(
     identifier = service_id(home, code)
     data = contract_path.read_bytes()
     parsed = parse_contract(data)
-    settings = read_toml(settings_path) if settings_path is not None else {}
+    settings = readtoml_value(settings_path) if settings_path is not None else {}
     settings = absolute_paths(settings, settings_path.parent if settings_path is not None else home.path)
     load_kind(kind).build(settings, SilentObserver())
     digest = hashlib.sha256(data).hexdigest()
@@ -76,7 +82,10 @@ def publish_service(
     speaker = Speaker.member(home)
     own = own_store(home)
 
-    async def work(client: RegistryClient) -> None:
+    async def work(client: RegistryClient) -> list[Change]:
+        before = await newest_service(client, identifier)
+        changes = await _changes_since(client, before, data)
+        _refuse_breaking(changes, identifier, before, parsed.version)
         await client.put_contract(digest, data)
         signed = await speaker.compose(
             client,
@@ -88,12 +97,15 @@ def publish_service(
             operations=operations,
             fields=fields,
             limits=Limits(deadline_s=deadline_s, max_concurrent=max_concurrent),
+            deprecated=_still_deprecated(before, parsed),
+            **({} if before is None else {name: getattr(before, name) for name in _STATE}),
         )
         await client.submit(signed)
         own.put(signed)
+        return changes
 
     try:
-        call_registry(home.facts.registry, work)
+        changes = call_registry(home.facts.registry, work)
     finally:
         own.close()
     part = home.settings_parts / f"service-{code.replace('/', '-')}.toml"
@@ -105,10 +117,11 @@ def publish_service(
         "operations": [operation.id for operation in operations],
         "fields": list(fields),
         "backend": part,
+        "changes": [change._asdict() for change in changes],
     }
 
 
-def read_toml(path: Path) -> dict[str, Any]:
+def readtoml_value(path: Path) -> dict[str, Any]:
     """A TOML file.
 
     Raises:
@@ -138,23 +151,91 @@ def absolute_paths(settings: dict[str, Any], base: Path) -> dict[str, Any]:
 
 def render_service(identifier: str, kind: str, settings: dict[str, Any]) -> str:
     """The TOML part of a service."""
-    head = f"[[service]]\nid = {_toml(identifier)}\nkind = {_toml(kind)}\n"
-    return head + f"settings = {_toml(settings)}\n"
+    head = f"[[service]]\nid = {toml_value(identifier)}\nkind = {toml_value(kind)}\n"
+    return head + f"settings = {toml_value(settings)}\n"
 
 
-def _toml(value: Any) -> str:
+def toml_value(value: Any) -> str:
+    """A value as TOML writes it: tables inline."""
     if isinstance(value, dict):
-        return "{ " + ", ".join(f"{_toml(str(key))} = {_toml(item)}" for key, item in value.items()) + " }"
+        return "{ " + ", ".join(f"{toml_value(str(key))} = {toml_value(item)}" for key, item in value.items()) + " }"
     if isinstance(value, list):
-        return "[" + ", ".join(_toml(item) for item in value) + "]"
+        return "[" + ", ".join(toml_value(item) for item in value) + "]"
     if isinstance(value, (bool, str)):
         # JSON's strings are TOML's basic strings but for DEL, which TOML wants escaped
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     return str(value)
 
 
-def switch_service(home: MemberHome, code: str, enabled: bool, notice: str) -> str:
-    """Publishes the service again, switched on or off.
+class BreakingChange(BusError):
+    """The new contract would break callers of the same version."""
+
+    code = "breaking-change"
+    title = "The contract breaks callers of the same version"
+    disposition = "halt"
+
+
+def contract_changes(before: bytes, after: bytes) -> list[Change]:
+    """What changed between two contracts.
+
+    Raises:
+        ContractRejected: one of them is none.
+    """
+    return diff_contracts(parse_contract(before), parse_contract(after))
+
+
+def published_contract(home: MemberHome, code: str) -> bytes:
+    """The contract of SUBSYSTEM/SERVICE as it was last published.
+
+    Raises:
+        HomeInvalid: it was never published.
+    """
+    identifier = service_id(home, code)
+
+    async def work(client: RegistryClient) -> bytes:
+        document = await newest_service(client, identifier)
+        if document is None:
+            raise HomeInvalid(f"{identifier} was never published")
+        return await client.contract(document.contract)
+
+    return call_registry(home.facts.registry, work)
+
+
+async def _changes_since(client: RegistryClient, newest: Service | None, data: bytes) -> list[Change]:
+    if newest is None or newest.contract == hashlib.sha256(data).hexdigest():
+        return []
+    before = await client.contract(newest.contract)
+    if hashlib.sha256(before).hexdigest() != newest.contract:
+        raise BreakingChange("the registry gave another contract than the one published; nothing was changed")
+    return contract_changes(before, data)
+
+
+def _refuse_breaking(changes: list[Change], identifier: str, before: Service | None, version: str) -> None:
+    broken = [change for change in changes if change.breaking]
+    if broken and before is not None and before.version == version[:512]:
+        told = "\n".join(f"  {change.pointer}  {change.message}" for change in broken[:20])
+        raise BreakingChange(
+            f"{len(broken)} changes break callers of {identifier} {version}:\n{told}\n"
+            "give the contract a new version, or publish it as another service beside this one"
+        )
+
+
+async def newest_service(client: RegistryClient, identifier: str) -> Service | None:
+    """The service as it was last published, None when it never was."""
+    newest = await client.newest("service", identifier)
+    if newest is None:
+        return None
+    assert isinstance(newest.document, Service)
+    return newest.document
+
+
+def change_service(home: MemberHome, code: str, change: Callable[[Service], dict[str, Any]]) -> Service:
+    """Publishes a service again with other values of some fields.
+
+    Args:
+        home: of its provider.
+        code: SUBSYSTEM/SERVICE.
+        change: gives the fields that change.
 
     Raises:
         HomeInvalid: it was never published.
@@ -162,77 +243,66 @@ def switch_service(home: MemberHome, code: str, enabled: bool, notice: str) -> s
     identifier = service_id(home, code)
     speaker, own = Speaker.member(home), own_store(home)
 
-    async def work(client: RegistryClient) -> None:
-        newest = await client.newest("service", identifier)
-        if newest is None:
+    async def work(client: RegistryClient) -> Service:
+        document = await newest_service(client, identifier)
+        if document is None:
             raise HomeInvalid(f"{identifier} was never published")
-        document = newest.document
-        assert isinstance(document, Service)
-        kept = {
-            name: getattr(document, name)
-            for name in ("contract", "title", "version", "operations", "fields", "limits", "until")
-        }
-        signed = await speaker.compose(client, Service, identifier, enabled=enabled, notice=notice, **kept)
+        kept = {name: getattr(document, name) for name in _SAID}
+        signed = await speaker.compose(client, Service, identifier, **{**kept, **change(document)})
         await client.submit(signed)
-        own.put(signed)
+        made = own.put(signed)
+        assert isinstance(made, Service)
+        return made
 
     try:
-        call_registry(home.facts.registry, work)
+        return call_registry(home.facts.registry, work)
     finally:
         own.close()
-    return identifier
 
 
-def grant_access(
-    home: MemberHome,
-    client_id: str,
-    code: str,
-    *,
-    operations: tuple[str, ...],
-    purposes: tuple[str, ...],
-    grounds: tuple[str, ...],
-    fields: tuple[str, ...],
-    official_required: bool,
-    quota: QuotaLimit,
-    until: str | None,
-) -> str:
-    """Signs an access right into the own store and the directory; its subject.
+_SAID = tuple(name for name in Service.__struct_fields__ if name not in Document.__struct_fields__)
+
+
+def switch_service(home: MemberHome, code: str, enabled: bool, notice: str, resumes: str | None = None) -> str:
+    """Switches a service on or off; its identifier.
 
     Raises:
-        RegistryError: the registry refused; nothing is granted.
+        HomeInvalid: it was never published.
     """
-    service = service_id(home, code)
-    subject = access_subject(service, client_id)
-    speaker, own = Speaker.member(home), own_store(home)
-
-    async def work(client: RegistryClient) -> None:
-        signed = await speaker.compose(
-            client,
-            Access,
-            subject,
-            client=client_id,
-            service=service,
-            purposes=purposes or ("*",),
-            grounds=grounds or ("*",),
-            operations=operations or None,
-            fields=fields,
-            official_required=official_required,
-            quota=quota,
-            until=until,
-        )
-        await client.submit(signed)
-        own.put(signed)
-
-    try:
-        call_registry(home.facts.registry, work)
-    finally:
-        own.close()
-    return subject
+    said = {"enabled": enabled, "notice": notice, "resumes": resumes}
+    return change_service(home, code, lambda _: said).subject
 
 
-def access_subject(service: str, client_id: str) -> str:
-    """Subject of the one right that `access grant` keeps per client and service."""
-    code = "-".join(client_id.split("/")[1:])
-    safe = "".join(character if character.isalnum() and character.isascii() else "-" for character in code)
-    suffix = hashlib.sha256(client_id.encode()).hexdigest()[:8]
-    return f"{service}#{safe[:48]}-{suffix}"
+def deprecate_operations(
+    home: MemberHome, code: str, named: tuple[str, ...], sunset: str | None, *, undo: bool
+) -> tuple[Deprecation, ...]:
+    """Marks operations as deprecated, or takes that back; everything that is deprecated now.
+
+    Raises:
+        HomeInvalid: there is no such service or operation.
+    """
+
+    def change(service: Service) -> dict[str, Any]:
+        chosen = operation_ids(service, named)
+        if unknown := set(chosen) - {one.id for one in service.operations}:
+            raise HomeInvalid(f"{service.subject} has no operation {', '.join(sorted(unknown))}")
+        told = {one.operation: one for one in service.deprecated}
+        for id_ in chosen:
+            before = told.pop(id_, None)
+            if not undo:
+                since = encode_time(datetime.now(UTC)) if before is None else before.since
+                told[id_] = Deprecation(operation=id_, since=since, sunset=sunset)
+        return {"deprecated": tuple(told.values())}
+
+    return change_service(home, code, change).deprecated
+
+
+def _still_deprecated(before: Service | None, contract: Contract) -> tuple[Deprecation, ...]:
+    """What was said before and still exists, and what the contract itself says."""
+    known = {one.operation: one for one in (before.deprecated if before is not None else ())}
+    now = encode_time(datetime.now(UTC))
+    return tuple(
+        known.get(id_) or Deprecation(operation=id_, since=now)
+        for id_, operation in contract.operations.items()
+        if operation.deprecated or id_ in known
+    )

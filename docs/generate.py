@@ -159,6 +159,7 @@ DECISIONS = (
     "service-disabled",
     "no-access-right",
     "right-expired",
+    "operation-unknown",
     "operation-not-granted",
     "purpose-not-granted",
     "ground-not-granted",

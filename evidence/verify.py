@@ -18,12 +18,13 @@ from time import perf_counter
 import msgspec
 
 from evidence import checkpoint, header, proof
+from evidence.act import decode_act
 from evidence.checkpoint import Checkpoint
 from evidence.errors import EvidenceError, IndexUnknown, NoteInvalid
 from evidence.header import Header
 from evidence.identifiers import parse_origin
 from evidence.judging import Verdicts, dated_trees, verdicts_on
-from evidence.leaf import CONTROL, EXCHANGE, KIND_NAMES, decode_control, unwrap
+from evidence.leaf import ADMIN, CONTROL, EXCHANGE, KIND_NAMES, decode_control, unwrap
 from evidence.log.reader import LogReader
 from evidence.note import VerifierKey
 from evidence.tile_directory import TileDirectory
@@ -200,6 +201,8 @@ class _Verification:
                     self.complain_of_verdict(index, self.verdicts.of(index, leaf, decoded))
             elif kind == CONTROL:
                 decode_control(data)
+            elif kind == ADMIN:
+                decode_act(data)
         except EvidenceError as error:
             name = "malformed"
             self.complain(error.code, f"leaf {index}: {error}", index)

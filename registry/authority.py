@@ -59,7 +59,7 @@ from registry.requests import (
     read_request,
 )
 from registry.settings import AuthoritySettings
-from registry.trial import try_access, try_service
+from registry.trial import try_access, try_service, try_successor
 
 TryContract = Callable[[bytes], Awaitable[None]]
 
@@ -282,10 +282,14 @@ class Authority:
     def _check_of(self, document: AnyDocument) -> Callable[[], None] | None:
         if isinstance(document, Service):
             rights = [right for right in self.directory.access_rights() if right.service == document.subject]
-            return partial(try_service, document, self._contract(document.contract), rights)
+            contract, before = self._contract(document.contract), self.directory.service(document.subject)
+            if before is None or before.version != document.version or before.contract_sha256 == document.contract:
+                return partial(try_service, document, contract, rights)
+            return partial(try_successor, document, self._contract(before.contract_sha256), contract, rights)
         service = self.directory.service(document.service) if isinstance(document, Access) else None
         if isinstance(document, Access) and service is not None:
-            return partial(try_access, document, service, self._contract(service.contract_sha256))
+            contract = self._contract(service.contract_sha256)
+            return partial(try_access, document, service, contract, self.directory.catalogue)
         return None
 
     def _contract(self, sha256: str) -> bytes:

@@ -16,10 +16,10 @@ from registry.view import Announced, MemberEntry, RevocationKind
 
 OPERATOR = "operator"
 
-Rule = Literal["operator", "operator-and-previous-key", "owner", "owner-or-operator"]
+Rule = Literal["anchor", "operator", "operator-and-previous-key", "owner", "owner-or-operator"]
 
 AUTHORS: Mapping[str, Rule] = {
-    "anchor": "operator",  # by the threshold of the anchor before it and by its own
+    "anchor": "anchor",  # by the threshold of the anchor before it and by its own
     "member": "operator-and-previous-key",  # the second only where pinned keys change
     "node": "owner",
     "sealing": "owner",
@@ -27,6 +27,7 @@ AUTHORS: Mapping[str, Rule] = {
     "group": "owner-or-operator",  # decided by the subject: `<member>#…` or `<INSTANCE>#…`
     "service": "owner",
     "access": "owner",
+    "catalogue": "operator",
     "revocation": "owner-or-operator",
 }
 """Document type to who signs it (protocol.md "Directory"). A type that is missing here has no author."""
@@ -76,8 +77,11 @@ def check_authorship(document: AnyDocument, signers: Signers, state: AuthorshipS
         AuthorshipRefused: A required signature is missing, or its author may not speak now.
     """
     match AUTHORS.get(document.type):
-        case "operator":
+        case "anchor":
             _require_anchor(document, signers, state)
+            return OPERATOR
+        case "operator":
+            require_operator(signers, state)
             return OPERATOR
         case "operator-and-previous-key":
             require_operator(signers, state)

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import TypedDict
+from xml.sax.saxutils import escape
 
 from evidence.errors import IdentifierInvalid
 from evidence.identifiers import MemberId, ServiceId, SubsystemId
@@ -19,6 +20,8 @@ from registry.state import State
 from registry.view import DecisionView, ServiceEntry, ServiceOperation
 
 _PARAMETER = re.compile(r"\{[^{}/]*\}")
+# characters that XML 1.0 (section 2.2) cannot write; names are their members' own words
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 class Client(TypedDict):
@@ -73,7 +76,7 @@ def list_methods(directory: State, provider: str) -> dict[str, list[Method]]:
         directory: The directory.
         provider: The providing subsystem, slash form; an unknown one provides nothing.
     """
-    return {"service": [_method(entry, entry.operations.values()) for entry in _services(directory, provider)]}
+    return {"service": [method_of(entry, operations) for entry, operations in provided(directory, provider)]}
 
 
 def allowed_methods(
@@ -88,15 +91,32 @@ def allowed_methods(
         at: The instant that counts.
         view: What decides; the directory itself unless a provider asks about its own store.
     """
+    found = allowed(directory, provider, client, at, view=view)
+    return {"service": [method_of(entry, operations) for entry, operations in found]}
+
+
+Offer = tuple[ServiceEntry, list[ServiceOperation]]
+"""A service and those of its operations that are meant."""
+
+
+def provided(directory: State, provider: str) -> list[Offer]:
+    """What `list_methods` lists."""
+    return [(entry, list(entry.operations.values())) for entry in _services(directory, provider)]
+
+
+def allowed(
+    directory: State, provider: str, client: str, at: datetime, *, view: DecisionView | None = None
+) -> list[Offer]:
+    """What `allowed_methods` lists."""
     deciding = view or directory
-    methods: list[Method] = []
+    offers: list[Offer] = []
     for entry in _services(directory, provider):
         if not authorise_coarse(deciding, client=client, service=entry.id, at=at).allowed:
             continue
         granted = _granted_operations(deciding, client, entry, at)
         if granted:
-            methods.append(_method(entry, granted))
-    return {"service": methods}
+            offers.append((entry, granted))
+    return offers
 
 
 def _granted_operations(view: DecisionView, client: str, entry: ServiceEntry, at: datetime) -> list[ServiceOperation]:
@@ -115,7 +135,8 @@ def _services(directory: State, provider: str) -> list[ServiceEntry]:
     return [entry for entry in directory.services_of(member) if entry.subsystem == provider]
 
 
-def _method(entry: ServiceEntry, operations: Iterable[ServiceOperation]) -> Method:
+def method_of(entry: ServiceEntry, operations: Iterable[ServiceOperation]) -> Method:
+    """A service with some of its operations, as X-Road writes it."""
     id_ = ServiceId.parse(entry.id)
     return {
         "xroad_instance": id_.member.instance,
@@ -129,6 +150,35 @@ def _method(entry: ServiceEntry, operations: Iterable[ServiceOperation]) -> Meth
             {"method": operation.method, "path": _PARAMETER.sub("*", operation.path)} for operation in operations
         ],
     }
+
+
+_XML_FIELDS = {
+    "xroad_instance": "xRoadInstance",
+    "member_class": "memberClass",
+    "member_code": "memberCode",
+    "subsystem_code": "subsystemCode",
+}
+
+
+def clients_xml(listed: dict[str, list[Client]]) -> bytes:
+    """`list_clients` as X-Road's XML (PR-META annex A)."""
+    parts = [
+        (
+            '<?xml version="1.0" encoding="UTF-8"?>\n<xrd:clientList xmlns:xrd="http://x-road.eu/xsd/xroad.xsd"'
+            ' xmlns:id="http://x-road.eu/xsd/identifiers">'
+        )
+    ]
+    for client in listed["member"]:
+        told = "".join(
+            f"<id:{element}>{escape(client['id'][key])}</id:{element}>"
+            for key, element in _XML_FIELDS.items()
+            if key in client["id"]
+        )
+        parts.append(
+            f'<xrd:member><xrd:id id:objectType="{client["id"]["object_type"]}">{told}</xrd:id>'
+            f"<xrd:name>{escape(_NOT_XML.sub('', client['name']))}</xrd:name></xrd:member>"
+        )
+    return ("".join(parts) + "</xrd:clientList>").encode()
 
 
 def _identifier(text: str) -> dict[str, str]:

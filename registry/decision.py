@@ -6,8 +6,8 @@ a right came close, the rule. Two stages, because purpose and official are seale
 `authorise_fine` after; `authorise` is both.
 
 Codes: client-unknown, client-suspended, service-unknown, service-disabled, no-access-right, right-expired,
-operation-not-granted, purpose-not-granted, ground-not-granted, official-required, quota-exceeded; `granted` when
-allowed.
+operation-unknown, operation-not-granted, purpose-not-granted, ground-not-granted, official-required,
+quota-exceeded; `granted` when allowed.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         granted: Marked fields that may be delivered (a `*` is already expanded).
         quota: How often the right may be used. After `authorise_coarse` the most generous of all rights that
             are valid now; count it under (client, service).
+        retry_after_s: When a service that is switched off is on again, if its provider said so.
     """
 
     allowed: bool
@@ -54,6 +55,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     since_at: datetime | None = None
     granted: frozenset[str] = _NO_FIELDS
     quota: QuotaLimit = UNLIMITED
+    retry_after_s: int | None = None
 
 
 def authorise(
@@ -79,6 +81,9 @@ def authorise(
         official: Acting official, empty when none.
         at: The instant that counts.
     """
+    unsent = _refuse_unsent(view, client, service, operation, at)
+    if unsent is not None:
+        return unsent
     coarse = authorise_coarse(view, client=client, service=service, at=at)
     if not coarse.allowed:
         return coarse
@@ -161,6 +166,31 @@ def quota_exceeded(decision: Decision, client: str, service: str) -> Decision:
     )
 
 
+def _refuse_unsent(
+    view: DecisionView, client: str, service: str, operation: str | None, at: datetime
+) -> Decision | None:
+    """What the caller's own gateway refuses, in its order: the provider is not asked and cannot say otherwise."""
+    if view.subsystem(client) is None:
+        return _refuse_client(view, client)
+    entry = view.service(service)
+    if entry is None:
+        return _refuse("service-unknown", f"{service} is not published")
+    if entry.is_off(at):
+        return refuse_off(entry, at)
+    if operation is not None and operation not in entry.operations:
+        return _refuse("operation-unknown", f"the contract of {service} has no operation {operation}")
+    return None
+
+
+def refuse_off(entry: ServiceEntry, at: datetime) -> Decision:
+    """The refusal of a service that its provider has switched off, with the provider's notice."""
+    notice = f": {entry.notice}" if entry.notice else ""
+    until = "" if entry.resumes_at is None else f" until {entry.resumes_at:%Y-%m-%d %H:%M} UTC"
+    left_s = None if entry.resumes_at is None else int((entry.resumes_at - at).total_seconds()) + 1
+    reason = f"the provider switched {entry.id} off{until}{notice}"
+    return Decision(allowed=False, code="service-disabled", reason=reason, retry_after_s=left_s)
+
+
 def _refuse_client(view: DecisionView, client: str) -> Decision | None:
     subsystem = view.subsystem(client)
     if subsystem is None:
@@ -182,9 +212,8 @@ def _refuse_service(view: DecisionView, service: str, at: datetime) -> Decision 
     provider = view.member(entry.provider)
     if provider is None or provider.status != "active" or view.is_revoked("member", entry.provider):
         return _refuse("service-disabled", f"{entry.provider}, which provides {service}, is not active")
-    if not entry.enabled:
-        notice = f": {entry.notice}" if entry.notice else ""
-        return _refuse("service-disabled", f"the provider switched {service} off{notice}")
+    if entry.is_off(at):
+        return refuse_off(entry, at)
     if entry.until_at is not None and entry.until_at <= at:
         return _refuse("service-disabled", f"{service} ended at {entry.until_at:%Y-%m-%d %H:%M} UTC")
     return None

@@ -12,6 +12,7 @@ same type and subject form a chain by `seq` and `prev`.
 | sealing | `<owner>#<keyid>`; the owner is a member or a node |
 | group | `<member>#<code>`, or `<INSTANCE>#<code>` for the operator's |
 | access | `<service>#<code>` |
+| catalogue | the instance |
 | revocation | `member:<id>`, `node:<id>` or `key:<key id>` |
 
 Pure. Checks the shape of one document; everything that needs others (authors, sequence, uniqueness) is in `fold` and
@@ -297,6 +298,14 @@ class Operation(Part, frozen=True, kw_only=True):
     path: Annotated[str, Meta(pattern="^/", max_length=1024)]
 
 
+class Deprecation(Part, frozen=True, kw_only=True):
+    """An operation that callers should leave, since when (RFC 9745) and, if decided, when it ends (RFC 8594)."""
+
+    operation: Word
+    since: Time
+    sunset: Time | None = None
+
+
 class Service(Document, frozen=True, kw_only=True, tag="service"):
     """A service: its contract by digest, what of it callers need to route and decide, and its limits.
 
@@ -307,6 +316,8 @@ class Service(Document, frozen=True, kw_only=True, tag="service"):
         fields: Names of the contract's marked fields.
         enabled: Switch of the provider; `notice` explains to callers.
         until: End of the service, exclusive.
+        deprecated: Operations that callers should leave.
+        resumes: When a service that is switched off is on again by itself; absent until somebody switches it on.
     """
 
     contract: Hex256
@@ -318,6 +329,8 @@ class Service(Document, frozen=True, kw_only=True, tag="service"):
     enabled: bool = True
     notice: Text = ""
     until: Time | None = None
+    deprecated: Annotated[tuple[Deprecation, ...], Meta(max_length=512)] = ()
+    resumes: Time | None = None
 
 
 class Access(Document, frozen=True, kw_only=True, tag="access"):
@@ -347,6 +360,20 @@ class Access(Document, frozen=True, kw_only=True, tag="access"):
     until: Time | None = None
 
 
+class Term(Part, frozen=True, kw_only=True):
+    """A purpose or a legal ground: the word that calls state and rights name, and what it is called."""
+
+    code: Annotated[str, Meta(min_length=1, max_length=512)]
+    names: Names = {}
+
+
+class Catalogue(Document, frozen=True, kw_only=True, tag="catalogue"):
+    """The purposes and legal grounds of an instance. Rights that are granted from now on name only these."""
+
+    purposes: Annotated[tuple[Term, ...], Meta(max_length=256)] = ()
+    grounds: Annotated[tuple[Term, ...], Meta(max_length=256)] = ()
+
+
 class Revocation(Document, frozen=True, kw_only=True, tag="revocation"):
     """Trust withdrawn from a member, a node or a key; it cannot be taken back, only moved earlier."""
 
@@ -365,10 +392,10 @@ class Revocation(Document, frozen=True, kw_only=True, tag="revocation"):
         return self.subject.partition(":")[2]
 
 
-AnyDocument = Anchor | Member | Node | Sealing | Subsystem | Group | Service | Access | Revocation
+AnyDocument = Anchor | Member | Node | Sealing | Subsystem | Group | Service | Access | Catalogue | Revocation
 TYPES: tuple[str, ...] = tuple(
     str(kind.__struct_config__.tag)
-    for kind in (Anchor, Member, Node, Sealing, Subsystem, Group, Service, Access, Revocation)
+    for kind in (Anchor, Member, Node, Sealing, Subsystem, Group, Service, Access, Catalogue, Revocation)
 )
 
 _decoder: msgspec.json.Decoder[AnyDocument] = msgspec.json.Decoder(AnyDocument)
@@ -427,7 +454,7 @@ def _check_shape(document: AnyDocument) -> None:
     if (document.prev is None) != (document.seq == 0):
         raise DocumentMalformed("prev must be absent at seq 0 and present afterwards")
     parse_time(document.issued)
-    for name in ("valid_from", "until", "since"):
+    for name in ("valid_from", "until", "since", "resumes"):
         value = getattr(document, name, None)
         if value is not None:
             parse_time(value)
@@ -444,7 +471,10 @@ def _check_shape(document: AnyDocument) -> None:
         case Sealing():
             _check_sealing(document)
         case Service():
-            _check_distinct(tuple(operation.id for operation in document.operations), "operation")
+            _check_service(document)
+        case Catalogue():
+            _check_distinct(tuple(term.code for term in document.purposes), "purpose")
+            _check_distinct(tuple(term.code for term in document.grounds), "ground")
         case _:
             pass
 
@@ -479,6 +509,18 @@ def _check_sealing(document: Sealing) -> None:
     if key_id(public) != document.keyid:
         raise DocumentMalformed("the subject of a sealing document ends with the SHA-256 of its public key")
     _check_distinct(document.use, "use")
+
+
+def _check_service(document: Service) -> None:
+    known = tuple(operation.id for operation in document.operations)
+    _check_distinct(known, "operation")
+    _check_distinct(tuple(one.operation for one in document.deprecated), "deprecated operation")
+    for one in document.deprecated:
+        if one.operation not in known:
+            raise DocumentMalformed("a deprecated operation is not one of the service's")
+        parse_time(one.since)
+        if one.sunset is not None and parse_time(one.sunset) < parse_time(one.since):
+            raise DocumentMalformed("an operation ends before it is deprecated")
 
 
 def _check_p256_point(point: bytes) -> None:

@@ -14,7 +14,16 @@ from evidence.note import VerifierKey
 from registry.authorship import owner_of
 from registry.documents import Access, ClosedLog, LogKeyWindow, Node, Sealing, Service, parse_checked_time
 from registry.publickeys import decode_base64
-from registry.view import AccessEntry, LogKey, NodeEntry, NodeStatus, SealingKeyEntry, ServiceEntry, ServiceOperation
+from registry.view import (
+    AccessEntry,
+    DeprecatedOperation,
+    LogKey,
+    NodeEntry,
+    NodeStatus,
+    SealingKeyEntry,
+    ServiceEntry,
+    ServiceOperation,
+)
 
 
 def node_entry(document: Node, log_key: VerifierKey) -> NodeEntry:
@@ -91,6 +100,13 @@ def service_entry(document: Service) -> ServiceEntry:
         notice=document.notice,
         since_at=parse_checked_time(document.issued),
         until_at=None if document.until is None else parse_checked_time(document.until),
+        deprecated={
+            one.operation: DeprecatedOperation(
+                parse_checked_time(one.since), None if one.sunset is None else parse_checked_time(one.sunset)
+            )
+            for one in document.deprecated
+        },
+        resumes_at=None if document.resumes is None else parse_checked_time(document.resumes),
     )
 
 

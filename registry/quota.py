@@ -7,10 +7,30 @@ provider with several nodes divides by their number or accepts the multiple. Dec
 from __future__ import annotations
 
 from collections import OrderedDict
+from math import ceil
+from typing import NamedTuple
 
 from registry.view import QuotaLimit
 
 DAY_S = 86_400.0
+
+
+class Left(NamedTuple):
+    """What is left of one bucket.
+
+    Attributes:
+        name: `second` or `day`.
+        calls: Calls that are allowed in a window.
+        window_s: Its length.
+        left: Calls that may be made at once.
+        full_s: Seconds until everything is there again.
+    """
+
+    name: str
+    calls: int
+    window_s: int
+    left: int
+    full_s: int
 
 
 class Quota:
@@ -60,6 +80,19 @@ class Quota:
             wait_s = max(wait_s, (1.0 - self._day) * DAY_S / limit.per_day if limit.per_day > 0 else DAY_S)
         return wait_s
 
+    def left(self) -> list[Left]:
+        """What is left, as of the last `take`; nothing of a bucket that has no limit."""
+        found = []
+        limit = self.limit
+        if limit.per_second is not None and limit.per_second > 0:
+            burst, window_s = _burst(limit), max(1, ceil(1.0 / limit.per_second))
+            full_s = ceil(max(0.0, burst - self._second) / limit.per_second)
+            found.append(Left("second", int(burst), window_s, max(0, int(self._second)), full_s))
+        if limit.per_day:
+            full_s = ceil(max(0.0, limit.per_day - self._day) * DAY_S / limit.per_day)
+            found.append(Left("day", limit.per_day, int(DAY_S), max(0, int(self._day)), full_s))
+        return found
+
 
 def _burst(limit: QuotaLimit) -> float:
     rate = limit.per_second
@@ -95,3 +128,8 @@ class QuotaBook:
         else:
             self._buckets.move_to_end(key)
         return None if bucket.take(now_s) else bucket.retry_after_s()
+
+    def left(self, client: str, service: str) -> list[Left]:
+        """What is left of a client's quota for a service; nothing when it has none or has not called."""
+        bucket = self._buckets.get((client, service))
+        return [] if bucket is None else bucket.left()

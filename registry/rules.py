@@ -25,6 +25,7 @@ from registry.documents import (
     Access,
     Anchor,
     AnyDocument,
+    Catalogue,
     Group,
     Member,
     Node,
@@ -96,6 +97,8 @@ def check_subject(document: AnyDocument, state: State) -> None:
                 _check_group_id(document.subject, state)
             case Access():
                 _check_access_id(document, state)
+            case Catalogue():
+                _require(document.subject == state.instance, "a catalogue's subject is the instance")
             case _:
                 _check_target(document, state)
     except IdentifierInvalid as error:

@@ -19,6 +19,7 @@ from registry.documents import (
     Access,
     Anchor,
     AnyDocument,
+    Catalogue,
     Group,
     Member,
     Node,
@@ -86,6 +87,7 @@ class State:
         self.view = ""
         self.anchor: Anchor | None = None
         self.anchor_indices: list[int] = []
+        self.catalogue: Catalogue | None = None
         self.heads: dict[tuple[str, str], Head] = {}
         self.keys: dict[str, KeyUse] = {}
         self._members: dict[str, MemberEntry] = {}
@@ -184,6 +186,10 @@ class State:
         """All access rights."""
         return tuple(self._access.values())
 
+    def groups(self) -> dict[str, tuple[str, ...]]:
+        """All groups, each with the members and subsystems that it names."""
+        return dict(self._groups)
+
     def groups_of(self, client: str) -> tuple[str, ...]:
         """Groups that name a subsystem or its member."""
         if not self._groups_of:
@@ -257,6 +263,8 @@ class State:
                 self._take_revocation(document, author)
             case Group():
                 self._take_group(document)
+            case Catalogue():
+                self.catalogue = document
             case _:
                 self._take_anchor(document)
 

@@ -171,6 +171,13 @@ class Limits(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True, 
     max_concurrent: int = 256
 
 
+class DeprecatedOperation(msgspec.Struct, frozen=True, gc=False):
+    """Since when callers should leave an operation, and when it ends (None: not decided)."""
+
+    since_at: datetime
+    sunset_at: datetime | None = None
+
+
 class ServiceEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A service as its provider published it.
 
@@ -179,6 +186,8 @@ class ServiceEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         enabled: False when the provider switched it off; `notice` says why, in the provider's words.
         author: Member that signed the document.
         until_at: End of the service, exclusive.
+        deprecated: Operations that callers should leave, by id.
+        resumes_at: When a service that is switched off is on again; None: when somebody switches it on.
     """
 
     id: str
@@ -194,6 +203,12 @@ class ServiceEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     notice: str
     since_at: datetime
     until_at: datetime | None
+    deprecated: Mapping[str, DeprecatedOperation] = {}
+    resumes_at: datetime | None = None
+
+    def is_off(self, at: datetime) -> bool:
+        """Whether the provider has switched it off at that instant."""
+        return not self.enabled and (self.resumes_at is None or at < self.resumes_at)
 
 
 class QuotaLimit(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True, omit_defaults=True):

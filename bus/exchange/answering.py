@@ -23,6 +23,7 @@ from bus.exchange.composing import Composer, Draft
 from bus.exchange.contracts import Contracts
 from bus.exchange.keeping import Keeper, Row
 from bus.exchange.limits import InFlight
+from bus.exchange.notices import Notices
 from bus.exchange.opening import Opened, unseal
 from bus.exchange.problems import CONTENT_TYPE, seal_problem
 from bus.exchange.replay import SeenIds
@@ -115,6 +116,7 @@ class Answerer:
         per_service: InFlight,
         max_envelope_bytes: int,
         hints_per_s: float = 20.0,
+        notices: Notices | None = None,
     ) -> None:
         self._genesis = genesis
         self._member = member
@@ -137,6 +139,7 @@ class Answerer:
         self._max_envelope_bytes = max_envelope_bytes
         self._deadlines = Deadlines()
         self.hints = HintBucket(hints_per_s, clock.monotonic)
+        self._notices = notices or Notices(rights, quotas, observer)
 
     async def on_query(self, subject: str, reply: str, data: bytes) -> None:
         """Handles one message on the query subject; never raises for what a stranger sent."""
@@ -415,6 +418,8 @@ class Answerer:
         body: bytes,
     ) -> Draft:
         head = record.header
+        if told := self._notices.of(head):
+            particulars = msgspec.structs.replace(particulars, headers=particulars.headers + told)
         return self._composer.sealed(
             type_,
             source=head.to,
@@ -495,6 +500,8 @@ def denied(decision: Decision) -> errors.BusError:
     error = cls(decision.reason)
     error.reason_code = decision.code
     error.rule = decision.rule or ""
+    if decision.retry_after_s is not None:
+        error.retry_after_s = decision.retry_after_s
     return error
 
 

@@ -38,7 +38,7 @@ from evidence.errors import LogUnwritable
 from evidence.header import Header, OutcomeClass
 from evidence.log import ExchangeLog, Logged
 from registry.contract import CompiledContract
-from registry.decision import authorise
+from registry.decision import authorise, refuse_off
 from registry.errors import RegistryError
 from registry.view import DirectoryView, ServiceEntry
 
@@ -224,7 +224,7 @@ class Asker:
         started = self._clock.monotonic()
         now = self._clock.now()
         view = self._directory()
-        service = resolve(view, call.client, call.service)  # 2
+        service = resolve(view, call.client, call.service, now)  # 2
         require_trust(view, self._standing, self._log.origin, service.provider)
         full = self._contracts.ready(service, None) or await self._contracts.load(service, None)
         match, _ = check_request(
@@ -477,7 +477,7 @@ class Asker:
         self._observer.ended("client", service.id, service.provider, outcome, seconds, len(call.body), received)
 
 
-def resolve(view: DirectoryView, client: str, service_id: str) -> ServiceEntry:
+def resolve(view: DirectoryView, client: str, service_id: str, now: datetime) -> ServiceEntry:
     """Step 2: the service, or the reason why there is none.
 
     Raises:
@@ -487,8 +487,8 @@ def resolve(view: DirectoryView, client: str, service_id: str) -> ServiceEntry:
         raise errors.ClientUnknown(f"{client} is not in the directory; register it with `lienthong subsystem add`")
     service = view.service(service_id)
     if service is not None:
-        if not service.enabled:
-            raise errors.ServiceDisabled(service.notice or f"{service_id} is disabled by its provider")
+        if service.is_off(now):
+            raise service_disabled(service, now)
         return service
     instance, member_class, member, *_ = service_id.split("/")
     if instance != view.instance:
@@ -496,6 +496,15 @@ def resolve(view: DirectoryView, client: str, service_id: str) -> ServiceEntry:
     if view.member(f"{instance}/{member_class}/{member}") is None:
         raise errors.MemberUnknown(f"{instance}/{member_class}/{member} is not a member; see `lienthong catalogue`")
     raise errors.ServiceUnknown(f"{service_id} is not registered; see `lienthong catalogue`")
+
+
+def service_disabled(service: ServiceEntry, now: datetime) -> errors.ServiceDisabled:
+    """The refusal of a service that its provider switched off: the same that the provider would give."""
+    decision = refuse_off(service, now)
+    error = errors.ServiceDisabled(decision.reason)
+    error.reason_code = decision.code
+    error.retry_after_s = decision.retry_after_s or error.retry_after_s
+    return error
 
 
 def _match(answer: Header, sent: _Sent) -> None:

@@ -7,6 +7,7 @@ import re
 import msgspec
 
 from bus import errors
+from bus.exchange.notices import NAMES
 from bus.sealing.contents import Particulars
 
 _METHOD = re.compile(r"[A-Z]{3,10}")
@@ -21,6 +22,7 @@ _REASONS = frozenset(
         "no-access-right",
         "official-required",
         "operation-not-granted",
+        "operation-unknown",
         "purpose-not-granted",
         "quota-exceeded",
         "right-expired",
@@ -92,6 +94,7 @@ def refusal_from_body(particulars: Particulars, body: bytes, record_id: str) -> 
     error.retry_after_s = problem.retry_after_s
     if isinstance(error, errors.MethodNotAllowed):
         error.allowed = tuple(method for method in problem.allowed if _METHOD.fullmatch(method))
+    error.headers = tuple(field for field in particulars.headers if field[0].lower() in NAMES)
     if problem.acted in ("no", "unknown"):
         error.acted = "no" if problem.acted == "no" else "unknown"
     return error

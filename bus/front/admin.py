@@ -1,4 +1,7 @@
-"""The admin port: health, readiness, metrics and status. Loopback unless configured; no personal data."""
+"""The admin port: health, readiness, metrics and status, open to who reaches it; the admin API, with keys.
+
+Loopback unless configured; no personal data.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 
 from bus import errors
+from bus.front.adminapi import BASE, AdminApi
 
 
 class Check(msgspec.Struct, frozen=True):
@@ -36,6 +40,7 @@ class AdminFront:
         checks: current state of what readiness depends on.
         status: facts for `/status`.
         refresh: brings gauges up to date before a scrape.
+        api: what needs a key; None for a port without it.
     """
 
     def __init__(
@@ -44,18 +49,22 @@ class AdminFront:
         checks: Callable[[], list[Check]],
         status: Callable[[], dict[str, object]],
         refresh: Callable[[], None],
+        api: AdminApi | None = None,
     ) -> None:
         self._registry = registry
         self._checks = checks
         self._status = status
         self._refresh = refresh
+        self._api = api
 
     async def handle(self, request: web.BaseRequest, raw_target: str) -> web.StreamResponse:
         """One question.
 
         Raises:
-            NotFound, MethodNotAllowed: by name.
+            NotFound, MethodNotAllowed: by name; and what the admin API raises.
         """
+        if self._api is not None and raw_target.startswith(f"{BASE}/"):
+            return await self._api.handle(request, raw_target)
         if request.method not in ("GET", "HEAD"):
             refused = errors.MethodNotAllowed("the admin port is read with GET")
             refused.allowed = ("GET", "HEAD")
@@ -73,7 +82,9 @@ class AdminFront:
                 return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
             case "/status":
                 return _json({**self._status(), "checks": self._checks()})
-        raise errors.NotFound("the admin port has /livez, /readyz, /metrics and /status")
+            case "/openapi.json" if self._api is not None:
+                return _json(self._api.description())
+        raise errors.NotFound("the admin port has /livez, /readyz, /metrics, /status, /openapi.json and /api/v1/…")
 
 
 def _json(body: object, status: int = 200) -> web.Response:

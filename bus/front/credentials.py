@@ -1,28 +1,24 @@
 """Who is the client system? API key (slow hash kept) or TLS client certificate, each bound to subsystems.
 
-A checked key is remembered as a MAC (keyed BLAKE2b, RFC 7693) under a key of this process, because a slow hash costs
-tens of milliseconds.
-Credentials never reach a log line, another agency or a back end.
+A client system may have several keys and certificates, so that one can be replaced without a gap. Credentials never
+reach a log line, another agency or a back end.
 """
 
 from __future__ import annotations
 
-import asyncio
-import base64
 import hashlib
-import hmac
-from collections import OrderedDict
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from aiohttp import web
 
 from bus import errors
+from bus.front.keyring import KeyRing, check_key, hash_key
+
+__all__ = ["KEY_HEADER", "ClientSystem", "Credentials", "check_key", "hash_key"]
 
 KEY_HEADER = "X-LienThong-Key"
-_SCRYPT = {"n": 2**14, "r": 8, "p": 1, "dklen": 32}
-_REMEMBERED = 4096
-_SLOW_CHECKS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,27 +28,18 @@ class ClientSystem:
     Attributes:
         name: as the settings and metrics know it.
         subsystems: identifiers that it may act as.
-        key_hash: of `hash_key`, empty when it has no key.
-        certificate_sha256: hex digest of its certificate's DER form, empty when it has none.
+        key_hashes: of `hash_key`, one for each of its keys.
+        certificates_sha256: hex digests of its certificates' DER forms.
+        max_in_flight: calls that it may have under way at once; None: no limit of its own.
+        per_second: calls that it may make a second; None: no limit.
     """
 
     name: str
     subsystems: frozenset[str]
-    key_hash: str = ""
-    certificate_sha256: str = ""
-
-
-def hash_key(key: str, salt: bytes) -> str:
-    """Slow hash of an API key: `scrypt$<salt>$<hash>`, both base64 (RFC 7914; N=2^14, r=8, p=1)."""
-    # aiohttp decodes headers with surrogateescape: bytes that are not UTF-8 are hashed as they came
-    digest = hashlib.scrypt(key.encode("utf-8", "surrogateescape"), salt=salt, **_SCRYPT)
-    return f"scrypt${base64.b64encode(salt).decode()}${base64.b64encode(digest).decode()}"
-
-
-def check_key(key: str, key_hash: str) -> bool:
-    """Whether `key` is the one that `key_hash` was made of, in constant time."""
-    _, salt, _ = key_hash.split("$")
-    return hmac.compare_digest(hash_key(key, base64.b64decode(salt)), key_hash)
+    key_hashes: tuple[str, ...] = ()
+    certificates_sha256: tuple[str, ...] = ()
+    max_in_flight: int | None = None
+    per_second: float | None = None
 
 
 class Credentials:
@@ -60,21 +47,23 @@ class Credentials:
 
     Args:
         random: for the process's own key.
+        monotonic: seconds, for the lock-out.
     """
 
-    def __init__(self, random: Callable[[int], bytes]) -> None:
-        self._own_key = random(32)
+    def __init__(self, random: Callable[[int], bytes], monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._keys = KeyRing(random, monotonic)
         self._by_name: Mapping[str, ClientSystem] = {}
         self._by_certificate: Mapping[str, ClientSystem] = {}
-        self._remembered: OrderedDict[bytes, str] = OrderedDict()
-        self._slow = asyncio.Semaphore(_SLOW_CHECKS)
-        self._slow_waiting = 0
 
     def replace(self, systems: list[ClientSystem]) -> None:
-        """Takes over new settings; forgets every remembered key."""
+        """Takes over new settings."""
         self._by_name = {system.name: system for system in systems}
-        self._by_certificate = {system.certificate_sha256: system for system in systems if system.certificate_sha256}
-        self._remembered.clear()
+        self._by_certificate = {digest: system for system in systems for digest in system.certificates_sha256}
+        self._keys.replace({system.name: system.key_hashes for system in systems if system.key_hashes})
+
+    def systems(self) -> list[ClientSystem]:
+        """The client systems of the settings."""
+        return list(self._by_name.values())
 
     async def authenticate(self, request: web.BaseRequest) -> ClientSystem:
         """The client system that sent the request.
@@ -82,11 +71,16 @@ class Credentials:
         Raises:
             CredentialsMissing: none came.
             CredentialsInvalid: not known, or wrong.
+            GuessingLocked: too many wrong keys came from that address.
             TooManyInFlight: too many unknown keys are being checked.
         """
         presented = request.headers.get(KEY_HEADER)
         if presented is not None:
-            return await self._by_key(presented)
+            name = await self._keys.name_of(presented, request.remote or "")
+            system = self._by_name.get(name)
+            if system is None:  # the settings changed while the key was checked
+                raise errors.CredentialsInvalid("the key is not known")
+            return system
         certificate = _certificate(request)
         if certificate is None:
             raise errors.CredentialsMissing(f"send your key in {KEY_HEADER}, or use a TLS client certificate")
@@ -94,32 +88,6 @@ class Credentials:
         if found is None:
             raise errors.CredentialsInvalid("the TLS client certificate is not bound to a client system")
         return found
-
-    async def _by_key(self, presented: str) -> ClientSystem:
-        remembered = hashlib.blake2b(
-            presented.encode("utf-8", "surrogateescape"), key=self._own_key, digest_size=32
-        ).digest()
-        name = self._remembered.get(remembered)
-        if name is not None:
-            return self._by_name[name]
-        system = self._by_name.get(presented.partition(".")[0])
-        if system is None or not system.key_hash or len(presented) > 200 or not presented.isascii():
-            raise errors.CredentialsInvalid("the key is not known")
-        if self._slow_waiting >= 4 * _SLOW_CHECKS:
-            raise errors.TooManyInFlight("too many keys are being checked; try again")
-        self._slow_waiting += 1
-        try:
-            async with self._slow:
-                good = await asyncio.to_thread(check_key, presented, system.key_hash)
-        finally:
-            self._slow_waiting -= 1
-        if not good:
-            raise errors.CredentialsInvalid("the key is not known")
-        if self._by_name.get(system.name) is system:  # not if new settings came meanwhile
-            self._remembered[remembered] = system.name
-            if len(self._remembered) > _REMEMBERED:
-                self._remembered.popitem(last=False)
-        return system
 
 
 def _certificate(request: web.BaseRequest) -> bytes | None:

@@ -9,6 +9,7 @@ import msgspec
 from aiohttp import web
 
 from bus.errors import BusError, MethodNotAllowed
+from bus.front.headers import answer_headers
 
 _PROBLEM = "application/problem+json"
 # characters that XML 1.0 (section 2.2) cannot write; a provider's detail may hold any
@@ -42,7 +43,7 @@ def problem_body(error: BusError) -> dict[str, object]:
 
 def problem_response(error: BusError, accept: str = "") -> web.Response:
     """The HTTP answer for an error; JSON, or XML when the client asks for XML and not for JSON."""
-    headers = {"X-Road-Error": error.fault, "Cache-Control": "no-store"}
+    headers = {"X-Road-Error": error.fault, "Cache-Control": "no-store", **dict(answer_headers(error.headers))}
     if error.record_id:
         headers["x-road-request-id"] = error.record_id
     if error.retry_after_s is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import time
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from bus import errors
 from bus.exchange.asking import Asker, ClientAnswer, ClientCall
+from bus.front.clientlimits import ClientLimits
 from bus.front.credentials import Credentials
 from bus.front.headers import answer_headers, travelling
 from bus.front.target import Target, client_of, parse_target
@@ -35,12 +37,18 @@ class CallFront:
     """Turns HTTP requests into `ClientCall`s and answers into HTTP."""
 
     def __init__(
-        self, asker: Asker, credentials: Credentials, limits: FrontLimits, resolve: Callable[[str], str]
+        self,
+        asker: Asker,
+        credentials: Credentials,
+        limits: FrontLimits,
+        resolve: Callable[[str], str],
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._asker = asker
         self._credentials = credentials
         self._limits = limits
         self._resolve = resolve
+        self._client_limits = ClientLimits(monotonic)
 
     async def handle(self, request: web.BaseRequest, raw_target: str) -> web.StreamResponse:
         """One call.
@@ -53,6 +61,17 @@ class CallFront:
         system = await self._credentials.authenticate(request)  # 1
         if client not in system.subsystems:
             raise errors.ClientForbidden(f"this client system may not act as {client}")
+        if system.max_in_flight is None and system.per_second is None:
+            return await self._forward(request, client, target, raw_target)
+        self._client_limits.enter(system)
+        try:
+            return await self._forward(request, client, target, raw_target)
+        finally:
+            self._client_limits.leave(system)
+
+    async def _forward(
+        self, request: web.BaseRequest, client: str, target: Target, raw_target: str
+    ) -> web.StreamResponse:
         call = await self._call(request, client, target, raw_target)
         answer = await self._asker.ask(call)
         return _response(request, call, answer)

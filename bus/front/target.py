@@ -53,6 +53,21 @@ def service_of(parts: tuple[str, ...]) -> str:
         raise RequestMalformed(f"the service identifier is not valid: {error}") from error
 
 
+@lru_cache(maxsize=4096)
+def subsystem_of(parts: tuple[str, ...]) -> str:
+    """Subsystem identifier of four raw parts, in canonical slash form.
+
+    Raises:
+        RequestMalformed: an empty part, a bad `%`, or characters that X-Road does not allow.
+    """
+    instance, member_class, member, subsystem = (_decode(part) for part in parts)
+    try:
+        made = SubsystemId(MemberId(instance, member_class, member), subsystem)
+        return str(SubsystemId.parse(str(made)))
+    except IdentifierInvalid as error:
+        raise RequestMalformed(f"the subsystem identifier is not valid: {error}") from error
+
+
 def _decode(part: str) -> str:
     if not part or _BAD_PERCENT.search(part):
         raise RequestMalformed("an identifier part is empty or has an incomplete %-encoding")

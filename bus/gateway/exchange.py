@@ -10,6 +10,7 @@ from bus.exchange.composing import Composer
 from bus.exchange.control import Control
 from bus.exchange.keeping import Keeper
 from bus.exchange.limits import InFlight
+from bus.exchange.notices import Notices
 from bus.exchange.replay import SeenIds
 from bus.exchange.verification import RecordVerifier, TimeLimits
 from bus.gateway.parts import Parts
@@ -69,6 +70,7 @@ class Exchange:
             limits=AskingLimits(limits.deadline_s),
             standing=parts.standing,
         )
+        quotas = QuotaBook()
         self.answerer = Answerer(
             genesis=parts.genesis,
             member=parts.member,
@@ -77,7 +79,7 @@ class Exchange:
             log=log,
             outbound=parts.connection,
             directory=parts.directory,
-            rights=lambda: parts.own.view,
+            rights=parts.rights,
             contracts=parts.contracts,
             sources=parts.backends.current,
             composer=composer,
@@ -86,10 +88,12 @@ class Exchange:
             opener=opener,
             query_keys=parts.query_keys,
             seen=self.seen,
-            quotas=QuotaBook(),
+            quotas=quotas,
             per_service=self._served,
             max_envelope_bytes=settings.front.max_body_bytes + _ENVELOPE_OVERHEAD_BYTES,
             hints_per_s=limits.hints_per_s,
+            # also in maintenance: what is told beside a refusal depends on no right
+            notices=Notices(lambda: parts.own.view, quotas, parts.metrics),
         )
 
     def take_limits(self, limits: LimitSettings) -> None:

@@ -47,6 +47,8 @@ class Health:
             found.append(Check("revocation", False, "revocation-unknown", "a revocation list is too old: see the log"))
         if self.serving_code:
             found.append(Check("serving", False, self.serving_code, "calls are answered with 503 until this is over"))
+        if parts.maintenance.notice is not None:
+            found.append(Check("maintenance", False, "maintenance", "an operator ends it with maintenance.off"))
         return found
 
     def status(self, settings: GatewaySettings, front_url: str) -> dict[str, object]:
@@ -59,6 +61,7 @@ class Health:
             "log": None if log is None else {"size": log.size, "root": log.root.hex()},
             "directory": {"view": parts.follower.directory.view, "as_of": parts.follower.as_of},
             "services": sorted(service.id for service in settings.service),
+            "maintenance": parts.maintenance.notice,
             "peers_forked": sorted(parts.memory.forked),
         }
 

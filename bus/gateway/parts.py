@@ -8,6 +8,7 @@ from __future__ import annotations
 import ssl
 from dataclasses import dataclass, replace
 from datetime import datetime
+from pathlib import Path
 
 import structlog
 from msgspec import structs
@@ -18,10 +19,12 @@ from bus.exchange.keeping import DayKeys
 from bus.exchange.peers import Peers
 from bus.exchange.standing import CertificateStanding
 from bus.exchange.verification import CheckpointMemory
+from bus.front.adminkeys import AdminKeys, AdminSystem
 from bus.front.credentials import ClientSystem, Credentials
 from bus.front.server import client_tls, server_tls
 from bus.gateway.backends import Backends
 from bus.gateway.brokeruser import BrokerUser, registry_fetch
+from bus.gateway.maintenance import Maintenance
 from bus.gateway.nodekeys import BrokerFiles
 from bus.gateway.ownrights import OwnRights
 from bus.gateway.revocationlists import RevocationLists
@@ -30,7 +33,7 @@ from bus.gateway.watchedkeys import WatchedKeys
 from bus.metrics import GatewayMetrics
 from bus.ports import Clock
 from bus.sealing.keys import SealingKeyPair
-from bus.settings import Client, GatewaySettings
+from bus.settings import AdminKey, Client, GatewaySettings
 from bus.transport import subjects
 from bus.transport.connection import BrokerIdentity, Connection
 from bus.transport.feed import NatsFeedReader
@@ -40,6 +43,7 @@ from registry.errors import RegistryError
 from registry.fold import Directory, Skipped
 from registry.follower import Follower
 from registry.settings import FollowerSettings
+from registry.view import DecisionView
 
 _log = structlog.get_logger("lienthong.gateway")
 _FRESH_FOR_S = 0.1
@@ -47,10 +51,11 @@ _FRESH_FOR_S = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Changeable:
-    """What a reload exchanges, read from its files: sealing keys by use and keyid, client systems."""
+    """What a reload exchanges, read from its files: sealing keys by use and keyid, client systems, admin keys."""
 
     keys: dict[str, dict[str, SealingKeyPair]]
     clients: list[ClientSystem]
+    admins: list[AdminSystem]
 
 
 def read_changeable(settings: GatewaySettings) -> Changeable:
@@ -59,7 +64,11 @@ def read_changeable(settings: GatewaySettings) -> Changeable:
     Raises:
         SettingsInvalid: a file cannot be read or is not what it should be.
     """
-    return Changeable(load_keys(settings.keys.sealing), [_client_system(client) for client in settings.client])
+    return Changeable(
+        load_keys(settings.keys.sealing),
+        [_client_system(client) for client in settings.client],
+        [_admin(key) for key in settings.admin_key],
+    )
 
 
 class Parts:
@@ -79,7 +88,9 @@ class Parts:
         self.clock = clock
         self.metrics = metrics
         self.backends = Backends()
-        self.credentials = Credentials(clock.random)
+        self.credentials = Credentials(clock.random, clock.monotonic)
+        self.admins = AdminKeys(clock.random, clock.monotonic)
+        self.maintenance = Maintenance(settings.data / "maintenance.json", clock)
         self.sealing = WatchedKeys(settings.keys.sealing)
         self.query_keys, self.answer_keys = self.sealing.query, self.sealing.answer
         self.memory = CheckpointMemory()
@@ -91,6 +102,7 @@ class Parts:
         """Takes over keys and client systems; cannot fail."""
         self.sealing.take(read.keys)
         self.credentials.replace(read.clients)
+        self.admins.replace(read.admins)
 
     def take_limits(self, settings: GatewaySettings) -> None:
         """Takes over the limits of what is open; cannot fail."""
@@ -151,6 +163,15 @@ class Parts:
     def _broker_account(self) -> str:
         anchor = self.follower.directory.anchor
         return (anchor.broker.account or "") if anchor is not None else ""
+
+    def rights(self) -> DecisionView:
+        """What this provider enforces.
+
+        Raises:
+            Maintenance: it answers nothing at the moment.
+        """
+        self.maintenance.refuse()
+        return self.own.view
 
     def directory(self) -> Directory:
         """The verified directory, if it is fresh enough to decide on.
@@ -217,12 +238,28 @@ class _FollowerLog:
 
 
 def _client_system(client: Client) -> ClientSystem:
+    keys = (() if client.key is None else (client.key,)) + client.further_keys
+    first = (client.certificate_sha256,) if client.certificate_sha256 else ()
+    return ClientSystem(
+        client.name,
+        frozenset(client.subsystems),
+        tuple(_key_hash(path, f"client {client.name}") for path in keys),
+        first + client.further_certificates_sha256,
+        client.max_in_flight,
+        client.per_second,
+    )
+
+
+def _admin(key: AdminKey) -> AdminSystem:
+    return AdminSystem(key.name, tuple(key.roles), _key_hash(key.key, f"admin_key {key.name}"))
+
+
+def _key_hash(path: Path, whose: str) -> str:
     try:
-        key_hash = client.key.read_text(encoding="ascii").strip() if client.key is not None else ""
+        return path.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
-        message = f"{client.key} cannot be read ({type(error).__name__})"
-        raise errors.SettingsInvalid([(0, f"client {client.name}", message)]) from error
-    return ClientSystem(client.name, frozenset(client.subsystems), key_hash, client.certificate_sha256)
+        message = f"{path} cannot be read ({type(error).__name__})"
+        raise errors.SettingsInvalid([(0, whose, message)]) from error
 
 
 def _age(as_of: datetime | None, now: datetime) -> str:

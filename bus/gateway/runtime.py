@@ -21,9 +21,11 @@ from bus import errors
 from bus.exchange.keeping import TABLES
 from bus.exchange.recovery import left_behind, newest_peer_notes
 from bus.front.admin import AdminFront
+from bus.front.adminapi import AdminApi
 from bus.front.r1 import CallFront, FrontLimits
 from bus.front.server import HttpServer
 from bus.front.services import DirectoryFront, is_directory_target
+from bus.gateway.adminacts import AdminActs
 from bus.gateway.backends import build_sources
 from bus.gateway.exchange import Exchange
 from bus.gateway.health import Health
@@ -80,6 +82,7 @@ class Gateway:
         self._head_unconfirmed = False
         self._front_tls: ssl.SSLContext | None = None
         self._announcements = Announcements()
+        self._client_ca = _content(self.settings.front.client_ca)
 
     # Settings -----------------------------------------------------------------------------------------------------
 
@@ -95,6 +98,9 @@ class Gateway:
             raise errors.SettingsInvalid([(0, key, "needs a restart") for key in changed], str(self._path))
         sources = build_sources(settings.service, self.metrics)
         changeable = read_changeable(settings)
+        if _content(settings.front.client_ca) != self._client_ca:
+            # a running TLS context can be told to trust more authorities, but never fewer
+            raise errors.SettingsInvalid([(0, "front.client_ca", "needs a restart")], str(self._path))
         try:
             front_tls(settings)
         except (OSError, ssl.SSLError) as error:
@@ -166,13 +172,15 @@ class Gateway:
         self._services = DirectoryFront(
             lambda: parts.follower.directory, parts.follower, parts.credentials, self._clock
         )
+        acts = AdminActs(parts, self._health, lambda: self.settings, self._status, self.reload)
         admin = AdminFront(
             self.metrics.registry,
             self._health.checks,
-            lambda: self._health.status(self.settings, self.front_server.url),
+            self._status,
             lambda: self._health.refresh(self.settings),
+            AdminApi(parts.admins, acts.deeds(), acts.record, self._clock.monotonic),
         )
-        self.admin_server = HttpServer(settings.admin.listen, admin.handle, None, 1024)
+        self.admin_server = HttpServer(settings.admin.listen, admin.handle, None, 4096)
         self._front_tls = front_tls(settings)
         self.front_server = HttpServer(
             settings.front.listen, self._dispatch, self._front_tls, settings.front.max_body_bytes
@@ -180,11 +188,15 @@ class Gateway:
         await self.admin_server.start()
         await self.front_server.start()
 
+    def _status(self) -> dict[str, object]:
+        return self._health.status(self.settings, self.front_server.url)
+
     async def _dispatch(self, request: web.BaseRequest, raw_target: str) -> web.StreamResponse:
         if is_directory_target(raw_target):
             return await self._services.handle(request, raw_target)
         if not raw_target.startswith("/r1/"):
             raise errors.NotFound("calls go to /r1/{instance}/{class}/{member}/{subsystem}/{service}/…")
+        self._parts.maintenance.refuse()
         code = self._health.serving_code
         if code == "draining":
             raise errors.Draining
@@ -225,7 +237,9 @@ class Gateway:
         await self._confirm_head(exchange)
         await self._close_open_requests(exchange)
         limits = FrontLimits(settings.front.max_body_bytes, settings.front.max_header_bytes)
-        self._calls = CallFront(exchange.asker, parts.credentials, limits, parts.follower.directory.resolve_alias)
+        self._calls = CallFront(
+            exchange.asker, parts.credentials, limits, parts.follower.directory.resolve_alias, self._clock.monotonic
+        )
         await parts.connection.serve(
             f"lt.q.{subjects.member_token(parts.member)}.*", answerer.on_query, subjects.query_group(parts.member)
         )
@@ -387,6 +401,14 @@ class Gateway:
         if self._health.log is not None:
             with contextlib.suppress(EvidenceError):
                 await self._health.log.close()
+
+
+def _content(path: Path | None) -> bytes:
+    """What a reload compares; a file that is not there any more is no longer the same."""
+    try:
+        return b"" if path is None else path.read_bytes()
+    except OSError:
+        return b"?"
 
 
 def _value(settings: GatewaySettings, key: str) -> object:

@@ -61,6 +61,24 @@ def tiles(log: Path, out: Path, no_entries: bool, as_json: bool) -> None:
 
 
 @audit.command()
+@click.argument("log", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--last", type=click.IntRange(1, 100_000), default=100, show_default=True, help="How many.")
+@json_option
+@reports_errors
+def acts(log: Path, last: int, as_json: bool) -> None:
+    """The newest acts at the admin port that LOG (data/log.db) has, refused ones too."""
+    from console.acts import newest_acts
+
+    rows = newest_acts(log, last)
+    text = "\n".join(
+        " ".join([row["time"], f"{row['outcome']:<7}", f"{row['act']:<20}", row["key"] or "(no key)", row["target"]])
+        + (f" {row['code']}" if row["code"] else "")
+        for row in rows
+    )
+    emit({"acts": rows}, text or "no acts are recorded", as_json)
+
+
+@audit.command()
 @click.option("--home", type=click.Path(path_type=Path, exists=True), required=True, help="Home of the member.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="File to write.")
 @json_option

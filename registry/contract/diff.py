@@ -55,6 +55,9 @@ def diff_contracts(old: Contract, new: Contract) -> list[Change]:
 def _operation(old: Operation, new: Operation, changes: list[Change]) -> None:
     if (old.method, _shape(old.path_template)) != (new.method, _shape(new.path_template)):
         changes.append(Change(new.pointer, "operation-moved", True, "the method or path of the operation changed"))
+    if old.deprecated != new.deprecated:
+        text = "the operation is deprecated now" if new.deprecated else "the operation is no longer deprecated"
+        changes.append(Change(new.pointer, "deprecation-changed", False, text))
     _parameters(old, new, changes)
     at = pointer.join(new.pointer, "requestBody")
     if new.request_required and not old.request_required:

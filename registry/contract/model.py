@@ -91,6 +91,7 @@ class Operation:
         additional_query: Undeclared query parameters are let through (``x-lienthong-additional-query``).
         request: Representations of the request body; empty when there is none.
         request_required: The body must be there.
+        deprecated: The contract says that callers should leave it.
     """
 
     id: str
@@ -103,6 +104,7 @@ class Operation:
     request_required: bool
     answers: tuple[Answer, ...]
     pointer: str
+    deprecated: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,6 +102,7 @@ def _operation(reader: Reader, method: str, template: str, value: Json, at: str,
         request_required=required,
         answers=read_answers(reader, members.get("responses"), pointer.join(at, "responses")),
         pointer=at,
+        deprecated=reader.flag(members, "deprecated", at),
     )
 
 

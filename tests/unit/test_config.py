@@ -18,7 +18,7 @@ from prometheus_client import CollectorRegistry
 from adapters.kinds import load_kind
 from adapters.port import SilentObserver
 from bus.metrics import GatewayMetrics
-from bus.settings import Client, GatewayPart, GatewaySettings, Service, locate, parse_settings
+from bus.settings import AdminKey, Client, GatewayPart, GatewaySettings, Service, locate, parse_settings
 from bus.transport.broker import BrokerFailed, find_binary, render_config
 from console.data import data_folder
 from console.homes import InstanceHome
@@ -44,7 +44,7 @@ def described(cls: type[msgspec.Struct], prefix: str = "") -> dict[str, Any]:
     for field in msgspec.structs.fields(cls):
         key = f"{prefix}{field.name}"
         inner = field.type
-        if get_origin(inner) is tuple and inner.__args__[0] in (Client, Service):
+        if get_origin(inner) is tuple and inner.__args__[0] in (AdminKey, Client, Service):
             found |= described(inner.__args__[0], f"{key}[0].")
         elif isinstance(inner, type) and issubclass(inner, msgspec.Struct):
             found |= described(inner, f"{key}.")
@@ -94,6 +94,9 @@ def test_the_comment_of_a_key_says_its_default(key: str) -> None:
         assert said[1] == "none"
         return
     value = tomllib.loads(f"x = {said[1]}")["x"]
+    if isinstance(default, tuple):
+        assert value == list(default)
+        return
     assert value == (str(default) if isinstance(default, Path) else default)
     assert type(value) is type(default) or isinstance(default, Path)
 
@@ -121,7 +124,7 @@ def test_the_example_part_holds_only_what_a_part_may() -> None:
 @pytest.mark.parametrize("path", sorted((CONFIG / "profiles").glob("*.toml")), ids=lambda path: path.stem)
 def test_a_profile_changes_known_keys_and_parses_on_top_of_a_written_file(path: Path) -> None:
     profile = tomllib.loads(path.read_text(encoding="utf-8"))
-    merged = tomllib.loads(EXAMPLE) | {"client": [], "service": []}
+    merged = tomllib.loads(EXAMPLE) | {"client": [], "service": [], "admin_key": []}
     for name, value in profile.items():
         merged[name] = merged[name] | value if isinstance(value, dict) else value
     settings = parse_settings(to_toml(merged))

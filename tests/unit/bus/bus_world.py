@@ -148,6 +148,7 @@ class Heard:
         self.offsets: dict[str, float] = {}
         self.flight: Counter[str] = Counter()
         self.alarms: list[tuple[str, str]] = []
+        self.deprecations: list[tuple[str, str, str]] = []
 
     def ended(self, side, service, peer, outcome, seconds, sent, received):
         assert seconds >= 0
@@ -164,6 +165,9 @@ class Heard:
 
     def hinted(self, code):
         self.hints.append(code)
+
+    def deprecated(self, service, operation, client):
+        self.deprecations.append((service, operation, client))
 
     def clock_offset(self, member, seconds):
         self.offsets[member] = seconds

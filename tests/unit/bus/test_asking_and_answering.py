@@ -216,7 +216,7 @@ async def test_a_call_that_cannot_succeed_is_refused_before_it_is_logged(bus, ch
 
 async def test_a_disabled_service_says_its_notice(bus):
     bus.directory.services[SERVICE] = service_entry(enabled=False, notice="back on Monday")
-    assert (await refused(bus, errors.ServiceDisabled)).detail == "back on Monday"
+    assert (await refused(bus, errors.ServiceDisabled)).detail.endswith("off: back on Monday")
 
 
 async def test_nothing_is_logged_without_a_broker(bus):

@@ -52,7 +52,7 @@ class Front:
     def __init__(self) -> None:
         self.asker = FakeAsker()
         credentials = Credentials(lambda size: b"k" * size)
-        credentials.replace([ClientSystem("onedoor", frozenset({CLIENT}), HASH)])
+        credentials.replace([ClientSystem("onedoor", frozenset({CLIENT}), (HASH,))])
         self.resolved: dict[str, str] = {}
         limits = FrontLimits(max_body_bytes=1000, max_header_bytes=4000)
         calls = CallFront(self.asker, credentials, limits, lambda id_: self.resolved.get(id_, id_))
@@ -319,7 +319,8 @@ class Meta:
         self.world = World().populate()
         self.contracts = Contracts()
         credentials = Credentials(lambda size: b"k" * size)
-        credentials.replace([ClientSystem("onedoor", frozenset({CLIENT}), HASH)])
+        subsystems = frozenset({CLIENT, "VN-TEST/GOV/H37/onedoor", "VN-TEST/GOV/H37/other"})
+        credentials.replace([ClientSystem("onedoor", subsystems, (HASH,))])
         made = DirectoryFront(lambda: self.world.directory, self.contracts, credentials, SystemClock())
         self.server = HttpServer("127.0.0.1:0", made.handle, None, 1000)
 
@@ -356,6 +357,8 @@ async def test_allowed_methods_depend_on_the_client(meta):
     stranger = HEADERS | {"X-Road-Client": "VN-TEST/GOV/H37/other"}
     _, _, body = await meta.send(f"{BASE}/allowedMethods", headers=stranger)
     assert json.loads(body)["service"] == []
+    foreign = HEADERS | {"X-Road-Client": "VN-TEST/GOV/G01/population"}
+    await meta.problem(errors.ClientForbidden, target=f"{BASE}/allowedMethods", headers=foreign)
     await meta.problem(errors.ClientHeaderMissing, target=f"{BASE}/allowedMethods", headers={"X-LienThong-Key": KEY})
 
 
@@ -374,6 +377,13 @@ async def test_a_contract_is_given_as_it_was_published(meta, document, kind):
         ({"target": f"{BASE}/getOpenAPI?serviceCode=a&serviceCode=b"}, errors.RequestMalformed),
         ({"target": f"{BASE}/getOpenAPI?serviceCode=other"}, errors.ServiceUnknown),
         ({"target": f"{BASE}/listMethods/x"}, errors.RequestMalformed),
+        ({"target": f"{BASE}/listMethods?serviceId="}, errors.RequestMalformed),
+        ({"target": "/listClients?xRoadInstance="}, errors.RequestMalformed),
+        ({"target": "/listClients?xRoadInstance=EE"}, errors.InstanceUnknown),
+        ({"target": f"{BASE}/getWsdl"}, errors.RequestMalformed),
+        ({"target": f"{BASE}/getWsdl?serviceCode=other"}, errors.ServiceUnknown),
+        ({"target": f"{BASE}/getWsdl?serviceCode=citizens"}, errors.ServiceTypeInvalid),
+        ({"target": f"{BASE[:-1]}%zz/listMethods"}, errors.RequestMalformed),
         ({"target": "/r1/VN-TEST/GOV//population/listMethods"}, errors.RequestMalformed),
         ({"target": f"{BASE}/listMethods", "method": "POST"}, errors.MethodNotAllowed),
         ({"target": f"{BASE}/listMethods", "headers": {}}, errors.CredentialsMissing),
@@ -476,7 +486,7 @@ async def test_the_front_speaks_tls_and_asks_for_client_certificates(tmp_path):
         (tmp_path / f"{role}.crt").write_bytes(to_pem([made]))
         digest = hashlib.sha256(made).hexdigest()
     credentials = Credentials(lambda size: b"k" * size)
-    credentials.replace([ClientSystem("onedoor", frozenset({CLIENT}), certificate_sha256=digest)])
+    credentials.replace([ClientSystem("onedoor", frozenset({CLIENT}), certificates_sha256=(digest,))])
     asker = FakeAsker()
     context = server_tls(str(tmp_path / "server.crt"), str(tmp_path / "server.pem"), str(tmp_path / "ca.crt"))
     server = HttpServer("127.0.0.1:0", CallFront(asker, credentials, FrontLimits(), str).handle, context, 1000)

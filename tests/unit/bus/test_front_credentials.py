@@ -4,17 +4,17 @@ import pytest
 from multidict import CIMultiDict
 
 from bus import errors
-from bus.front import credentials as module
+from bus.front import keyring as module
 from bus.front.credentials import ClientSystem, Credentials, check_key, hash_key
 
 KEY = "onedoor.s3cret"
 HASH = hash_key(KEY, b"salt")
-SYSTEM = ClientSystem("onedoor", frozenset({"VN/GOV/H37/onedoor"}), HASH)
+SYSTEM = ClientSystem("onedoor", frozenset({"VN/GOV/H37/onedoor"}), (HASH,))
 DER = b"a certificate"
 BOUND = ClientSystem(
     "tax",
     frozenset({"VN/GOV/H37/tax"}),
-    certificate_sha256="3ea1a1c1ebd1e56edcb4a0b18ebd4e6bcc84a4d2b27c1ab1b7e1fc5ec25dae69",
+    certificates_sha256=("3ea1a1c1ebd1e56edcb4a0b18ebd4e6bcc84a4d2b27c1ab1b7e1fc5ec25dae69",),
 )
 
 
@@ -32,9 +32,10 @@ class Transport:
 
 
 class Request:
-    def __init__(self, key=None, certificate=False):
+    def __init__(self, key=None, certificate=False, source="192.0.2.1"):
         self.headers = CIMultiDict({} if key is None else {"x-lienthong-key": key})
         self.transport = Transport(certificate)
+        self.remote = source
 
 
 @pytest.fixture
@@ -68,7 +69,7 @@ def test_the_hash_is_salted_and_slow_by_construction():
 async def test_a_good_key_is_hashed_once(credentials, checks):
     assert [await credentials.authenticate(Request(KEY)) for _ in range(3)] == [SYSTEM] * 3
     assert checks == [KEY]
-    assert KEY.encode() not in b"".join(credentials._remembered)
+    assert KEY.encode() not in b"".join(credentials._keys._remembered)
 
 
 @pytest.mark.parametrize("key", ["", "onedoor", "onedoor.", "onedoor.wrong", "nobody.s3cret", "onedoor." + "x" * 200])
@@ -76,7 +77,7 @@ async def test_a_wrong_key_is_refused_and_never_remembered(credentials, key):
     for _ in range(2):
         with pytest.raises(errors.CredentialsInvalid):
             await credentials.authenticate(Request(key))
-    assert not credentials._remembered
+    assert not credentials._keys._remembered
 
 
 async def test_a_key_of_bytes_that_are_no_text_is_refused(credentials):
@@ -94,12 +95,12 @@ async def test_a_request_without_credentials_is_refused(credentials):
         await credentials.authenticate(request)
 
 
-async def test_new_settings_forget_every_key(credentials, checks):
+async def test_new_settings_forget_every_key_that_is_not_in_them(credentials, checks):
     await credentials.authenticate(Request(KEY))
     credentials.replace([SYSTEM])
     await credentials.authenticate(Request(KEY))
-    assert checks == [KEY, KEY]
-    credentials.replace([ClientSystem("onedoor", SYSTEM.subsystems, hash_key("onedoor.new", b"salt"))])
+    assert checks == [KEY]
+    credentials.replace([ClientSystem("onedoor", SYSTEM.subsystems, (hash_key("onedoor.new", b"salt"),))])
     with pytest.raises(errors.CredentialsInvalid):
         await credentials.authenticate(Request(KEY))
     credentials.replace([])
@@ -121,13 +122,14 @@ async def test_a_key_that_is_withdrawn_while_it_is_checked_is_not_remembered(cre
     await started.wait()
     credentials.replace([])
     go_on.set()
-    assert await asking == SYSTEM
+    with pytest.raises(errors.CredentialsInvalid):
+        await asking
     with pytest.raises(errors.CredentialsInvalid):
         await credentials.authenticate(Request(KEY))
 
 
 async def test_few_unknown_keys_are_checked_at_once(credentials):
-    credentials._slow_waiting = 32
+    credentials._keys._slow_waiting = 32
     with pytest.raises(errors.TooManyInFlight):
         await credentials.authenticate(Request(KEY))
 
@@ -137,13 +139,13 @@ async def test_remembered_keys_are_bounded(credentials, monkeypatch):
     monkeypatch.setattr(module, "check_key", lambda key, key_hash: True)
     for at in range(4):
         await credentials.authenticate(Request(f"onedoor.{at}"))
-    assert len(credentials._remembered) == 2
+    assert len(credentials._keys._remembered) == 2
 
 
 async def test_a_certificate_is_bound_by_its_digest(credentials):
     import hashlib
 
-    bound = ClientSystem("tax", BOUND.subsystems, certificate_sha256=hashlib.sha256(DER).hexdigest())
+    bound = ClientSystem("tax", BOUND.subsystems, certificates_sha256=(hashlib.sha256(DER).hexdigest(),))
     credentials.replace([SYSTEM, bound])
     assert await credentials.authenticate(Request(certificate=DER)) is bound
     with pytest.raises(errors.CredentialsInvalid):

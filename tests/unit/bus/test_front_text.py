@@ -167,6 +167,8 @@ def test_what_names_no_subsystem_is_refused(text):
     [
         "/listClients",
         "/listClients?xRoadInstance=VN",
+        "/r1/listClients",
+        "/r1/VN/GOV/G01/pop/getWsdl?serviceCode=c",
         "/r1/VN/GOV/G01/pop/listMethods",
         "/r1/VN/GOV/G01/pop/listMethods/",
         "/r1/VN/GOV/G01/pop/allowedMethods?x",

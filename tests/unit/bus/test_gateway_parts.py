@@ -252,6 +252,7 @@ class Parts:
             directory=SimpleNamespace(view="", size=0, node_by_origin=lambda _origin: None),
         )
         self.is_fresh = False
+        self.maintenance = SimpleNamespace(notice=None)
 
 
 def settings(**files):

@@ -231,7 +231,7 @@ def test_settings_that_cannot_be_read_are_told(home):
 PART = """[[client]]
 name = "{name}"
 subsystems = ["VN/GOV/H37/{name}"]
-certificate_sha256 = "ab"
+certificate_sha256 = "abababababababababababababababababababababababababababababababab"
 """
 SERVICE_PART = """[[service]]
 id = "VN/GOV/H37/population/{name}"
@@ -242,7 +242,10 @@ kind = "http"
 def test_parts_are_read_in_order_and_relative_to_the_settings(home):
     (home / "keys" / "b.hash").touch()
     (home / "gateway.d" / "b.toml").write_text(
-        PART.format(name="b").replace('certificate_sha256 = "ab"', 'key = "keys/b.hash"')
+        PART.format(name="b").replace(
+            'certificate_sha256 = "abababababababababababababababababababababababababababababababab"',
+            'key = "keys/b.hash"',
+        )
     )
     (home / "gateway.d" / "a.toml").write_text(PART.format(name="a") + SERVICE_PART.format(name="births"))
     (home / "gateway.d" / "ignored.toml.bak").write_text("nonsense")
@@ -257,7 +260,14 @@ def test_parts_are_read_in_order_and_relative_to_the_settings(home):
     [
         ('node = "x"\n', 1, "node"),
         (PART.format(name="a.b"), 2, "client[0].name"),
-        (PART.format(name="a").replace('certificate_sha256 = "ab"', 'key = "keys/none"'), 4, "client[0].key"),
+        (
+            PART.format(name="a").replace(
+                'certificate_sha256 = "abababababababababababababababababababababababababababababababab"',
+                'key = "keys/none"',
+            ),
+            4,
+            "client[0].key",
+        ),
         (PART.format(name="tax"), 1, "client.name"),
         (SERVICE_PART.format(name="citizens"), 1, "service.id"),
         ("[[client\n", 1, ""),

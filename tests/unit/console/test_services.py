@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from bus.settings import parse_settings
 from console.homes import HomeInvalid, MemberFacts, MemberHome
-from console.services import absolute_paths, access_subject, render_service, service_id
+from console.rights import access_subject
+from console.services import absolute_paths, render_service, service_id
 from evidence.errors import IdentifierInvalid
 
 texts = st.text(st.characters(codec="utf-8"), max_size=12)

@@ -17,6 +17,7 @@ from log_world import (
 )
 
 from evidence import note
+from evidence.act import Act, encode_act
 from evidence.checkpoint import Checkpoint, key_name
 from evidence.errors import HeaderMalformed, NoteUnsigned, ProofInvalid, SourceUnreadable
 from evidence.export import export_tiles
@@ -31,6 +32,17 @@ KEY = VerifierKey(ORIGIN, SIGNER.public_bytes)
 SIZE = 600
 
 
+ACT = Act(
+    id="01234567-89ab-7def-8123-456789abcdef",
+    time="2026-11-23T01:02:03.000004Z",
+    node="VN/GOV/H37/@n1",
+    act="maintenance.on",
+    outcome="allowed",
+    key="ops",
+    roles=("XROAD_SYSTEM_ADMINISTRATOR",),
+)
+
+
 @pytest.fixture(scope="module")
 def original(tmp_path_factory):
     """A log of 600 leaves, as database and as tiles; its leaves and an early checkpoint."""
@@ -39,7 +51,7 @@ def original(tmp_path_factory):
 
 async def _write_original(root):
     query = record()
-    leaves = [query, reply(query), record("event"), wrap(ADMIN, b"{}")] + [record() for _ in range(595)]
+    leaves = [query, reply(query), record("event"), encode_act(ACT)] + [record() for _ in range(595)]
     async with opened(root / "log.db") as log:
         await log.append(leaves[:299])
         early = log.note

@@ -504,3 +504,25 @@ def test_a_trial_looks_at_the_announced_bytes_only() -> None:
     document = World().service(SERVICE)
     with pytest.raises(ContractMismatch, match="digest"):
         try_service(document, b"other", [])
+
+
+async def test_a_contract_that_breaks_callers_needs_a_new_version(office: Office) -> None:
+    await office.publish_service()
+    broken = CONTRACT.replace(b"/citizens/{id}", b"/persons/{id}")
+    digest = hashlib.sha256(broken).hexdigest()
+    office.authority.store.put_contract(digest, broken)
+    operations = (d.Operation(id="getCitizen", method="GET", path="/persons/{id}"),)
+    changes: dict[str, object] = {"contract": digest, "operations": operations}
+    assert await office.refused(office.service(**changes)) == "breaking-change"
+    await office.submit(office.service(**changes, version="2.0.0"), office.world.provider)
+
+
+async def test_a_right_names_only_words_of_the_catalogue(office: Office) -> None:
+    await office.publish_service()
+    world = office.world
+    terms = d.Catalogue(**world.common("catalogue", world.instance), purposes=(d.Term(code="residence"),))
+    await office.submit(terms, world.operator)
+    other = f"{SERVICE}#other"
+    assert await office.refused(world.access(other, purposes=("curiosity",))) == "purpose-unknown"
+    await office.submit(world.access(other, purposes=("residence",), grounds=("any words",)), world.provider)
+    await office.submit(world.access(f"{SERVICE}#any", purposes=("*",)), world.provider)

@@ -25,6 +25,7 @@ MAY = {
     "operator-group": {"operator"},
     "service": {"owner"},
     "access": {"owner"},
+    "catalogue": {"operator"},
     "revocation": {"operator", "owner"},
 }
 
@@ -50,6 +51,10 @@ def document_of(world: World, kind: str) -> d.AnyDocument:
             return world.service(f"{provider}/population/households")
         case "access":
             return world.access(f"{provider}/population/citizens#again")
+        case "catalogue":
+            return d.Catalogue(
+                **world.common("catalogue", world.instance), purposes=(d.Term(code="residence", names={"en": "R"}),)
+            )
         case _:
             return world.revocation(f"node:{provider}/@n1")
 

@@ -41,7 +41,8 @@ def test_a_granted_call_names_its_rule(world: World) -> None:
         ({"client": "VN-TEST/GOV/H37/other"}, "client-unknown"),
         ({"service": f"{SERVICE}x"}, "service-unknown"),
         ({"client": f"{PROVIDER}/population"}, "no-access-right"),
-        ({"operation": "deleteCitizen"}, "operation-not-granted"),
+        ({"operation": "deleteCitizen"}, "operation-unknown"),
+        ({"operation": "confirmCitizen"}, "operation-not-granted"),
         ({"purpose": "curiosity"}, "purpose-not-granted"),
         ({"purpose": ""}, "purpose-not-granted"),
         ({"ground": "because"}, "ground-not-granted"),
@@ -61,7 +62,9 @@ def test_every_refusal_has_its_code_and_a_reason(world: World, change: dict[str,
     assert decision.reason
     assert "curiosity" not in decision.reason
     assert "because" not in decision.reason
-    assert (decision.rule is None) == (code in {"client-unknown", "service-unknown", "no-access-right"})
+    assert (decision.rule is None) == (
+        code in {"client-unknown", "service-unknown", "operation-unknown", "no-access-right"}
+    )
 
 
 def test_a_client_of_an_inactive_or_revoked_member_is_refused(world: World) -> None:

@@ -146,7 +146,7 @@ def test_a_p256_sealing_key_is_accepted_as_an_uncompressed_point() -> None:
 
 def test_the_types_on_the_wire_are_those_of_the_protocol() -> None:
     assert d.TYPES == (
-        "anchor", "member", "node", "sealing", "subsystem", "group", "service", "access", "revocation",
+        "anchor", "member", "node", "sealing", "subsystem", "group", "service", "access", "catalogue", "revocation",
     )  # fmt: skip
 
 
