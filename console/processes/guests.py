@@ -38,6 +38,8 @@ from registry.errors import RegistryError
 _log = structlog.get_logger("lienthong.registry")
 _LOOK_S = 5.0
 _RETRY_S = 0.5
+_READ_S = 0.3
+"""So long the broker carries a node that is shown out: it can read in the directory why. Nobody believes it any more."""
 
 
 class GuestObserver(TransportObserver, Protocol):
@@ -200,6 +202,7 @@ class BrokerHost:
     async def _settle_withdrawals(self, authority: Authority) -> None:
         self._settle_guests(authority)
         if not self._pushed and self._system.connected:
+            await asyncio.sleep(_READ_S)
             await self._account.push()
             self._pushed = True
 

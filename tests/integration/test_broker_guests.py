@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import signal
+import ssl
 import subprocess
 import threading
 import time
@@ -101,9 +102,10 @@ def knocks(world: World, code: str, jwt: str = "", port: int = 0) -> str:
 
 def fetch(world: World, code: str) -> str:
     """New credentials over HTTP, or the status of the refusal."""
-    url = f"http://127.0.0.1:{world.registry_port}/credentials/{world.member(code).node}"
+    url = f"https://127.0.0.1:{world.registry_port}/credentials/{world.member(code).node}"
+    context = ssl.create_default_context(cafile=str(world.home / "ca" / "ca.crt"))
     try:
-        with urllib.request.urlopen(url, timeout=10) as got:
+        with urllib.request.urlopen(url, timeout=10, context=context) as got:
             return str(json.loads(got.read())["jwt"])
     except urllib.error.HTTPError as refused:
         with refused:
@@ -306,8 +308,6 @@ def test_a_suspended_member_is_out_and_its_gateway_comes_back_by_itself_when_it_
     world = own_world
     member = world.member("H37")
     world.stop_gateway("H37")
-    with (member.home / "gateway.toml").open("a") as settings:
-        settings.write(f'\n[registry]\nurl = "http://127.0.0.1:{world.registry_port}"\n')
     world.start_gateway("H37")
     old = (member.home / "keys" / "broker.jwt").read_text().strip()
     set_status(world, "H37", "suspended")
@@ -381,8 +381,6 @@ def test_a_gateway_whose_credentials_ended_while_it_was_off_fetches_new_ones(own
     home = world.member("H37").home
     (home / "keys" / "broker.jwt").write_text(ended)
     wait_until(lambda: "Authorization Violation" in knocks(world, "H37"), "end of the credentials", 5)
-    with (home / "gateway.toml").open("a") as settings:
-        settings.write(f'\n[registry]\nurl = "http://127.0.0.1:{world.registry_port}"\n')
     world.start_gateway("H37")
     assert world.call(world.clients["H37/app"], "G01/desk/notes", "/notes/1").status == 200
 
