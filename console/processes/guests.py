@@ -39,7 +39,7 @@ _log = structlog.get_logger("lienthong.registry")
 _LOOK_S = 5.0
 _RETRY_S = 0.5
 _READ_S = 0.3
-"""So long the broker carries a node that is shown out: it can read in the directory why. Nobody believes it any more."""
+"""So long the broker carries a node that is shown out: it can read in the directory why. Nobody believes it now."""
 
 
 class GuestObserver(TransportObserver, Protocol):
