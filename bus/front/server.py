@@ -21,6 +21,8 @@ from bus.turns import Turnstile
 _log = structlog.get_logger("lienthong.front")
 
 _SERVER = "lienthong"
+FIRST_HEAD_S, IDLE_S = 15.0, 75.0
+"""By when the head of a connection's first request has to be there, and that of each further one."""
 _HIDDEN = "the gateway failed; its operator finds the reason in the log"
 
 _RAW_TARGET = web.RequestKey("raw_target", str)
@@ -32,6 +34,14 @@ class _Connection(web.RequestHandler):
     """What is not HTTP is refused in the same form as all else, and its bytes reach no log line."""
 
     __slots__ = ()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        asyncio.get_running_loop().call_later(FIRST_HEAD_S, self._end_unless_asked)
+
+    def _end_unless_asked(self) -> None:
+        if self._request_count == 0:
+            self.force_close()
 
     def handle_error(
         self,
@@ -94,6 +104,7 @@ class HttpServer:
             max_field_size=16_384,
             max_headers=128,
             access_log=None,
+            keepalive_timeout=IDLE_S,
         )
         self._runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=5)
         await self._runner.setup()

@@ -26,20 +26,22 @@ class Health:
         self._parts = parts
         self.log: ExchangeLog | None = None
         self.serving_code = "starting"
+        self._cold = True
+
+    def warmed(self) -> None:
+        """The contracts that matter have been tried: first calls do not wait for that any more."""
+        self._cold = False
 
     def checks(self) -> list[Check]:
         """What readiness depends on."""
-        parts = self._parts
+        parts, fresh = self._parts, self._parts.follower.fresh(self._parts.clock.now())
         found = [
             _check("log", self.log is not None and self.log.writable, "log-unwritable", "free disk space; tried again"),
-            _check(
-                "directory",
-                parts.follower.fresh(parts.clock.now()),
-                "directory-stale",
-                "is the broker up, and the registry?",
-            ),
+            _check("directory", fresh, "directory-stale", "is the broker up, and the registry?"),
             _check("broker", parts.connection.connected, "broker-unavailable", "the gateway reconnects by itself"),
         ]
+        if self._cold and fresh:
+            found.append(Check("contracts", False, "contracts-loading", "they are tried once after each start"))
         own = parts.follower.directory.node_by_origin(parts.origin)
         if own is not None and own.status == "revoked":
             found.append(Check("trust", False, "own-node-revoked", "nobody accepts what this node sends"))

@@ -156,7 +156,9 @@ class Gateway:
                     tasks.create_task(self._or_halt(self._housekeeping(), stop)),
                     tasks.create_task(self._watch_own_rights()),
                     tasks.create_task(self._parts.revocation_lists.run()),
-                    tasks.create_task(keep_warm(self._parts.follower, self._parts.contracts, self._parts.member)),
+                    tasks.create_task(
+                        keep_warm(self._parts.follower, self._parts.contracts, self._parts.member, self._health.warmed)
+                    ),
                 ]
                 await stop.wait()
                 await self._drain()

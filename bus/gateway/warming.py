@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 
 from bus.errors import BusError
 from bus.exchange.contracts import Contracts
@@ -29,8 +30,17 @@ def relevant_services(directory: Directory, member: str) -> list[ServiceEntry]:
     return list(found.values())
 
 
-async def keep_warm(follower: Follower, contracts: Contracts, member: str) -> None:
-    """Loads what is relevant, again after each change of the directory; until cancelled."""
+async def keep_warm(
+    follower: Follower, contracts: Contracts, member: str, warmed: Callable[[], None] = lambda: None
+) -> None:
+    """Loads what is relevant, again after each change of the directory; until cancelled.
+
+    Args:
+        follower: of the directory.
+        contracts: where they are kept.
+        member: own member.
+        warmed: told each time that everything was tried that a confirmed directory calls for.
+    """
     changed = asyncio.Event()
     changed.set()
     end = follower.subscribe(changed.set)
@@ -39,9 +49,12 @@ async def keep_warm(follower: Follower, contracts: Contracts, member: str) -> No
             await changed.wait()
             await asyncio.sleep(_SETTLE_S)  # documents come in groups
             changed.clear()
+            confirmed = follower.as_of is not None
             for service in relevant_services(follower.directory, member):
                 # A contract that is refused here is said at the call; one that is not there yet is fetched then.
                 with contextlib.suppress(BusError):
                     await contracts.load(service, None, _DEADLINE_S)
+            if confirmed:
+                warmed()
     finally:
         end()

@@ -20,6 +20,7 @@ from yarl import URL
 from bus import errors
 from bus.clock import SystemClock
 from bus.exchange.asking import ClientAnswer
+from bus.front import server as server_module
 from bus.front.admin import AdminFront, Check
 from bus.front.credentials import ClientSystem, Credentials, hash_key
 from bus.front.r1 import CallFront, FrontLimits, _gunzip
@@ -432,6 +433,38 @@ async def admin():
     await made.server.start()
     yield made
     await made.server.stop()
+
+
+@pytest.mark.parametrize("begun", [b"", b"GET /livez HTTP/1.1\r\nHost: a\r\nX-Slow: "])
+async def test_a_connection_that_asks_nothing_is_closed(monkeypatch, begun):
+    monkeypatch.setattr(server_module, "FIRST_HEAD_S", 0.2)
+    made = Admin()
+    await made.server.start()
+    try:
+        reader, writer = await asyncio.open_connection("127.0.0.1", made.server.port)
+        writer.write(begun)
+        async with asyncio.timeout(5):
+            assert await reader.read() == b""
+        writer.close()
+    finally:
+        await made.server.stop()
+
+
+@pytest.mark.parametrize("begun", [b"", b"GET /livez HTTP/1.1\r\nHost: a\r\nX-Slow: "])
+async def test_a_kept_connection_that_asks_nothing_more_is_closed(monkeypatch, begun):
+    monkeypatch.setattr(server_module, "IDLE_S", 0.2)
+    made = Admin()
+    await made.server.start()
+    try:
+        reader, writer = await asyncio.open_connection("127.0.0.1", made.server.port)
+        writer.write(b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert b"200" in await reader.readline()
+        writer.write(begun)
+        async with asyncio.timeout(5):
+            assert b'{"alive":true}' in await reader.read()
+        writer.close()
+    finally:
+        await made.server.stop()
 
 
 async def test_health_metrics_and_status(admin):

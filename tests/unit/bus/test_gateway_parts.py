@@ -214,7 +214,7 @@ async def test_contracts_are_loaded_before_they_are_called(world, monkeypatch):
     from bus.errors import ContractUnavailable
 
     monkeypatch.setattr("bus.gateway.warming._SETTLE_S", 0)
-    loaded, ended, done = [], [], asyncio.Event()
+    loaded, ended, warmed, done = [], [], [], asyncio.Event()
 
     class Contracts:
         async def load(self, service, granted, deadline_s):
@@ -222,13 +222,19 @@ async def test_contracts_are_loaded_before_they_are_called(world, monkeypatch):
             done.set()
             raise ContractUnavailable
 
-    follower = SimpleNamespace(directory=world.directory, subscribe=lambda changed: lambda: ended.append(changed))
-    warming = asyncio.ensure_future(keep_warm(follower, Contracts(), CONSUMER))
-    await asyncio.wait_for(done.wait(), 10)
-    warming.cancel()
-    await asyncio.gather(warming, return_exceptions=True)
-    assert loaded == [SERVICE]
-    assert len(ended) == 1
+    for as_of, times in ((None, 0), (Clock().now(), 1)):
+        follower = SimpleNamespace(
+            directory=world.directory, as_of=as_of, subscribe=lambda changed: lambda: ended.append(changed)
+        )
+        warming = asyncio.ensure_future(keep_warm(follower, Contracts(), CONSUMER, lambda: warmed.append(1)))
+        await asyncio.wait_for(done.wait(), 10)
+        done.clear()
+        await asyncio.sleep(0)
+        warming.cancel()
+        await asyncio.gather(warming, return_exceptions=True)
+        assert len(warmed) == times, "what was tried before the directory is confirmed is not all"
+    assert loaded == [SERVICE, SERVICE]
+    assert len(ended) == 2
 
 
 # --- health ---------------------------------------------------------------------------------------------------------
@@ -275,6 +281,8 @@ def test_readiness_names_everything_that_is_missing():
     ]
     health.log = SimpleNamespace(writable=True)
     parts.is_fresh, parts.connection.connected, health.serving_code = True, True, ""
+    assert [check.code for check in health.checks() if not check.ok] == ["contracts-loading"]
+    health.warmed()
     assert all(check.ok for check in health.checks())
     assert len(health.checks()) == 3
     health.log.writable = False
