@@ -52,3 +52,27 @@ class ExchangeObserver(Protocol):
 
     def alarm(self, code: str, member: str) -> None:
         """Something that a person must look at: a fork, a suspected clone."""
+
+
+class Broker(Protocol):
+    """The asking side of the transport."""
+
+    @property
+    def connected(self) -> bool:
+        """Whether messages can be sent now."""
+
+    async def exchange(self, subject: str, payload: bytes, deadline_s: float) -> Reply:
+        """One request, one message back."""
+
+
+class Reply(Protocol):
+    """A message that came back."""
+
+    data: bytes
+
+
+class Outbound(Protocol):
+    """The answering side of the transport."""
+
+    async def send(self, subject: str, payload: bytes) -> None:
+        """Publishes."""

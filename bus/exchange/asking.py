@@ -12,23 +12,24 @@ import contextlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Protocol
 
 import msgspec
 import structlog
 
 from bus import envelope as wire
 from bus import errors
+from bus.exchange.calls import ClientAnswer, ClientCall
 from bus.exchange.composing import Composer, Draft
 from bus.exchange.contracts import Contracts
 from bus.exchange.keeping import Keeper, Row
 from bus.exchange.limits import InFlight
 from bus.exchange.opening import Opened, unseal
 from bus.exchange.problems import refusal_from_body
+from bus.exchange.resolving import resolve
 from bus.exchange.standing import CertificateStanding, require_trust
 from bus.exchange.validation import check_request
 from bus.exchange.verification import RecordVerifier, VerifiedRecord
-from bus.ports import Clock, ExchangeObserver
+from bus.ports import Broker, Clock, ExchangeObserver, Reply
 from bus.sealing.contents import Particulars
 from bus.sealing.epoch import Opener
 from bus.sealing.keys import SealingKeyPair
@@ -38,7 +39,7 @@ from evidence.errors import LogUnwritable
 from evidence.header import Header, OutcomeClass
 from evidence.log import ExchangeLog, Logged
 from registry.contract import CompiledContract
-from registry.decision import authorise, refuse_off
+from registry.decision import authorise
 from registry.errors import RegistryError
 from registry.view import DirectoryView, ServiceEntry
 
@@ -46,73 +47,6 @@ _log = structlog.get_logger("lienthong.asking")
 _ANSWER_TYPES = frozenset({"answer", "refusal"})
 _GRACE_S = 0.25
 _read_hint = msgspec.msgpack.Decoder(tuple[int, str]).decode
-
-
-class Broker(Protocol):
-    """What asking needs of the transport."""
-
-    @property
-    def connected(self) -> bool:
-        """Whether messages can be sent now."""
-
-    async def exchange(self, subject: str, payload: bytes, deadline_s: float) -> Reply:
-        """One request, one message back."""
-
-
-class Reply(Protocol):
-    """A message that came back."""
-
-    data: bytes
-
-
-class ClientCall(msgspec.Struct, frozen=True, gc=False):
-    """One call of an authenticated client system.
-
-    Attributes:
-        client: subsystem that speaks.
-        service: service identifier in slash form.
-        method: HTTP method.
-        path: raw path after the service, begins with `/` or is empty.
-        query: raw query.
-        headers: the user's headers that travel.
-        content_type: of the body.
-        body: raw bytes.
-        official: acting official, and so on: inside the seal.
-    """
-
-    client: str
-    service: str
-    method: str
-    path: str
-    query: str
-    headers: tuple[tuple[str, str], ...]
-    content_type: str
-    body: bytes
-    official: str = ""
-    issue: str = ""
-    represented_party: str = ""
-    purpose: str = ""
-    legal_basis: str = ""
-    trace: str = ""
-    request_hash: str = ""
-
-
-class ClientAnswer(msgspec.Struct, frozen=True, gc=False):
-    """A proven, validated answer of the provider's back end.
-
-    Attributes:
-        record_id: of the request.
-        status: exact HTTP status.
-        content_type: of the body.
-        headers: the back end's headers that may pass.
-        body: raw bytes.
-    """
-
-    record_id: str
-    status: int
-    content_type: str
-    headers: tuple[tuple[str, str], ...]
-    body: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -475,36 +409,6 @@ class Asker:
     def _ended(self, call: ClientCall, service: ServiceEntry, outcome: str, started: float, received: int) -> None:
         seconds = self._clock.monotonic() - started
         self._observer.ended("client", service.id, service.provider, outcome, seconds, len(call.body), received)
-
-
-def resolve(view: DirectoryView, client: str, service_id: str, now: datetime) -> ServiceEntry:
-    """Step 2: the service, or the reason why there is none.
-
-    Raises:
-        ClientUnknown, InstanceUnknown, MemberUnknown, ServiceUnknown, ServiceDisabled: by name.
-    """
-    if view.subsystem(client) is None:
-        raise errors.ClientUnknown(f"{client} is not in the directory; register it with `lienthong subsystem add`")
-    service = view.service(service_id)
-    if service is not None:
-        if service.is_off(now):
-            raise service_disabled(service, now)
-        return service
-    instance, member_class, member, *_ = service_id.split("/")
-    if instance != view.instance:
-        raise errors.InstanceUnknown(f"this gateway belongs to {view.instance}; the call names {instance}")
-    if view.member(f"{instance}/{member_class}/{member}") is None:
-        raise errors.MemberUnknown(f"{instance}/{member_class}/{member} is not a member; see `lienthong catalogue`")
-    raise errors.ServiceUnknown(f"{service_id} is not registered; see `lienthong catalogue`")
-
-
-def service_disabled(service: ServiceEntry, now: datetime) -> errors.ServiceDisabled:
-    """The refusal of a service that its provider switched off: the same that the provider would give."""
-    decision = refuse_off(service, now)
-    error = errors.ServiceDisabled(decision.reason)
-    error.reason_code = decision.code
-    error.retry_after_s = decision.retry_after_s or error.retry_after_s
-    return error
 
 
 def _match(answer: Header, sent: _Sent) -> None:

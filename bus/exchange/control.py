@@ -16,11 +16,10 @@ import msgspec
 import structlog
 
 from bus import errors
-from bus.exchange.answering import HintBucket, Outbound
-from bus.exchange.asking import Broker
+from bus.exchange.hints import HintBucket
 from bus.exchange.peers import PeerHead, Peers, PeersUnwritable
 from bus.exchange.verification import CheckpointMemory
-from bus.ports import Clock, ExchangeObserver
+from bus.ports import Broker, Clock, ExchangeObserver, Outbound
 from bus.transport import subjects
 from evidence import checkpoint, merkle, note
 from evidence.errors import EvidenceError

@@ -14,7 +14,8 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from bus import errors
-from bus.exchange.asking import Asker, ClientAnswer, ClientCall
+from bus.exchange.asking import Asker
+from bus.exchange.calls import ClientAnswer, ClientCall
 from bus.front.clientlimits import ClientLimits
 from bus.front.credentials import Credentials
 from bus.front.headers import answer_headers, travelling

@@ -8,10 +8,12 @@ from bus.exchange.answering import Answerer
 from bus.exchange.asking import Asker, AskingLimits
 from bus.exchange.composing import Composer
 from bus.exchange.control import Control
+from bus.exchange.examining import Examiner
 from bus.exchange.keeping import Keeper
 from bus.exchange.limits import InFlight
 from bus.exchange.notices import Notices
 from bus.exchange.replay import SeenIds
+from bus.exchange.sourcing import Sourcing
 from bus.exchange.verification import RecordVerifier, TimeLimits
 from bus.gateway.parts import Parts
 from bus.sealing.epoch import Opener, Sealer
@@ -43,26 +45,27 @@ class Exchange:
             clock=clock,
             observer=parts.metrics,
         )
+        self._verifier = RecordVerifier(parts.member, parts.memory, _times(limits), parts.metrics.alarm, parts.standing)
         sealer = Sealer(parts.genesis, parts.origin, clock.random, clock.monotonic)
         composer = Composer(parts.genesis, parts.node, clock, sealer, lambda: parts.follower.directory.view)
-        keeper = Keeper(parts.day_keys, clock.random)
-        opener = Opener(parts.genesis)
-        verifier = self._verifier = RecordVerifier(
-            parts.member, parts.memory, _times(limits), parts.metrics.alarm, parts.standing
-        )
-        self.asker = Asker(
+        keeper, opener = Keeper(parts.day_keys, clock.random), Opener(parts.genesis)
+        self.asker = self._asker(parts, composer, keeper, opener, limits)
+        self.answerer = self._answerer(parts, composer, keeper, opener, settings)
+
+    def _asker(self, parts: Parts, composer: Composer, keeper: Keeper, opener: Opener, limits: LimitSettings) -> Asker:
+        return Asker(
             genesis=parts.genesis,
             node=parts.node,
             member=parts.member,
-            clock=clock,
+            clock=parts.clock,
             observer=parts.metrics,
-            log=log,
+            log=self.log,
             broker=parts.connection,
             directory=parts.directory,
             contracts=parts.contracts,
             composer=composer,
             keeper=keeper,
-            verifier=verifier,
+            verifier=self._verifier,
             opener=opener,
             answer_keys=parts.answer_keys,
             per_client=self._per_client,
@@ -70,30 +73,38 @@ class Exchange:
             limits=AskingLimits(limits.deadline_s),
             standing=parts.standing,
         )
+
+    def _answerer(
+        self, parts: Parts, composer: Composer, keeper: Keeper, opener: Opener, settings: GatewaySettings
+    ) -> Answerer:
         quotas = QuotaBook()
-        self.answerer = Answerer(
+        examiner = Examiner(
             genesis=parts.genesis,
             member=parts.member,
-            clock=clock,
-            observer=parts.metrics,
-            log=log,
-            outbound=parts.connection,
-            directory=parts.directory,
+            clock=parts.clock,
             rights=parts.rights,
+            quotas=quotas,
             contracts=parts.contracts,
-            sources=parts.backends.current,
-            composer=composer,
-            keeper=keeper,
-            verifier=verifier,
             opener=opener,
             query_keys=parts.query_keys,
+        )
+        return Answerer(
+            clock=parts.clock,
+            observer=parts.metrics,
+            log=self.log,
+            outbound=parts.connection,
+            directory=parts.directory,
+            examiner=examiner,
+            sourcing=Sourcing(parts.clock, parts.metrics, parts.backends.current),
+            composer=composer,
+            keeper=keeper,
+            verifier=self._verifier,
             seen=self.seen,
-            quotas=quotas,
             per_service=self._served,
             max_envelope_bytes=settings.front.max_body_bytes + _ENVELOPE_OVERHEAD_BYTES,
-            hints_per_s=limits.hints_per_s,
             # also in maintenance: what is told beside a refusal depends on no right
             notices=Notices(lambda: parts.own.view, quotas, parts.metrics),
+            hints_per_s=settings.limits.hints_per_s,
         )
 
     def take_limits(self, limits: LimitSettings) -> None:

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from evidence import checkpoint, proof
 from evidence.errors import LogUnwritable
-from evidence.leaf import ADMIN, CONTROL, wrap
+from evidence.leaf import CONTROL, DIRECTORY, wrap
 from evidence.log import ExchangeLog, LogReader, SqliteStore
 from evidence.merkle import verify_consistency
 from evidence.proof import Proof
@@ -90,7 +90,7 @@ def tell(kind: str, **what: object) -> None:
 async def write(log: ExchangeLog, number: int, worker: int) -> None:
     """Append leaves with an outbox row and tell of each that was acknowledged."""
     while True:
-        leaf = wrap(ADMIN, f"{os.getpid()} {worker} {number}".encode() * 20)
+        leaf = wrap(DIRECTORY, f"{os.getpid()} {worker} {number}".encode() * 20)
         row = (0, "INSERT INTO outbox VALUES (?, ?)", (str(number),))
         (logged,) = await log.append([leaf], [row])
         tell("logged", index=logged.index, leaf=leaf.hex(), path=logged.path.hex(), note=logged.note.decode())
@@ -109,14 +109,14 @@ async def child(path: Path, step: str, when: str, commits: int) -> None:
 async def starving_child(path: Path) -> None:
     """Meets a limit on file sizes, and recovers when it is lifted."""
     log = await open_log(path)
-    await log.append([wrap(ADMIN, b"before")])
+    await log.append([wrap(DIRECTORY, b"before")])
     _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, hard))
-    acknowledged = await append_until_refused(log, wrap(ADMIN, b"x" * 500), [])
+    acknowledged = await append_until_refused(log, wrap(DIRECTORY, b"x" * 500), [])
     assert not log.writable
     resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
     await log.until_writable()
-    (after,) = await log.append([wrap(ADMIN, b"after")])
+    (after,) = await log.append([wrap(DIRECTORY, b"after")])
     tell("done", acknowledged=[entry.index for entry in acknowledged], after=after.index, note=log.note.decode())
     await log.close()
 
@@ -174,7 +174,7 @@ class Memory:
             await log.close()
         report = verify_log(path, [key], known=self.notes, every_checkpoint=True)
         assert report.verified, report.problems
-        assert set(report.counts) <= {"admin", "control"}
+        assert set(report.counts) <= {"directory", "control"}
         with LogReader(path) as reader, sqlite3.connect(path) as connection:
             rows = {index for (index,) in connection.execute("SELECT idx FROM outbox")}
             admin = {index for index, _, leaf in reader.leaves() if not leaf.startswith(CONTROL)}
@@ -249,7 +249,7 @@ async def test_a_full_disk_stops_the_log_until_there_is_space(tmp_path, also_wri
     path = tmp_path / "log.db"
     log = await open_log(path, store_factory=Store)
     key = log.verifier_key
-    leaf = wrap(ADMIN, b"x" * 2_000)
+    leaf = wrap(DIRECTORY, b"x" * 2_000)
     row = [(0, "INSERT INTO outbox VALUES (?, ?)", ("y" * 20_000,))] if also_write else []
     acknowledged = await log.append([leaf], row)
     Store.pages = 60
@@ -268,7 +268,7 @@ async def test_a_full_disk_stops_the_log_until_there_is_space(tmp_path, also_wri
             assert reader.prove(entry.index, entry.size) == entry
     report = verify_log(path, [key], known=[before], every_checkpoint=True)
     assert report.verified, report.problems
-    assert report.counts == {"admin": len(acknowledged), "control": 2}
+    assert report.counts == {"directory": len(acknowledged), "control": 2}
 
 
 if __name__ == "__main__":

@@ -23,11 +23,15 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from adapters.port import AdapterAnswer
 from bus import errors
 from bus.exchange.answering import Answerer
-from bus.exchange.asking import Asker, AskingLimits, ClientCall
+from bus.exchange.asking import Asker, AskingLimits
+from bus.exchange.calls import ClientCall
 from bus.exchange.composing import Composer
+from bus.exchange.examining import Examiner
 from bus.exchange.keeping import TABLES, DayKeys, Keeper
 from bus.exchange.limits import InFlight
+from bus.exchange.notices import Notices
 from bus.exchange.replay import SeenIds
+from bus.exchange.sourcing import Sourcing
 from bus.exchange.verification import CheckpointMemory, RecordVerifier, TimeLimits
 from bus.sealing.epoch import Opener, Sealer
 from bus.sealing.keys import X25519, SealingKeyPair
@@ -656,26 +660,32 @@ async def running_bus(folder: Path, *, warm: bool = True, hints_per_s: float = 2
             per_service=per_service,
             limits=AskingLimits(),
         )
-        answerer = Answerer(
+        quotas = QuotaBook()
+        examiner = Examiner(
             genesis=GENESIS,
             member=G01,
+            clock=clock,
+            rights=lambda: view,
+            quotas=quotas,
+            contracts=shelf,
+            opener=Opener(GENESIS),
+            query_keys={QUERY_PAIR.keyid: QUERY_PAIR},
+        )
+        answerer = Answerer(
             clock=clock,
             observer=g01.heard,
             log=log_g01,
             outbound=broker,
             directory=fresh_view,
-            rights=lambda: view,
-            contracts=shelf,
-            sources=lambda: {SERVICE: source, PLAIN_SERVICE: source},
+            examiner=examiner,
+            sourcing=Sourcing(clock, g01.heard, lambda: {SERVICE: source, PLAIN_SERVICE: source}),
             composer=g01.composer,
             keeper=g01.keeper,
             verifier=g01.verifier,
-            opener=Opener(GENESIS),
-            query_keys={QUERY_PAIR.keyid: QUERY_PAIR},
             seen=seen,
-            quotas=QuotaBook(),
             per_service=InFlight("service", 8),
             max_envelope_bytes=4 * 1024 * 1024,
+            notices=Notices(lambda: view, quotas, g01.heard),
             hints_per_s=hints_per_s,
         )
         broker.handler = answerer.on_query

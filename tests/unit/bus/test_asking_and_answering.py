@@ -32,10 +32,12 @@ from adapters import errors as adapter_errors
 from adapters.port import AdapterAnswer
 from bus import envelope as wire
 from bus import errors
-from bus.exchange.answering import HintBucket, backend_error, denied
 from bus.exchange.asking import AskingLimits
 from bus.exchange.composing import Composer
+from bus.exchange.examining import denied
+from bus.exchange.hints import HintBucket
 from bus.exchange.keeping import open_particulars
+from bus.exchange.sourcing import backend_error
 from bus.sealing.contents import Particulars
 from bus.sealing.epoch import Sealer
 from bus.sealing.keys import X25519, SealingKeyPair
@@ -185,7 +187,7 @@ async def test_an_answer_with_ungranted_fields_is_logged_but_not_delivered(bus):
     rights = type(bus.directory)()
     rights.__dict__.update(bus.directory.__dict__)
     rights.access = {SERVICE: access_entry(fields=frozenset({"religion"}))}
-    bus.answerer._rights = lambda: rights
+    bus.answerer._examiner._rights = lambda: rights
     await refused(bus, errors.AnswerInvalid)
     assert only_closing(bus) == "ok"
 
@@ -500,7 +502,7 @@ def provider_view(bus: Bus):
     """A copy of the directory that only the provider's decision sees."""
     rights = type(bus.directory)()
     rights.__dict__.update(bus.directory.__dict__)
-    bus.answerer._rights = lambda: rights
+    bus.answerer._examiner._rights = lambda: rights
     return rights
 
 
@@ -545,13 +547,13 @@ async def test_a_request_that_the_providers_contract_refuses_is_refused(bus):
 
 
 async def test_a_request_for_a_key_that_is_gone_is_refused(bus):
-    bus.answerer._query_keys = {}
+    bus.answerer._examiner._query_keys = {}
     await refused(bus, errors.RequestMalformed)
     assert only_closing(bus) == "refused"
 
 
 async def test_a_request_that_cannot_be_opened_is_refused(bus):
-    bus.answerer._query_keys = {QUERY_PAIR.keyid: SealingKeyPair.load(X25519, b"\x55" * 32)}
+    bus.answerer._examiner._query_keys = {QUERY_PAIR.keyid: SealingKeyPair.load(X25519, b"\x55" * 32)}
     await refused(bus, errors.RequestMalformed)
 
 
@@ -581,7 +583,7 @@ async def test_a_defect_while_examining_is_a_signed_failure(bus):
     def defect():
         raise KeyError("a defect")
 
-    bus.answerer._rights = defect
+    bus.answerer._examiner._rights = defect
     error = await refused(bus, errors.InternalError)
     assert "defect" not in error.detail
     assert only_closing(bus) == "refused"
@@ -599,18 +601,18 @@ def test_an_open_breaker_says_when_to_try_again():
 
 
 async def test_a_service_without_a_back_end_is_unavailable(bus):
-    bus.answerer._sources = dict
+    bus.answerer._sourcing._sources = dict
     assert (await refused(bus, errors.BackendUnavailable)).acted == "no"
 
 
 async def test_the_back_end_is_not_asked_when_no_time_is_left(bus):
-    take = bus.answerer._rights
+    take = bus.answerer._examiner._rights
 
     def slow():
         bus.clock.pass_time(20)
         return take()
 
-    bus.answerer._rights = slow
+    bus.answerer._examiner._rights = slow
     assert (await refused(bus, errors.BackendTimeout)).acted == "no"
     assert bus.source.requests == []
 

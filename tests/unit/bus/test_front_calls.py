@@ -19,7 +19,7 @@ from yarl import URL
 
 from bus import errors
 from bus.clock import SystemClock
-from bus.exchange.asking import ClientAnswer
+from bus.exchange.calls import ClientAnswer
 from bus.front import server as server_module
 from bus.front.admin import AdminFront, Check
 from bus.front.credentials import ClientSystem, Credentials, hash_key

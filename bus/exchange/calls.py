@@ -1,0 +1,55 @@
+"""One call of a client system and its answer, between the front and the asking side. Data only."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class ClientCall(msgspec.Struct, frozen=True, gc=False):
+    """One call of an authenticated client system.
+
+    Attributes:
+        client: subsystem that speaks.
+        service: service identifier in slash form.
+        method: HTTP method.
+        path: raw path after the service, begins with `/` or is empty.
+        query: raw query.
+        headers: the user's headers that travel.
+        content_type: of the body.
+        body: raw bytes.
+        official: acting official, and so on: inside the seal.
+    """
+
+    client: str
+    service: str
+    method: str
+    path: str
+    query: str
+    headers: tuple[tuple[str, str], ...]
+    content_type: str
+    body: bytes
+    official: str = ""
+    issue: str = ""
+    represented_party: str = ""
+    purpose: str = ""
+    legal_basis: str = ""
+    trace: str = ""
+    request_hash: str = ""
+
+
+class ClientAnswer(msgspec.Struct, frozen=True, gc=False):
+    """A proven, validated answer of the provider's back end.
+
+    Attributes:
+        record_id: of the request.
+        status: exact HTTP status.
+        content_type: of the body.
+        headers: the back end's headers that may pass.
+        body: raw bytes.
+    """
+
+    record_id: str
+    status: int
+    content_type: str
+    headers: tuple[tuple[str, str], ...]
+    body: bytes

@@ -1,0 +1,148 @@
+"""Steps 5 to 8 of the answering side: may this request be served, and what exactly does it ask?
+
+Decides and validates only: it logs nothing, sends nothing and asks no source.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+
+import msgspec
+
+from bus import errors
+from bus.exchange.contracts import Contracts
+from bus.exchange.opening import Opened, unseal
+from bus.exchange.validation import check_request
+from bus.exchange.verification import VerifiedRecord
+from bus.ports import Clock
+from bus.sealing.contents import Particulars
+from bus.sealing.epoch import Opener
+from bus.sealing.keys import SealingKeyPair
+from registry.contract import CompiledContract, Match, Parameters
+from registry.decision import Decision, authorise_coarse, authorise_fine
+from registry.quota import QuotaBook
+from registry.view import DecisionView, ServiceEntry
+
+
+class Examined(msgspec.Struct, frozen=True, gc=False):
+    """A request that passed steps 5 to 8."""
+
+    service: ServiceEntry
+    compiled: CompiledContract
+    match: Match
+    parameters: Parameters
+    particulars: Particulars
+    body: bytes
+    kept: tuple[bytes, bytes]
+
+
+class Examiner:
+    """Examines verified requests of one node.
+
+    Args:
+        genesis: of the instance.
+        member: own member, to which queries are sealed.
+        clock: for the quotas.
+        rights: what this provider enforces now.
+        quotas: as they are counted.
+        contracts: compiled ones.
+        opener: of sealed parts.
+        query_keys: private sealing keys by key id.
+    """
+
+    def __init__(
+        self,
+        *,
+        genesis: str,
+        member: str,
+        clock: Clock,
+        rights: Callable[[], DecisionView],
+        quotas: QuotaBook,
+        contracts: Contracts,
+        opener: Opener,
+        query_keys: Mapping[str, SealingKeyPair],
+    ) -> None:
+        self._genesis = genesis
+        self._member = member
+        self._clock = clock
+        self._rights = rights
+        self._quotas = quotas
+        self._contracts = contracts
+        self._opener = opener
+        self._query_keys = query_keys
+
+    async def examine(self, record: VerifiedRecord, now: datetime) -> Examined:
+        """Steps 5 to 8.
+
+        Raises:
+            BusError: why the request is refused.
+        """
+        head = record.header
+        rights = self._rights()
+        service = self._authorise_coarse(rights, head.source, head.to, now)  # 5
+        opened = self._unseal(record)  # 6
+        particulars, body = opened.particulars, opened.body
+        decision = authorise_fine(  # 7
+            rights,
+            client=head.source,
+            service=head.to,
+            operation=head.operation,
+            purpose=particulars.purpose,
+            ground=particulars.legal_basis,
+            official=particulars.official,
+            at=now,
+        )
+        if not decision.allowed:
+            raise denied(decision)
+        granted = decision.granted if service.fields else None
+        compiled = self._contracts.ready(service, granted) or await self._contracts.load(service, granted)
+        match, parameters = check_request(  # 8
+            compiled,
+            particulars.method,
+            particulars.path,
+            particulars.query,
+            particulars.headers,
+            particulars.content_type,
+            body,
+        )
+        if match.operation.id != head.operation:
+            raise errors.RequestInvalid("the header names another operation than the sealed request")
+        return Examined(service, compiled, match, parameters, particulars, body, opened.kept)
+
+    def _authorise_coarse(self, rights: DecisionView, client: str, service_id: str, now: datetime) -> ServiceEntry:
+        decision = authorise_coarse(rights, client=client, service=service_id, at=now)
+        if not decision.allowed:
+            raise denied(decision)
+        wait_s = self._quotas.take(client, service_id, decision.quota, self._clock.monotonic())
+        if wait_s is not None:
+            error = errors.QuotaExceeded(f"the quota of {client} for {service_id} is used up")
+            error.rule = decision.rule or ""
+            error.retry_after_s = max(1, int(wait_s + 0.999))
+            raise error
+        service = rights.service(service_id)
+        if service is None:
+            raise errors.ServiceUnknown(f"{service_id} is not published here")
+        return service
+
+    def _unseal(self, record: VerifiedRecord) -> Opened:
+        pair = self._query_keys.get(record.header.keyid or "")
+        if pair is None:
+            raise errors.RequestMalformed("the request is sealed for a key that this member no longer has; try again")
+        try:
+            return unseal(self._opener, self._genesis, record, self._member, pair, "query")
+        except errors.AnswerUnverifiable as error:
+            raise errors.RequestMalformed(error.detail) from error
+
+
+def denied(decision: Decision) -> errors.BusError:
+    """The refusal that an access decision calls for."""
+    cls: type[errors.BusError] = errors.AccessDenied
+    if decision.code in ("service-unknown", "service-disabled"):
+        cls = errors.catalogue()[decision.code]
+    error = cls(decision.reason)
+    error.reason_code = decision.code
+    error.rule = decision.rule or ""
+    if decision.retry_after_s is not None:
+        error.retry_after_s = decision.retry_after_s
+    return error
