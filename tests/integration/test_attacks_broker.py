@@ -24,7 +24,7 @@ from bus.transport.streams import StreamSettings, own_consumer, wanted_streams
 from console.demo.handclient import HandClient
 from console.demo.intrusions import INTRUSIONS, Intruder, Intrusion, enter, try_intrusions
 from console.homes import InstanceHome
-from console.instance import create_instance, read_broker_identity
+from console.instance import InstancePlan, create_instance, read_broker_identity
 from console.processes.broker import broker_files
 from evidence.signer import FileSigner
 
@@ -230,7 +230,7 @@ STILL_REFUSED = {
 async def open_house(folder: Path, *, together: bool) -> AsyncIterator[Intruder]:
     """A broker without the registry, with one defence taken away: a node with all rights, or one account for all."""
     home = InstanceHome(folder / "instance")
-    create_instance(home, "VN-TEST", "127.0.0.1:1", "127.0.0.1:0", ("127.0.0.1", "localhost"))
+    create_instance(home, InstancePlan("VN-TEST", "127.0.0.1:1", "127.0.0.1:0", ("127.0.0.1", "localhost")))
     identity, files = read_broker_identity(home), broker_files(home)
     keys = {name: FileSigner.load(home.broker / f"{name}.pem") for name in ("operator", "account", "streams")}
     if together:
