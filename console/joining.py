@@ -302,11 +302,17 @@ def _check_approval(home: MemberHome, directory: Directory, detail: RequestDetai
     if isinstance(outcome, Skipped):
         raise HomeInvalid(f"the approval is not the operators' word ({outcome.code}): {outcome.message}")
     document = outcome.document
-    own = key_id(spki_public(FileSigner.load(home.member_key).public_bytes))
     if not isinstance(document, Member) or document.subject != home.facts.member:
         raise HomeInvalid("the approval is of another member")
-    if own not in {key_id(key.public) for key in document.keys}:
-        raise HomeInvalid("the approval pins other keys than this home's")
+    envelope = read_envelope(detail.jws.encode(), genesis=home.facts.genesis)
+    requested = decode(envelope.payload)
+    if envelope.digest != detail.request.id or not isinstance(requested, Member):
+        raise HomeInvalid("the approval came with another request than the one that this home signed")
+    own = key_id(spki_public(FileSigner.load(home.member_key).public_bytes))
+    if own not in {key_id(key.public) for key in document.keys} or document.keys != requested.keys:
+        raise HomeInvalid("the approval pins other keys than were requested: whoever made it can speak as this member")
+    if document.status != "active":
+        raise HomeInvalid("the approval does not make this member active")
 
 
 def _install_certificate(home: MemberHome, directory: Directory, pem: bytes) -> None:

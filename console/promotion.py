@@ -12,7 +12,8 @@ from typing import Any
 
 from console.homes import HomeInvalid, MemberHome, replace_file
 from console.membership import call_registry
-from console.services import own_store, publish_service, service_id
+from console.ownword import own_store
+from console.services import publish_service, service_id
 from registry.view import ServiceEntry
 
 

@@ -13,7 +13,8 @@ import msgspec
 from console.homes import HomeInvalid, MemberHome
 from console.membership import Speaker, call_registry
 from console.operations import operation_ids
-from console.services import own_store, service_id
+from console.ownword import own_store, publish_own, settle_own
+from console.services import service_id
 from registry.client import RegistryClient
 from registry.documents import Access, Catalogue, Service, Term
 from registry.view import QuotaLimit
@@ -56,6 +57,7 @@ def grant_access(home: MemberHome, client_id: str, code: str, terms: Terms) -> s
     speaker, own = Speaker.member(home), own_store(home)
 
     async def work(client: RegistryClient) -> None:
+        await settle_own(client, own)
         newest = await client.newest("catalogue", home.facts.instance)
         catalogue = newest.document if newest is not None else None
         assert catalogue is None or isinstance(catalogue, Catalogue)
@@ -76,8 +78,7 @@ def grant_access(home: MemberHome, client_id: str, code: str, terms: Terms) -> s
             valid_from=terms.valid_from,
             until=terms.until,
         )
-        await client.submit(signed)
-        own.put(signed)
+        await publish_own(client, own, signed)
 
     try:
         call_registry(home.facts.registry, work)

@@ -1,4 +1,4 @@
-"""A provider's own word: publishing services, into its own store first, then to the directory. Rights: `rights`."""
+"""Publishing services and changing them. How they come into force is `ownword`'s; rights are in `rights`."""
 
 from __future__ import annotations
 
@@ -19,22 +19,15 @@ from bus.errors import BusError, SettingsInvalid
 from console.homes import HomeInvalid, MemberHome, replace_file
 from console.membership import Speaker, call_registry
 from console.operations import operation_ids
+from console.ownword import own_store, publish_own, settle_own
 from evidence.header import encode_time
 from evidence.identifiers import MemberId, ServiceId, SubsystemId, check_creatable
 from registry.client import RegistryClient
 from registry.contract import Change, Contract, diff_contracts, marked_fields, parse_contract
 from registry.documents import Deprecation, Document, Operation, Service
-from registry.own import OwnStore
 from registry.view import Limits
 
 _STATE = ("enabled", "notice", "until", "resumes")  # a new contract switches nothing on or off
-
-
-def own_store(home: MemberHome) -> OwnStore:
-    """The provider's own documents; close it."""
-    facts = home.facts
-    home.data.mkdir(mode=0o700, exist_ok=True)
-    return OwnStore(home.data / "own.db", genesis=facts.genesis, member=facts.member)
 
 
 def service_id(home: MemberHome, code: str) -> str:
@@ -83,6 +76,7 @@ def publish_service(
     own = own_store(home)
 
     async def work(client: RegistryClient) -> list[Change]:
+        await settle_own(client, own)
         before = await newest_service(client, identifier)
         changes = await _changes_since(client, before, data)
         _refuse_breaking(changes, identifier, before, parsed.version)
@@ -100,8 +94,7 @@ def publish_service(
             deprecated=_still_deprecated(before, parsed),
             **({} if before is None else {name: getattr(before, name) for name in _STATE}),
         )
-        await client.submit(signed)
-        own.put(signed)
+        await publish_own(client, own, signed)
         return changes
 
     try:
@@ -244,13 +237,13 @@ def change_service(home: MemberHome, code: str, change: Callable[[Service], dict
     speaker, own = Speaker.member(home), own_store(home)
 
     async def work(client: RegistryClient) -> Service:
+        await settle_own(client, own)
         document = await newest_service(client, identifier)
         if document is None:
             raise HomeInvalid(f"{identifier} was never published")
         kept = {name: getattr(document, name) for name in _SAID}
         signed = await speaker.compose(client, Service, identifier, **{**kept, **change(document)})
-        await client.submit(signed)
-        made = own.put(signed)
+        made = await publish_own(client, own, signed)
         assert isinstance(made, Service)
         return made
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from msgspec import UNSET
 
 from console.homes import HomeInvalid, MemberHome
-from console.services import own_store
+from console.ownword import own_store
 from evidence.header import encode_time
 from evidence.trust import DatedTree, KeyTrust, OriginTrust, RevocationTrust, Trust, ViewTrust
 from registry.errors import FeedUnavailable

@@ -44,7 +44,7 @@ from registry.errors import (
     StoreUnusable,
     TooLarge,
 )
-from registry.fold import Directory, Skipped, digest_of
+from registry.fold import Applied, Directory, Skipped, digest_of
 from registry.localcopy import LocalCopy
 from registry.observers import AuthorityObserver, UnobservedAuthority
 from registry.ports import BUNDLE_LEAVES, ReaderFeed
@@ -60,6 +60,9 @@ from registry.requests import (
 )
 from registry.settings import AuthoritySettings
 from registry.trial import try_access, try_service, try_successor
+
+_TRIALS = 3
+"""Rounds in which a document is tried, because what it depends on may change during the trial."""
 
 TryContract = Callable[[bytes], Awaitable[None]]
 
@@ -119,6 +122,7 @@ class Authority:
         if feed is not None:
             self._publisher = Publisher(feed, self._leaves, store.contract, self._settings.publish_timeout_s)
         self._submitting = asyncio.Lock()
+        self._trying = asyncio.Lock()
         self._changed = asyncio.Event()
         self._reader = reader
         self._try_contract = try_contract
@@ -221,38 +225,61 @@ class Authority:
             ContractMismatch: The document contradicts its contract.
             RegistryUnavailable: The log cannot be written now; submit the same bytes again.
         """
-        async with self._submitting:
-            try:
-                accepted, document = await self._submit(envelope)
-            except RegistryError as error:
-                self._observer.refused(error.code)
-                raise
+        try:
+            accepted, document = await self._submit(envelope)
+        except RegistryError as error:
+            self._observer.refused(error.code)
+            raise
         if document is not None:
             self._observer.accepted(document.type, accepted.at)
             self._changed.set()
         return accepted
 
     async def _submit(self, envelope: bytes) -> tuple[Accepted, AnyDocument | None]:
-        self._catch_up()
-        known = self._copy.index_of(digest_of(envelope))
-        if known is not None:
-            return await self._accepted(known, digest_of(envelope)), None
+        tried: object = None
+        for _ in range(_TRIALS):
+            async with self._submitting:
+                self._catch_up()
+                known = self._copy.index_of(digest_of(envelope))
+                if known is not None:
+                    return await self._accepted(known, digest_of(envelope)), None
+                outcome = self._check(envelope)
+                document = decode(outcome.payload)
+                basis = self._basis(document)
+                if basis is None or basis == tried:
+                    return await self._append(envelope, outcome.digest), document
+            # A slow contract must hold up nobody else's documents, revocations and heartbeats least of all.
+            async with self._trying:
+                await self._try(document)
+            tried = basis
+        raise RegistryUnavailable("the documents that this one depends on keep changing: submit it again")
+
+    def _check(self, envelope: bytes) -> Applied:
         if len(envelope) > MAX_DOCUMENT_BYTES:
             raise TooLarge(f"{len(envelope)} bytes; {MAX_DOCUMENT_BYTES} fit into a leaf", limit=MAX_DOCUMENT_BYTES)
-        leaf = DIRECTORY + envelope
-        outcome = self.directory.check(leaf)
+        outcome = self.directory.check(DIRECTORY + envelope)
         if isinstance(outcome, Skipped):
             raise DocumentRefused(outcome.code, outcome.message)
-        document = decode(outcome.payload)
-        self._check_issued(document)
-        await self._try(document)
+        self._check_issued(decode(outcome.payload))
+        return outcome
+
+    async def _append(self, envelope: bytes, digest: str) -> Accepted:
         try:
-            [logged] = await self.log.append([leaf])
+            [logged] = await self.log.append([DIRECTORY + envelope])
         except EvidenceError as error:
             raise RegistryUnavailable(f"the directory's log cannot be written now ({error.code})") from error
         # Commit point: the document is in the log. Everything below can be done again from it.
         self._catch_up()
-        return Accepted(logged.index, outcome.digest, logged.leaf_hash), document
+        return Accepted(logged.index, digest, logged.leaf_hash)
+
+    def _basis(self, document: AnyDocument) -> object:
+        """What of the directory a trial run of the document depends on; None when it needs none."""
+        if isinstance(document, Service):
+            rights = tuple(right for right in self.directory.access_rights() if right.service == document.subject)
+            return "service", self.directory.service(document.subject), rights
+        if isinstance(document, Access):
+            return "access", self.directory.service(document.service), self.directory.catalogue
+        return None
 
     async def _accepted(self, at: int, digest: str) -> Accepted:
         logged = await self.log.prove(at)
@@ -272,7 +299,7 @@ class Authority:
                 await self._try_contract(self._contract(document.contract))
             check = self._check_of(document)
             if check is not None:
-                # A large contract takes a while: heartbeats and reads go on meanwhile.
+                # A large contract takes a while: reads go on meanwhile.
                 await asyncio.to_thread(check)
         except RegistryError as error:
             if isinstance(error, DocumentRefused | ContractMissing):
@@ -297,6 +324,14 @@ class Authority:
         if data is None:
             raise ContractMissing(f"contract {sha256} is not here: put it first")
         return data
+
+    def put_contract(self, sha256: str, data: bytes) -> None:
+        """Keep a contract for services to come.
+
+        Raises:
+            RegistryError: See `RegistryStore.put_contract`.
+        """
+        self.store.put_contract(sha256, data, self.directory.contracts())
 
     def newest(self, type: str, subject: str) -> Newest:  # noqa: A002
         """The newest document of a chain: what the next one has to follow.

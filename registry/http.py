@@ -20,6 +20,7 @@ failures are RFC 9457 problems with a stable `code`; no request ends in a traceb
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import json
 import math
 import re
@@ -55,6 +56,8 @@ MAX_CERTIFICATE_BYTES = 65_536
 DEADLINE_S = 60.0
 REQUESTS_PER_ADDRESS = QuotaLimit(per_second=10, per_day=400)
 """Anybody may ask for membership; nobody alone may fill the list of pending requests."""
+CONTRACTS_PER_ADDRESS = QuotaLimit(per_second=10, per_day=400)
+"""A contract comes before the service that names it, so it is not signed."""
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _TILE = re.compile(r"(entries|[0-9]|[1-5][0-9]|6[0-3])/((?:x[0-9]{3}/){0,5}[0-9]{3})(?:\.p/([1-9][0-9]{0,2}))?")
 _STATUS: tuple[tuple[type[Exception], int], ...] = (
@@ -186,8 +189,10 @@ def _digest(request: web.Request) -> str:
 
 
 async def _put_contract(request: web.Request) -> web.Response:
+    if (refused := _refuse_too_many(request, "contracts", CONTRACTS_PER_ADDRESS)) is not None:
+        return refused
     sha256 = _digest(request)
-    request.app[_AUTHORITY].store.put_contract(sha256, await _body(request, request.app._client_max_size))
+    request.app[_AUTHORITY].put_contract(sha256, await _body(request, request.app._client_max_size))
     return web.Response(status=204)
 
 
@@ -207,12 +212,27 @@ def _request_body(request: MemberRequest) -> bytes:
     return msgspec.json.encode(request)
 
 
-async def _post_request(request: web.Request) -> web.Response:
+def _refuse_too_many(request: web.Request, what: str, limit: QuotaLimit) -> web.Response | None:
+    """Counts what anybody may send, by address; an IPv6 host has a network of /64."""
     now_s = asyncio.get_running_loop().time()
-    wait_s = request.app[_ASKED].take(request.remote or "", "requests", REQUESTS_PER_ADDRESS, now_s)
-    if wait_s is not None:
-        refused = problem(429, "too-many-requests", "this address asks for membership too often: ask again later")
-        refused.headers["Retry-After"] = str(math.ceil(wait_s))
+    wait_s = request.app[_ASKED].take(_network(request.remote or ""), what, limit, now_s)
+    if wait_s is None:
+        return None
+    refused = problem(429, "too-many-requests", f"this address sends {what} too often: try again later")
+    refused.headers["Retry-After"] = str(math.ceil(wait_s))
+    return refused
+
+
+def _network(address: str) -> str:
+    try:
+        parsed = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    return str(ipaddress.ip_network((parsed, 64), strict=False)) if parsed.version == 6 else address
+
+
+async def _post_request(request: web.Request) -> web.Response:
+    if (refused := _refuse_too_many(request, "requests", REQUESTS_PER_ADDRESS)) is not None:
         return refused
     kept = request.app[_AUTHORITY].request(await _body(request, MAX_DOCUMENT_BYTES))
     return web.Response(status=201, body=_request_body(kept), content_type="application/json")

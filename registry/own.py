@@ -4,6 +4,10 @@ The directory is the operator's log; what a provider serves and to whom is decid
 that slips in or holds back a document changes nothing at the provider. `compare` finds such differences.
 
 Only services and access rights are kept, with every version. Signs nothing.
+
+A document is written down as an intent before it is submitted, because the answer may be lost: until it is settled it
+is submitted again, byte for byte, before anything else. What the registry says it refused is kept, too: when a later
+document turns out to follow it, it was accepted after all, and is enforced.
 """
 
 from __future__ import annotations
@@ -25,6 +29,7 @@ _SCHEMA = (
     """CREATE TABLE IF NOT EXISTS own
        (type TEXT NOT NULL, subject TEXT NOT NULL, seq INTEGER NOT NULL, digest TEXT NOT NULL, jws BLOB NOT NULL,
         payload BLOB NOT NULL, PRIMARY KEY (type, subject, seq)) WITHOUT ROWID""",
+    "CREATE TABLE IF NOT EXISTS intent (digest TEXT PRIMARY KEY, jws BLOB NOT NULL, settled INTEGER NOT NULL)",
 )
 
 
@@ -60,6 +65,32 @@ class OwnStore:
         """Close the file."""
         self._connection.close()
 
+    def intend(self, jws: bytes) -> None:
+        """Write down what is about to be submitted.
+
+        Raises:
+            StoreUnusable: It is not stored: do not submit it.
+        """
+        with transaction(self._connection):
+            self._connection.execute(
+                "INSERT OR IGNORE INTO intent VALUES (?, ?, 0)", (hashlib.sha256(jws).hexdigest(), jws)
+            )
+
+    def intents(self) -> list[bytes]:
+        """What was submitted without hearing how it ended, oldest first."""
+        return [row[0] for row in self._connection.execute("SELECT jws FROM intent WHERE NOT settled ORDER BY rowid")]
+
+    def settle(self, jws: bytes) -> None:
+        """The registry refused an intended document: it is not submitted again.
+
+        Raises:
+            StoreUnusable: It is not stored; it will be submitted again.
+        """
+        with transaction(self._connection):
+            self._connection.execute(
+                "UPDATE intent SET settled = 1 WHERE digest = ?", (hashlib.sha256(jws).hexdigest(),)
+            )
+
     def put(self, jws: bytes) -> AnyDocument:
         """Keep a document that this provider just signed; from now on it is enforced.
 
@@ -80,13 +111,22 @@ class OwnStore:
             raise DocumentRefused("not-own", f"{document.subject} is not a service or access right of {self.member}")
         head = self.state.head(document.type, document.subject)
         if head is not None and head.digest == digest:
+            self.settle(jws)
             return document
+        if head is not None and document.prev != head.digest and (before := self._intended(document.prev)):
+            self.put(before)
+            head = self.state.head(document.type, document.subject)
         self._check_next(document, head)
         row = (document.type, document.subject, document.seq, digest, jws, envelope.payload)
         with transaction(self._connection):
             self._connection.execute("INSERT INTO own VALUES (?, ?, ?, ?, ?, ?)", row)
+            self._connection.execute("UPDATE intent SET settled = 1 WHERE digest = ?", (digest,))
         self._take(digest, document)
         return document
+
+    def _intended(self, digest: str | None) -> bytes | None:
+        row = self._connection.execute("SELECT jws FROM intent WHERE digest = ?", (digest,)).fetchone()
+        return None if row is None else row[0]
 
     def _check_next(self, document: AnyDocument, head: Head | None) -> None:
         expected = 0 if head is None else head.seq + 1

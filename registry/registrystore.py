@@ -7,6 +7,8 @@ and undecided requests.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
+from datetime import timedelta
 from pathlib import Path
 
 import msgspec
@@ -25,6 +27,9 @@ _SCHEMA = (
     "CREATE TABLE IF NOT EXISTS certificate (id TEXT PRIMARY KEY, pem BLOB NOT NULL)",
 )
 _MAX_RIVALS = 8
+_LONGEST_PENDING = timedelta(days=30)
+_KEPT_STRANGERS = 64
+"""So many contracts that no service names stay when room is needed: the newest may be about to be published."""
 _request = msgspec.json.Decoder(MemberRequest)
 
 
@@ -49,8 +54,13 @@ class RegistryStore:
         """Close the file."""
         self._connection.close()
 
-    def put_contract(self, sha256: str, data: bytes) -> None:
-        """Keep a contract.
+    def put_contract(self, sha256: str, data: bytes, named: Collection[str] = ()) -> None:
+        """Keep a contract; when there is no room, older ones that no service names make it.
+
+        Args:
+            sha256: Its digest, 64 lower-case hex digits.
+            data: Its bytes.
+            named: Digests that services name.
 
         Raises:
             TooLarge: Over the size limit.
@@ -64,13 +74,25 @@ class RegistryStore:
             raise ContractMismatch("the contract's bytes have another digest than its address")
         if self.contract(sha256) is not None:
             return
-        [kept_bytes] = self._connection.execute("SELECT COALESCE(SUM(LENGTH(data)), 0) FROM contract").fetchone()
+        if self._contract_bytes() + len(data) > self._max_contracts_bytes:
+            self._drop_strangers(named)
+        kept_bytes = self._contract_bytes()
         if kept_bytes + len(data) > self._max_contracts_bytes:
             raise QueueFull(
                 f"contracts of {kept_bytes} bytes are kept already; {self._max_contracts_bytes} are allowed"
             )
         with transaction(self._connection):
             self._connection.execute("INSERT OR IGNORE INTO contract VALUES (?, ?)", (sha256, data))
+
+    def _contract_bytes(self) -> int:
+        [kept_bytes] = self._connection.execute("SELECT COALESCE(SUM(LENGTH(data)), 0) FROM contract").fetchone()
+        return int(kept_bytes)
+
+    def _drop_strangers(self, named: Collection[str]) -> None:
+        rows = self._connection.execute("SELECT sha256 FROM contract ORDER BY rowid").fetchall()
+        strangers = [row for row in rows if row[0] not in named]
+        with transaction(self._connection):
+            self._connection.executemany("DELETE FROM contract WHERE sha256 = ?", strangers[:-_KEPT_STRANGERS])
 
     def contract(self, sha256: str) -> bytes | None:
         """A contract, if it is here."""
@@ -84,6 +106,9 @@ class RegistryStore:
             RequestConflict: The member has another request pending for the same keys, or several for others.
             QueueFull: Too many are pending.
         """
+        with transaction(self._connection):
+            oldest = (request.received_at - _LONGEST_PENDING).isoformat()
+            self._connection.execute("DELETE FROM request WHERE state = 'pending' AND received < ?", (oldest,))
         known = self._connection.execute("SELECT entry FROM request WHERE id = ?", (request.id,)).fetchone()
         if known is not None:
             return _request.decode(known[0])

@@ -105,7 +105,7 @@ def revoke(home: Path, client: str, code: str, as_json: bool) -> None:
 def list_rights(home: Path, also_ended: bool, as_json: bool) -> None:
     """The rights that this member has granted, as its gateway enforces them."""
     from console.homes import MemberHome
-    from console.services import own_store
+    from console.ownword import own_store
 
     own = own_store(MemberHome(home))
     try:

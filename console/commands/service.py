@@ -134,7 +134,8 @@ def callers(home: Path, code: str, days: int, only_deprecated: bool, as_json: bo
     """Who calls which operation of SUBSYSTEM/SERVICE, counted from this node's own log."""
     from console.callers import callers as count_callers
     from console.homes import MemberHome
-    from console.services import own_store, service_id
+    from console.ownword import own_store
+    from console.services import service_id
 
     member = MemberHome(home)
     identifier = service_id(member, code)
@@ -172,7 +173,7 @@ def callers(home: Path, code: str, days: int, only_deprecated: bool, as_json: bo
 def list_services(home: Path, as_json: bool) -> None:
     """The services of this member, as its gateway enforces them."""
     from console.homes import MemberHome
-    from console.services import own_store
+    from console.ownword import own_store
 
     member = MemberHome(home)
     own = own_store(member)

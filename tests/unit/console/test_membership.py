@@ -282,3 +282,39 @@ def test_a_proposal_of_nothing_is_refused(office: Office, tmp_path: Path) -> Non
         assert fails("operator", command[0], tmp_path / "x.json", *command[1:]) == "envelope-invalid"
     (tmp_path / "x.json").write_text("nonsense")
     assert fails("operator", "read", tmp_path / "x.json") == "home-invalid"
+
+
+def test_an_approval_that_pins_a_further_key_is_not_taken(office: Office) -> None:
+    """Operators and registry together add a key of their own: it could speak as the member."""
+    import base64
+
+    import msgspec
+
+    from console.homes import HomeInvalid, InstanceHome, MemberHome
+    from console.joining import _certify, accept
+    from console.membership import Speaker, call_registry
+    from evidence.signer import FileSigner
+    from registry.client import RegistryClient, RequestDetail
+    from registry.documents import Member, PinnedKey, decode
+    from registry.envelope import read_envelope
+
+    office.ask("E7")
+    home, speaker = MemberHome(office.folder / "E7"), Speaker.operator(InstanceHome(office.home))
+    evil = PinnedKey(spki=base64.b64encode(FileSigner.generate("p256").public_bytes).decode())
+
+    async def approve(client: RegistryClient) -> RequestDetail:
+        [request] = [one for one in await client.requests() if one.member.endswith("/E7")]
+        detail = await client.request_detail(request.id)
+        envelope = read_envelope(detail.jws.encode(), genesis=speaker.genesis)
+        document = decode(envelope.payload)
+        assert isinstance(document, Member)
+        pem = _certify(InstanceHome(office.home), document.subject, envelope.signatures[0].chain[0])
+        signed = await speaker.compose(
+            client, Member, document.subject, status="active", names=document.names, keys=(*document.keys, evil)
+        )
+        approved = msgspec.structs.replace(request, state="approved")
+        return msgspec.structs.replace(detail, request=approved, decision=signed.decode(), certificate=pem.decode())
+
+    with pytest.raises(HomeInvalid, match="other keys than were requested"):
+        accept(home, call_registry(speaker.url, approve))
+    assert not home.certificate.exists()

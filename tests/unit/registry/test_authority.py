@@ -244,6 +244,56 @@ async def test_contracts_are_kept_by_digest_within_limits(office: Office) -> Non
         store.put_contract(hashlib.sha256(b"x").hexdigest(), b"x")
 
 
+async def test_contracts_of_strangers_make_room_for_others(office: Office) -> None:
+    await office.publish_service()
+    store = office.authority.store
+    strangers = [b"%d" % at * 100 for at in range(100, 200)]
+    for data in strangers:
+        office.authority.put_contract(hashlib.sha256(data).hexdigest(), data)
+    store._max_contracts_bytes = store._contract_bytes()
+    office.authority.put_contract(hashlib.sha256(b"new").hexdigest(), b"new")
+    kept = [store.contract(hashlib.sha256(data).hexdigest()) is not None for data in strangers]
+    assert kept == [False] * 36 + [True] * 64, "the newest may be about to be published"
+    assert store.contract(DIGEST) == CONTRACT, "a service names it"
+
+
+async def test_a_slow_trial_holds_up_neither_heartbeats_nor_other_documents(office: Office) -> None:
+    trying, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(contract: bytes) -> None:
+        trying.set()
+        await go_on.wait()
+
+    office.authority._try_contract = slow
+    office.authority.put_contract(DIGEST, CONTRACT)
+    publishing = asyncio.ensure_future(office.submit(office.service(), office.world.provider))
+    async with asyncio.timeout(5):
+        await trying.wait()
+        await office.authority.heartbeat()
+        await office.submit(office.world.subsystem(f"{PROVIDER}/other"), office.world.provider)
+        go_on.set()
+        await publishing
+    assert office.authority.directory.service(SERVICE) is not None
+
+
+async def test_what_changed_during_a_trial_is_tried_again(office: Office) -> None:
+    await office.publish_service()
+    world, tried = office.world, []
+    honest = office.authority._try
+
+    async def meanwhile(document: d.AnyDocument) -> None:
+        tried.append(document.subject)
+        await honest(document)
+        if len(tried) == 1:
+            terms = d.Catalogue(**world.common("catalogue", world.instance), purposes=(d.Term(code="residence"),))
+            await office.submit(terms, world.operator)
+
+    office.authority._try = meanwhile
+    right = world.access(f"{SERVICE}#second", purposes=("curiosity",))
+    assert await office.refused(right) == "purpose-unknown"
+    assert tried == [right.subject] * 2
+
+
 async def test_the_registry_starts_again_where_it_was(office: Office) -> None:
     await office.publish_service()
     heads, size = office.authority.directory.heads, office.authority.log.size
@@ -488,6 +538,9 @@ async def test_requests_are_signed_by_their_own_key_and_bounded(office: Office) 
     office.authority.request(ask(office)[2])  # by another key: the operator decides whose the name is
     with pytest.raises(QueueFull):
         office.authority.request(ask(office, "VN-TEST/GOV/NEW3")[2])
+    office.clock.advance(days=31)
+    office.authority.request(ask(office, "VN-TEST/GOV/NEW3")[2])
+    assert [one.member for one in office.authority.store.requests()] == ["VN-TEST/GOV/NEW3"], "nobody blocks for ever"
     assert newcomer.id
     assert CONSUMER
     assert START
