@@ -111,7 +111,7 @@ def test_a_node_is_made_once_and_its_settings_are_good(world):
     assert [service.id for service in settings.service] == [SERVICE]
     checked = run_json("config", "check", "--home", world.provider)
     assert checked == {"ok": True, "node": f"{PROVIDER}/@n1", "services": [SERVICE]}
-    assert fails("node", "add", "n1", "--home", world.provider).startswith("key")
+    assert fails("node", "add", "n1", "--home", world.provider) == "home-invalid"
 
 
 def test_the_registry_mints_credentials_for_the_node(world):
