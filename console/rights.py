@@ -76,6 +76,7 @@ def grant_access(home: MemberHome, client_id: str, code: str, terms: Terms) -> s
             valid_from=terms.valid_from,
             until=terms.until,
         )
+        own.check(signed)
         await client.submit(signed)
         own.put(signed)
 

@@ -100,6 +100,7 @@ def publish_service(
             deprecated=_still_deprecated(before, parsed),
             **({} if before is None else {name: getattr(before, name) for name in _STATE}),
         )
+        own.check(signed)
         await client.submit(signed)
         own.put(signed)
         return changes
@@ -249,6 +250,7 @@ def change_service(home: MemberHome, code: str, change: Callable[[Service], dict
             raise HomeInvalid(f"{identifier} was never published")
         kept = {name: getattr(document, name) for name in _SAID}
         signed = await speaker.compose(client, Service, identifier, **{**kept, **change(document)})
+        own.check(signed)
         await client.submit(signed)
         made = own.put(signed)
         assert isinstance(made, Service)

@@ -60,6 +60,15 @@ class OwnStore:
         """Close the file."""
         self._connection.close()
 
+    def check(self, jws: bytes) -> None:
+        """Look whether `put` would keep this document, before it is published: afterwards it could not be taken back.
+
+        Raises:
+            EnvelopeInvalid, DocumentMalformed, DocumentRefused: As `put`.
+        """
+        document, _ = self._read(jws)
+        self._check_next(document, self.state.head(document.type, document.subject))
+
     def put(self, jws: bytes) -> AnyDocument:
         """Keep a document that this provider just signed; from now on it is enforced.
 
@@ -73,26 +82,34 @@ class OwnStore:
             DocumentRefused: Not a service or access right of this member, or not the next of its chain.
             StoreUnusable: It is not stored and not enforced.
         """
-        envelope = read_envelope(jws, genesis=self.genesis)
-        document = decode(envelope.payload)
+        document, payload = self._read(jws)
         digest = hashlib.sha256(jws).hexdigest()
-        if not isinstance(document, Service | Access) or owner_of(document.subject) != self.member:
-            raise DocumentRefused("not-own", f"{document.subject} is not a service or access right of {self.member}")
         head = self.state.head(document.type, document.subject)
         if head is not None and head.digest == digest:
             return document
         self._check_next(document, head)
-        row = (document.type, document.subject, document.seq, digest, jws, envelope.payload)
+        row = (document.type, document.subject, document.seq, digest, jws, payload)
         with transaction(self._connection):
             self._connection.execute("INSERT INTO own VALUES (?, ?, ?, ?, ?, ?)", row)
         self._take(digest, document)
         return document
 
+    def _read(self, jws: bytes) -> tuple[Service | Access, bytes]:
+        envelope = read_envelope(jws, genesis=self.genesis)
+        document = decode(envelope.payload)
+        if not isinstance(document, Service | Access) or owner_of(document.subject) != self.member:
+            raise DocumentRefused("not-own", f"{document.subject} is not a service or access right of {self.member}")
+        return document, envelope.payload
+
     def _check_next(self, document: AnyDocument, head: Head | None) -> None:
         expected = 0 if head is None else head.seq + 1
         # A store that begins in the middle is fine: an older store may have been lost.
         if head is not None and (document.seq != expected or document.prev != head.digest):
-            raise DocumentRefused("sequence-gap", f"{document.subject} is at seq {head.seq} here; {expected} is next")
+            raise DocumentRefused(
+                "sequence-gap",
+                f"{document.subject} is at seq {head.seq} here, so {expected} is next, but the directory is further: another "
+                "home of this member made a change; make this one there too, and copy its data/own.db here",
+            )
 
     def _take(self, digest: str, document: AnyDocument) -> None:
         self.state.heads[document.type, document.subject] = Head(document.seq, digest, document.issued, -1)
