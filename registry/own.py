@@ -107,8 +107,8 @@ class OwnStore:
         if head is not None and (document.seq != expected or document.prev != head.digest):
             raise DocumentRefused(
                 "sequence-gap",
-                f"{document.subject} is at seq {head.seq} here, so {expected} is next, but the directory is further: another "
-                "home of this member made a change; make this one there too, and copy its data/own.db here",
+                f"{document.subject} is at seq {head.seq} here, so {expected} is next, but the directory is further: "
+                "another home of this member made a change; make this one there too, and copy its data/own.db here",
             )
 
     def _take(self, digest: str, document: AnyDocument) -> None:
