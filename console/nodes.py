@@ -11,7 +11,7 @@ from bus.gateway.sealingkeys import load_keys, write_key
 from bus.sealing.keys import SealingKeyPair
 from console.addresses import check_listen, split_hosts
 from console.frontcertificates import make_front
-from console.homes import MemberHome, replace_file, write_new
+from console.homes import HomeInvalid, MemberHome, replace_file, write_new
 from console.membership import Speaker, call_registry
 from evidence.header import encode_time
 from evidence.identifiers import MemberId, NodeId, check_creatable, log_origin
@@ -74,6 +74,11 @@ def add_node(
     """
     facts, speaker = home.facts, Speaker.member(home)
     check_creatable(code)
+    if home.settings.exists():
+        raise HomeInvalid(
+            f"{home.path} has a node already ({home.settings}); a further node of this member gets a home of its own, "
+            'see "A second node" in docs/operations.md'
+        )
     check_listen(front, "--front")
     check_listen(admin, "--admin")
     names, addresses = split_hosts(hosts)

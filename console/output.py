@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import json
 import sys
@@ -63,9 +64,17 @@ def reports_errors(function: Callable[P, R]) -> Callable[P, R]:
         except BrokenPipeError:
             sys.exit(EXIT_FAILED)
         except OSError as error:
-            _fail("file", f"{error.strerror}: {error.filename}" if error.filename else str(error), as_json, {})
+            _fail("file", _told(error), as_json, {})
 
     return wrapped
+
+
+def _told(error: OSError) -> str:
+    """Without Python's number in front; an address in use is no fault of a file and gets its way out."""
+    said = f"{error.strerror}: {error.filename}" if error.filename else error.strerror or str(error)
+    if error.errno == errno.EADDRINUSE:
+        return f"{said}; stop what listens there, or choose another address in the home's settings"
+    return said
 
 
 def _fail(code: str, message: str, as_json: bool, more: dict[str, Any]) -> NoReturn:

@@ -66,11 +66,13 @@ class OwnStore:
         self._connection.close()
 
     def intend(self, jws: bytes) -> None:
-        """Write down what is about to be submitted.
+        """Write down what is about to be submitted, if `put` will keep it: afterwards it could not be taken back.
 
         Raises:
+            EnvelopeInvalid, DocumentMalformed, DocumentRefused: As `put`.
             StoreUnusable: It is not stored: do not submit it.
         """
+        self.check(jws)
         with transaction(self._connection):
             self._connection.execute(
                 "INSERT OR IGNORE INTO intent VALUES (?, ?, 0)", (hashlib.sha256(jws).hexdigest(), jws)
@@ -91,6 +93,20 @@ class OwnStore:
                 "UPDATE intent SET settled = 1 WHERE digest = ?", (hashlib.sha256(jws).hexdigest(),)
             )
 
+    def check(self, jws: bytes) -> None:
+        """Look whether `put` would keep this document.
+
+        Raises:
+            EnvelopeInvalid, DocumentMalformed, DocumentRefused: As `put`.
+        """
+        document, _ = self._read(jws)
+        head = self.state.head(document.type, document.subject)
+        before = self._missing(document, head)
+        if before is None:
+            self._check_next(document, head)
+        else:
+            self.check(before)
+
     def put(self, jws: bytes) -> AnyDocument:
         """Keep a document that this provider just signed; from now on it is enforced.
 
@@ -104,35 +120,46 @@ class OwnStore:
             DocumentRefused: Not a service or access right of this member, or not the next of its chain.
             StoreUnusable: It is not stored and not enforced.
         """
-        envelope = read_envelope(jws, genesis=self.genesis)
-        document = decode(envelope.payload)
+        document, payload = self._read(jws)
         digest = hashlib.sha256(jws).hexdigest()
-        if not isinstance(document, Service | Access) or owner_of(document.subject) != self.member:
-            raise DocumentRefused("not-own", f"{document.subject} is not a service or access right of {self.member}")
         head = self.state.head(document.type, document.subject)
         if head is not None and head.digest == digest:
-            self.settle(jws)
             return document
-        if head is not None and document.prev != head.digest and (before := self._intended(document.prev)):
+        before = self._missing(document, head)
+        if before is not None:
             self.put(before)
             head = self.state.head(document.type, document.subject)
         self._check_next(document, head)
-        row = (document.type, document.subject, document.seq, digest, jws, envelope.payload)
+        row = (document.type, document.subject, document.seq, digest, jws, payload)
         with transaction(self._connection):
             self._connection.execute("INSERT INTO own VALUES (?, ?, ?, ?, ?, ?)", row)
-            self._connection.execute("UPDATE intent SET settled = 1 WHERE digest = ?", (digest,))
+            self._connection.execute("DELETE FROM intent WHERE digest = ?", (digest,))
         self._take(digest, document)
         return document
 
-    def _intended(self, digest: str | None) -> bytes | None:
-        row = self._connection.execute("SELECT jws FROM intent WHERE digest = ?", (digest,)).fetchone()
+    def _missing(self, document: AnyDocument, head: Head | None) -> bytes | None:
+        """An own document between the head and this one, which the registry said it refused."""
+        if head is None or document.prev == head.digest:
+            return None
+        row = self._connection.execute("SELECT jws FROM intent WHERE digest = ?", (document.prev,)).fetchone()
         return None if row is None else row[0]
+
+    def _read(self, jws: bytes) -> tuple[Service | Access, bytes]:
+        envelope = read_envelope(jws, genesis=self.genesis)
+        document = decode(envelope.payload)
+        if not isinstance(document, Service | Access) or owner_of(document.subject) != self.member:
+            raise DocumentRefused("not-own", f"{document.subject} is not a service or access right of {self.member}")
+        return document, envelope.payload
 
     def _check_next(self, document: AnyDocument, head: Head | None) -> None:
         expected = 0 if head is None else head.seq + 1
         # A store that begins in the middle is fine: an older store may have been lost.
         if head is not None and (document.seq != expected or document.prev != head.digest):
-            raise DocumentRefused("sequence-gap", f"{document.subject} is at seq {head.seq} here; {expected} is next")
+            raise DocumentRefused(
+                "sequence-gap",
+                f"{document.subject} is at seq {head.seq} here, so {expected} is next, but the directory is further: "
+                "another home of this member made a change; make this one there too, and copy its data/own.db here",
+            )
 
     def _take(self, digest: str, document: AnyDocument) -> None:
         self.state.heads[document.type, document.subject] = Head(document.seq, digest, document.issued, -1)

@@ -113,7 +113,11 @@ def _ask(home: Path, key_file: Path, method: str, path: str, body: dict[str, Any
 def status(home: Path, key_file: Path, as_json: bool) -> None:
     """Facts about the running node."""
     found = _ask(home, key_file, "GET", "/status")
-    lines = [f"node      {found['node']}", f"log       {found['log']}", f"directory {found['directory']['view']}"]
+    lines = [
+        f"node      {found['node']}",
+        f"log       {found['log']['size']} records, root {found['log']['root']}",
+        f"directory {found['directory']['view']}",
+    ]
     lines += [
         f"{'ok  ' if check['ok'] else 'FAIL'}      {check['name']}  {check['code']} {check['detail']}".rstrip()
         for check in found["checks"]

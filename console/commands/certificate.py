@@ -19,7 +19,7 @@ def certificate() -> None:
 @click.option("--home", type=click.Path(path_type=Path, exists=True), required=True, help="Home of the instance.")
 @click.option("--public-key", type=click.Path(path_type=Path, exists=True), required=True, help="keys/member.pub.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Where to write the certificate (PEM).")
-@click.option("--days", default=365, show_default=True, type=click.IntRange(1, 1825))
+@click.option("--days", default=365, show_default=True, type=click.IntRange(1, 1825), help="Until it ends.")
 @json_option
 @reports_errors
 def issue(member: str, home: Path, public_key: Path, out: Path, days: int, as_json: bool) -> None:

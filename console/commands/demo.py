@@ -15,7 +15,13 @@ from console.output import json_option, reports_errors
 @click.option(
     "--keep-running", is_flag=True, help="Afterwards go on running in the foreground until Ctrl-C or SIGTERM."
 )
-@click.option("--database", type=click.Choice(["sqlite", "postgresql"]), default="sqlite", show_default=True)
+@click.option(
+    "--database",
+    type=click.Choice(["sqlite", "postgresql"]),
+    default="sqlite",
+    show_default=True,
+    help="What the citizens are in.",
+)
 @click.option("--seed", default=1, show_default=True, help="The same seed gives the same people, firms and calls.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Leave logs, trust file and notes here.")
 @json_option

@@ -72,7 +72,9 @@ def invite(home: Path, out: Path, as_json: bool) -> None:
 @operator.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 @_INSTANCE
-@click.option("--days", default=365, show_default=True, type=click.IntRange(1, 1825))
+@click.option(
+    "--days", default=365, show_default=True, type=click.IntRange(1, 1825), help="Until its certificate ends."
+)
 @json_option
 @reports_errors
 def key(folder: Path, home: Path, days: int, as_json: bool) -> None:

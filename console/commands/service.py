@@ -28,8 +28,21 @@ service.add_command(promote)
 @click.option("--contract", type=click.Path(path_type=Path, exists=True), required=True, help="OpenAPI 3.0 or 3.1.")
 @click.option("--kind", required=True, help="Kind of source behind it: http, sql, population, business, ….")
 @click.option("--settings", type=click.Path(path_type=Path, exists=True), help="TOML with the source's settings.")
-@click.option("--deadline", "deadline_s", type=click.FloatRange(0.1, 300), default=10.0, show_default=True)
-@click.option("--max-concurrent", type=click.IntRange(1), default=256, show_default=True)
+@click.option(
+    "--deadline",
+    "deadline_s",
+    type=click.FloatRange(0.1, 300),
+    default=10.0,
+    show_default=True,
+    help="Longest time for one call, in seconds.",
+)
+@click.option(
+    "--max-concurrent",
+    type=click.IntRange(1),
+    default=256,
+    show_default=True,
+    help="Calls that a gateway answers at once; more are refused.",
+)
 @json_option
 @reports_errors
 def publish(

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from bus.gateway.sealingkeys import load_keys
+from bus.gateway.sealingkeys import days_left, load_keys
 from bus.settings import GatewaySettings, load_settings
 from bus.transport import nkeys, subjects
 from console.doctor import files, gateway, reaching, revocation
@@ -238,10 +238,18 @@ def _sealing(context: MemberContext, directory: Directory) -> Iterable[Finding]:
         elif entry.keyid not in pairs[use]:
             do = f"put back its file into {settings.keys.sealing}, or publish a new one: {_KEYS_HELP}"
             yield Finding("sealing-keys", "fail", f"the sealing key that others use for {use} is not here", do)
-        elif entry.until_at is not None:
-            yield files.lifetime(
-                "sealing-keys", f"sealing key for {use}", entry.until_at, f"replace it: {_KEYS_HELP}", _SHORT_DAYS
-            )
+        else:
+            yield _sealing_days(use, days_left(pairs[use], directory, now), now)
+
+
+def _sealing_days(use: str, days: float, now: datetime) -> Finding:
+    """How long others can go on sealing to us, with this key and those that follow it."""
+    if days == float("inf"):
+        return Finding("sealing-keys", "ok", f"sealing keys for {use}: without an end")
+    until_at = now + timedelta(days=days)
+    return files.lifetime(
+        "sealing-keys", f"sealing keys for {use}", until_at, f"publish further ones: {_KEYS_HELP}", _SHORT_DAYS
+    )
 
 
 def check_broker(context: MemberContext) -> Iterable[Finding]:

@@ -144,6 +144,8 @@ def test_sealing_keys_follow_one_another_while_calls_go_on(keys_world: World) ->
             assert world.metric(code, "lienthong_sealing_days_left", use="query") < 1
             world.command("node", "rotate", "sealing", "--days", "30", "--home", str(home), "--lead-s", "1")
         wait_until(lambda: world.metric("G01", "lienthong_sealing_days_left", use="answer") > 28, "the metric")
+    checks = world.answer("doctor", "--home", str(world.member("G01").home))["checks"]
+    assert [one["state"] for one in checks if one["check"] == "sealing-keys"] == ["ok", "ok"]
 
 
 def test_an_old_sealing_key_is_destroyed_when_nothing_can_be_on_its_way_to_it(own_world: World) -> None:

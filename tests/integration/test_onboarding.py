@@ -4,15 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
 import json
-import os
 import re
 import shutil
-import signal
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -20,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from walkthrough import ROOT, blocks, skip_unless_free, typed
 from world import World, wait_until
 
 from console.homes import InstanceHome, MemberHome
@@ -35,7 +30,6 @@ from registry.client import RegistryRefused
 from registry.documents import Member, PinnedKey, Revocation
 from registry.envelope import add_signature, sign_document
 
-ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "onboarding.md"
 PORTS = (28470, 24222, 28443, 29443)
 SECTION = re.compile(r"^## (.*)$", re.MULTILINE)
@@ -51,7 +45,7 @@ def sections() -> dict[str, str]:
 
 
 def shell(text: str) -> str:
-    return "".join(re.findall(r"^```sh\n(.*?)^```", text, re.DOTALL | re.MULTILINE))
+    return "".join(blocks(text))
 
 
 def normal(line: str) -> str:
@@ -59,48 +53,14 @@ def normal(line: str) -> str:
     return re.sub(r"[0-9]+(\.[0-9]+)?", "0", re.sub(r"[0-9a-f]{12,64}", "#", line.partition(" …")[0].rstrip("…")))
 
 
-def _free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
-
-
 @pytest.fixture(scope="module")
 def walked(tmp_path_factory: pytest.TempPathFactory) -> str:
     """What the page's commands print, with the time at which each section begins."""
-    if busy := [port for port in PORTS if not _free(port)]:
-        pytest.skip(f"the page's ports are in use on this machine: {busy}")
-    script = "set -e\nset -m\n"
+    skip_unless_free(PORTS)
+    script = "set -m\n"
     for title, text in sections().items():
         script += f"echo '@@ {title} @@' $(date +%s.%N)\n{shell(text)}"
-    process = subprocess.Popen(
-        ["bash", "-c", script],
-        cwd=tmp_path_factory.mktemp("applicant"),
-        env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        printed, _ = process.communicate(timeout=120)
-    finally:
-        _end_session(process.pid)
-    assert process.returncode == 0, printed
-    return printed
-
-
-def _end_session(session: int) -> None:
-    """Job control gives each of the page's processes a group of its own; all are in the session that was started."""
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with contextlib.suppress(OSError, ValueError):
-                if os.getsid(int(entry.name)) == session:
-                    os.kill(int(entry.name), signal.SIGKILL)
+    return typed(script, tmp_path_factory.mktemp("applicant"))
 
 
 @pytest.mark.slow

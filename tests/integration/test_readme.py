@@ -2,59 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import re
-import signal
-import socket
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from walkthrough import ROOT, blocks, skip_unless_free, typed
 
-ROOT = Path(__file__).parents[2]
 PORTS = (4222, 8470, 8443, 8444, 9443, 9444)
-
-
-def blocks(text: str) -> list[str]:
-    return re.findall(r"^```sh\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
-
-
-def free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
 
 
 @pytest.fixture(scope="module")
 def output(tmp_path_factory: pytest.TempPathFactory) -> str:
-    if busy := [port for port in PORTS if not free(port)]:
-        pytest.skip(f"the README's ports are in use on this machine: {busy}")
-    folder = tmp_path_factory.mktemp("newcomer")
+    skip_unless_free(PORTS)
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    script = "set -e\n" + "".join(blocks(text[text.index("## Put your own database") :]))
-    programs = Path(sys.executable).parent
-    process = subprocess.Popen(
-        ["bash", "-c", script],
-        cwd=folder,
-        env={**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        printed, _ = process.communicate(timeout=110)
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-    assert process.returncode == 0, printed
-    return printed
+    script = "".join(blocks(text[text.index("## Put your own database") :]))
+    return typed(script, tmp_path_factory.mktemp("newcomer"))
 
 
 @pytest.mark.slow

@@ -151,7 +151,7 @@ def commands(text: str) -> list[str]:
 
 
 def check_command(line: str) -> None:
-    words = shlex.split(line, comments=True)[1:]
+    words = shlex.split(line.partition(" | ")[0], comments=True)[1:]
     command: click.Command = lienthong
     context = click.Context(lienthong)
     while isinstance(command, click.Group) and words and re.fullmatch(r"[a-z]+", words[0]):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import stat
 from pathlib import Path
 
@@ -111,7 +112,7 @@ def test_a_node_is_made_once_and_its_settings_are_good(world):
     assert [service.id for service in settings.service] == [SERVICE]
     checked = run_json("config", "check", "--home", world.provider)
     assert checked == {"ok": True, "node": f"{PROVIDER}/@n1", "services": [SERVICE]}
-    assert fails("node", "add", "n1", "--home", world.provider).startswith("key")
+    assert fails("node", "add", "n1", "--home", world.provider) == "home-invalid"
 
 
 def test_the_registry_mints_credentials_for_the_node(world):
@@ -196,6 +197,17 @@ def test_a_right_is_granted_again_and_revoked(world):
     assert run_json(*why, "--official", "an")["fields"] == []
     assert run_json("access", "revoke", *args)["granted"] is False
     assert run_json(*why, "--official", "an", code=1)["code"] == "right-expired"
+
+
+def test_a_change_from_a_home_that_is_behind_is_refused_before_it_is_published(world, tmp_path):
+    behind = tmp_path / "behind"
+    args = (f"{CONSUMER}/two", "population/citizens")
+    run("subsystem", "add", "two", "--home", world.consumer)
+    run("access", "grant", *args, "--home", world.provider)
+    shutil.copytree(world.provider, behind)
+    run("access", "revoke", *args, "--home", world.provider)
+    assert fails("access", "grant", *args, "--home", behind) == "sequence-gap"
+    assert run_json("access", "grant", *args, "--home", world.provider)["granted"] is True
 
 
 def test_the_catalogue_is_the_verified_directory(world):

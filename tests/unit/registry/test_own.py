@@ -95,6 +95,17 @@ def test_only_the_next_own_document_is_kept(world: World, own: OwnStore) -> None
         own.put(empty)
 
 
+def test_what_would_not_be_kept_is_known_before_it_is_published(world: World, own: OwnStore) -> None:
+    elsewhere = world.access(seq=2, prev="0" * 64)
+    with pytest.raises(DocumentRefused, match="another home"):
+        own.check(world.sign(elsewhere, world.provider))
+    with pytest.raises(DocumentRefused, match="not a service or access right"):
+        own.check(world.sign(world.subsystem(f"{PROVIDER}/x"), world.provider))
+    before = own.newest()
+    own.check(world.sign(world.access(f"{SERVICE}#later"), world.provider))
+    assert own.newest() == before
+
+
 def test_the_store_survives_a_restart(world: World, own: OwnStore, tmp_path: Path) -> None:
     own.close()
     again = OwnStore(tmp_path / "own.db", genesis=world.genesis, member=PROVIDER)
