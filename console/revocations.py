@@ -99,15 +99,17 @@ def revoke(
         )
     speaker = speaker_of(home)
 
-    async def work(client: RegistryClient) -> int | None:
+    async def work(client: RegistryClient) -> tuple[int | None, str | None]:
         if kind != "key" and await client.newest(kind, target) is None:
             raise HomeInvalid(f"the directory has no {kind} {target}: nothing was revoked")
         signed = await speaker.compose(
             client, Revocation, f"{kind}:{target}", since=encode_time(since_at), reason=reason
         )
-        return None if dry_run else (await client.submit(signed)).index
+        if dry_run:
+            return None, None
+        return (await client.submit(signed)).index, encode_time(datetime.now(UTC))
 
-    index = call_registry(speaker.url, work)
+    index, acknowledged = call_registry(speaker.url, work)
     return {
         "kind": kind,
         "target": target,
@@ -115,6 +117,7 @@ def revoke(
         "reason": reason,
         "revoked": index is not None,
         "index": index,
+        "acknowledged": acknowledged,
     }
 
 
