@@ -213,7 +213,7 @@ def submit(file: Path, home: Path, as_json: bool) -> None:
 
 
 def _tell(file: Path, proposal: Any, as_json: bool) -> None:
-    there = len(proposal.signed_by)
+    there = len(set(proposal.signed_by) & set(proposal.operators))  # a member's own signature is no operator's
     missing = max(0, proposal.threshold - there)
     following = "lienthong operator submit" if not missing else "carry it to another operator: lienthong operator sign"
     said = json.loads(proposal.payload)
