@@ -48,7 +48,7 @@ def _check_list(address: str, anchor: Anchor, certificate: Path) -> Finding:
         signed = _is_signed(found, anchor)
     except OSError as error:
         return Finding(NAME, "fail", f"{address} does not answer ({type(error).__name__})", _DO)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
+    except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion):
         return Finding(NAME, "fail", f"{address} does not answer with a revocation list", _DO)
     if not signed:
         return Finding(NAME, "fail", f"the list of {address} is not signed by an authority of the anchor", _DO)
