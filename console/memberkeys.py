@@ -43,7 +43,7 @@ def make_next_key(home: MemberHome, kind: KeyKind) -> NextKey:
     """
     files = NextKey(home)
     if not files.private.exists():
-        signer = generate_key_file(files.private, kind)
+        signer = generate_key_file(files.private, kind, passphrase_path=home.passphrase)
         pem = signer.private_key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
         replace_file(files.public, pem, 0o644)
     return files
@@ -59,7 +59,7 @@ def compose_change(home: MemberHome) -> NextKey:
     files, speaker, member = NextKey(home), Speaker.member(home), home.facts.member
     if not files.certificate.exists():
         raise HomeInvalid(f"there is no {files.certificate}; have {files.public} certified first")
-    following = FileSigner.load(files.private)
+    following = FileSigner.load(files.private, passphrase_path=home.passphrase)
     chain = load_pem_chain(files.certificate.read_bytes())
 
     async def compose(client: RegistryClient) -> bytes:

@@ -92,7 +92,7 @@ class Speaker:
                 f"lienthong join --status --home {home.path}"
             )
         chain = load_pem_chain(home.certificate.read_bytes())
-        return cls(facts.registry, facts.genesis, facts.instance, FileSigner.load(home.member_key), list(chain))
+        return cls(facts.registry, facts.genesis, facts.instance, home.load_key(), list(chain))
 
     @classmethod
     def operator(cls, home: InstanceHome, folders: Iterable[Path] = ()) -> OperatorSpeaker:
