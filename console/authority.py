@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -69,16 +70,22 @@ def write_crl(home: InstanceHome, out: Path, days: float) -> dict[str, Any]:
     return {"number": number, "entries": len(revoked), "next_update": encode_time(next_at), "out": out}
 
 
-def name_lists(home: InstanceHome, addresses: tuple[str, ...]) -> None:
+def name_lists(home: InstanceHome, addresses: tuple[str, ...], folders: Sequence[Path] = ()) -> None:
     """Publishes an anchor that names these addresses of revocation lists.
 
+    Args:
+        home: Of the instance.
+        addresses: All of them, anew.
+        folders: With further operator keys.
+
     Raises:
+        SignaturesMissing: too few operator keys are at hand; a proposal was kept.
         HomeInvalid: an address cannot be one.
         RegistryError: the registry refused, or does not answer.
     """
     for address in addresses:
         check_url(address, "ADDRESS")
-    speaker = Speaker.operator(home)
+    speaker = Speaker.operator(home, folders)
 
     async def publish(client: RegistryClient) -> None:
         before, _ = await client.anchor(speaker.genesis)

@@ -13,6 +13,7 @@ from typing import Literal, TypeVar
 import msgspec
 
 from bus.errors import BusError
+from evidence.signer import FileSigner
 
 T = TypeVar("T")
 
@@ -75,12 +76,14 @@ class MemberFacts(msgspec.Struct, frozen=True, kw_only=True):
         genesis: 64 hex digits.
         instance: Name.
         registry: Address of the registry, see `pinned_address`.
+        passphrase: File with the passphrase of the member's key; empty when the key is not encrypted.
     """
 
     member: str
     genesis: str
     instance: str
     registry: str
+    passphrase: str = ""
 
 
 class InstanceHome:
@@ -129,6 +132,25 @@ class MemberHome:
             HomeInvalid: no member was initialised here.
         """
         return read_facts(self.path / "member.json", MemberFacts, "lienthong join")
+
+    @property
+    def passphrase(self) -> Path | None:
+        """File with the passphrase of the member's key.
+
+        Raises:
+            HomeInvalid: no member was initialised here.
+        """
+        named = self.facts.passphrase
+        return Path(named) if named else None
+
+    def load_key(self) -> FileSigner:
+        """The member's key.
+
+        Raises:
+            HomeInvalid: no member was initialised here.
+            KeyUnusable: its file, or that of its passphrase, cannot be used.
+        """
+        return FileSigner.load(self.member_key, passphrase_path=self.passphrase)
 
     def write_facts(self, facts: MemberFacts) -> None:
         """Settles the facts; once."""

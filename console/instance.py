@@ -6,6 +6,7 @@ import base64
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import msgspec
 
@@ -19,7 +20,7 @@ from console.registrytls import make_registry_tls
 from evidence.header import encode_time
 from evidence.identifiers import check_creatable
 from evidence.issue import Authority, create_authority, issue_tls, to_pem
-from evidence.signer import FileSigner, generate_key_file
+from evidence.signer import FileSigner, generate_key_file, read_passphrase
 from evidence.x509 import load_pem_chain
 from registry.documents import Anchor, BrokerAddress, DirectoryKeys, Operator
 from registry.envelope import genesis_of, sign_document
@@ -127,6 +128,7 @@ class InstancePlan:
         operators: How many operator keys to make.
         threshold: How many of them make the operator's word.
         plain_http: The registry without TLS; on a loopback address only.
+        passphrases: Files with the passphrases of the operator keys: none, one for all, or one for each.
     """
 
     instance: str
@@ -136,6 +138,11 @@ class InstancePlan:
     operators: int = 1
     threshold: int = 1
     plain_http: bool = False
+    passphrases: tuple[Path, ...] = ()
+
+    def passphrase(self, number: int) -> Path | None:
+        """That of an operator key, counted from 0."""
+        return self.passphrases[number if len(self.passphrases) > 1 else 0] if self.passphrases else None
 
     def check(self) -> None:
         """Refuses what cannot be made.
@@ -143,6 +150,7 @@ class InstancePlan:
         Raises:
             IdentifierInvalid: the name cannot be one.
             HomeInvalid: an address, host or number cannot be one.
+            KeyUnusable: a passphrase file cannot be used.
         """
         check_creatable(self.instance)
         check_listen(self.registry_listen, "--registry-listen")
@@ -150,6 +158,10 @@ class InstancePlan:
         split_hosts(self.hosts)
         if not 1 <= self.threshold <= self.operators <= _MAX_OPERATORS:
             raise HomeInvalid(f"--threshold: between 1 and the number of operators, which is at most {_MAX_OPERATORS}")
+        if len(self.passphrases) not in {0, 1, self.operators}:
+            raise HomeInvalid("--passphrase-file: name one for all operator keys, or one for each")
+        for path in self.passphrases:
+            read_passphrase(path)
         if self.plain_http and not is_loopback(self.registry_listen):
             raise HomeInvalid("--plain-http: only for a registry on a loopback address; leave it out, HTTPS is ready")
 
@@ -160,7 +172,7 @@ def create_instance(home: InstanceHome, plan: InstancePlan) -> InstanceFacts:
     Raises:
         IdentifierInvalid: the name cannot be one; nothing was made.
         HomeInvalid: an address, host or number cannot be one; nothing was made.
-        KeyUnusable: there is an instance already.
+        KeyUnusable: there is an instance already, or a passphrase file cannot be used.
     """
     plan.check()
     names, addresses = split_hosts((*plan.hosts, *own_host(plan.registry_listen)))
@@ -177,8 +189,15 @@ def create_instance(home: InstanceHome, plan: InstancePlan) -> InstanceFacts:
     write_new(home.ca / "ca.crt", authority.pem, 0o644)
     folders = [home.operators / str(number) for number in range(1, plan.operators + 1)]
     keys = [
-        make_operator_key(folder, plan.instance, authority, not_before_at=since, not_after_at=until)
-        for folder in folders
+        make_operator_key(
+            folder,
+            plan.instance,
+            authority,
+            not_before_at=since,
+            not_after_at=until,
+            passphrase=plan.passphrase(number),
+        )
+        for number, folder in enumerate(folders)
     ]
     _tls(home, authority, names, addresses, since, until)
     if not plan.plain_http:
@@ -193,8 +212,8 @@ def create_instance(home: InstanceHome, plan: InstancePlan) -> InstanceFacts:
         broker_listen=plan.broker_listen,
         registry_scheme="http" if plan.plain_http else "https",
     )
-    for folder, key in zip(folders, keys, strict=True):
-        settle(folder, plan.instance, facts.genesis, key.keyid)
+    for number, (folder, key) in enumerate(zip(folders, keys, strict=True)):
+        settle(folder, plan.instance, facts.genesis, key.keyid, plan.passphrase(number))
     home.write_facts(facts)
     return facts
 

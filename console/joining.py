@@ -36,7 +36,7 @@ from evidence.identifiers import MemberId
 from evidence.issue import issue_member, self_sign_member, to_pem
 from evidence.jws import load_public_key
 from evidence.leaf import DIRECTORY, wrap
-from evidence.signer import FileSigner, generate_key_file
+from evidence.signer import FileSigner, KeyKind, generate_key_file, is_encrypted, read_passphrase
 from evidence.x509 import load_pem_chain, verify_chain
 from registry.client import RegistryClient, RequestDetail, verify_anchors
 from registry.documents import Member, PinnedKey, decode
@@ -89,6 +89,8 @@ class Application:
         names: By language.
         aliases: Further member codes.
         key: File with a member key that exists already; None makes one.
+        kind: Of the key that is made.
+        passphrase: File with the passphrase under which the home keeps the key; None keeps it plain.
         certificate: File with its certificates from an accredited authority; None has the instance's authority certify.
         anchors: File with the anchors; None asks the registry.
     """
@@ -101,6 +103,8 @@ class Application:
     key: Path | None = None
     certificate: Path | None = None
     anchors: Path | None = None
+    kind: KeyKind = "p256"
+    passphrase: Path | None = None
 
     @property
     def address(self) -> str:
@@ -112,9 +116,12 @@ class Application:
 
         Raises:
             HomeInvalid: naming the option.
+            KeyUnusable: the passphrase file.
             IdentifierInvalid: the member's identifier.
         """
         parse_genesis(self.genesis)
+        if self.passphrase is not None:
+            read_passphrase(self.passphrase)
         MemberId.parse(self.member)
         check_url(self.registry, "--registry")
         host = self.registry.partition("://")[2].partition("/")[0]
@@ -141,7 +148,13 @@ def apply(home: MemberHome, application: Application) -> bytes:
     assert directory.anchor is not None
     if member.instance != directory.instance:
         raise HomeInvalid(f"{member} does not belong to the instance {directory.instance}")
-    facts = MemberFacts(member=str(member), genesis=genesis, instance=directory.instance, registry=application.address)
+    facts = MemberFacts(
+        member=str(member),
+        genesis=genesis,
+        instance=directory.instance,
+        registry=application.address,
+        passphrase="" if application.passphrase is None else str(application.passphrase.resolve()),
+    )
     _settle(home, facts)
     signer, chain = _own_key(home, application, member)
     _keep_anchors(home, genesis, anchors, directory.anchor.broker.ca)
@@ -169,7 +182,12 @@ def _settle(home: MemberHome, facts: MemberFacts) -> None:
     if not (home.path / "member.json").exists():
         home.write_facts(facts)
         return
-    if home.facts != facts:
+    there = home.facts
+    if facts.passphrase not in {"", there.passphrase}:
+        raise HomeInvalid(
+            f"--passphrase-file: the key in {home.path} is there already, under {there.passphrase or 'no passphrase'}"
+        )
+    if there != msgspec.structs.replace(facts, passphrase=there.passphrase):
         raise HomeInvalid(f"{home.path} belongs to {home.facts.member} already; choose another folder")
     joining = _joining(home)
     if joining is not None and joining.state == "approved":
@@ -181,17 +199,20 @@ def _own_key(home: MemberHome, application: Application, member: MemberId) -> tu
     home.keys.mkdir(mode=0o700, exist_ok=True)
     if application.key is not None and application.certificate is not None:
         chain = load_pem_chain(application.certificate.read_bytes())
-        signer = FileSigner.load(application.key)
+        encrypted = application.passphrase is not None and is_encrypted(application.key)
+        signer = FileSigner.load(application.key, passphrase_path=application.passphrase if encrypted else None)
         if load_public_key(signer.public_bytes) != _public_key(chain[0]):
             raise HomeInvalid(f"{application.certificate} is not for the key {application.key}")
         if not home.member_key.exists():
-            signer.save(home.member_key)
+            signer.save(
+                home.member_key, passphrase=None if (path := home.passphrase) is None else read_passphrase(path)
+            )
         replace_file(home.certificate, to_pem(chain), 0o644)
         return signer, chain
     if home.member_key.exists():
-        signer = FileSigner.load(home.member_key)
+        signer = home.load_key()
     else:
-        signer = generate_key_file(home.member_key, "p256")
+        signer = generate_key_file(home.member_key, application.kind, passphrase_path=home.passphrase)
     public = signer.private_key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     replace_file(home.keys / "member.pub", public, 0o644)
     now = datetime.now(UTC)
@@ -308,7 +329,7 @@ def _check_approval(home: MemberHome, directory: Directory, detail: RequestDetai
     requested = decode(envelope.payload)
     if envelope.digest != detail.request.id or not isinstance(requested, Member):
         raise HomeInvalid("the approval came with another request than the one that this home signed")
-    own = key_id(spki_public(FileSigner.load(home.member_key).public_bytes))
+    own = key_id(spki_public(home.load_key().public_bytes))
     if own not in {key_id(key.public) for key in document.keys} or document.keys != requested.keys:
         raise HomeInvalid("the approval pins other keys than were requested: whoever made it can speak as this member")
     if document.status != "active":
@@ -321,9 +342,7 @@ def _install_certificate(home: MemberHome, directory: Directory, pem: bytes) -> 
     anchors = [der for one in anchor.certification_authorities for der in load_pem_chain(one.encode())]
     chain = load_pem_chain(pem)
     found = verify_chain(chain, anchors, datetime.now(UTC), usage="member")
-    if str(found.member) != home.facts.member or found.public_key != load_public_key(
-        FileSigner.load(home.member_key).public_bytes
-    ):
+    if str(found.member) != home.facts.member or found.public_key != load_public_key(home.load_key().public_bytes):
         raise HomeInvalid("the certificate that came with the approval is not for this member and key")
     replace_file(home.certificate, to_pem(chain), 0o644)
 

@@ -139,7 +139,7 @@ def write_leaf_configuration(home: InstanceHome, folder: Path, hub: str, listen:
 
 
 def _nodes_of(home: InstanceHome, member: str) -> list[str]:
-    directory = _registry_directory(home)
+    directory = registry_directory(home)
     entry = directory.member(member)
     if entry is None or entry.status != "active" or directory.is_revoked("member", member):
         raise HomeInvalid(f"{member} is no active member of this instance")
@@ -149,7 +149,7 @@ def _nodes_of(home: InstanceHome, member: str) -> list[str]:
     return nodes
 
 
-def _registry_directory(home: InstanceHome) -> Directory:
+def registry_directory(home: InstanceHome) -> Directory:
     """The directory as the registry folded it, read beside the running registry."""
     path = home.registry / "copy.db"
     if not path.exists():

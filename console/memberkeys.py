@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from console.homes import HomeInvalid, InstanceHome, MemberHome, replace_file
 from console.membership import Speaker, call_registry
 from evidence.signer import FileSigner, KeyKind, generate_key_file, public_key_of_pem
 from evidence.x509 import load_pem_chain
-from registry.client import RegistryClient
+from registry.client import RegistryClient, Submitted
 from registry.documents import Member, PinnedKey, decode
 from registry.envelope import add_signature, read_envelope
 from registry.publickeys import key_id, spki_public
@@ -42,7 +43,7 @@ def make_next_key(home: MemberHome, kind: KeyKind) -> NextKey:
     """
     files = NextKey(home)
     if not files.private.exists():
-        signer = generate_key_file(files.private, kind)
+        signer = generate_key_file(files.private, kind, passphrase_path=home.passphrase)
         pem = signer.private_key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
         replace_file(files.public, pem, 0o644)
     return files
@@ -58,7 +59,7 @@ def compose_change(home: MemberHome) -> NextKey:
     files, speaker, member = NextKey(home), Speaker.member(home), home.facts.member
     if not files.certificate.exists():
         raise HomeInvalid(f"there is no {files.certificate}; have {files.public} certified first")
-    following = FileSigner.load(files.private)
+    following = FileSigner.load(files.private, passphrase_path=home.passphrase)
     chain = load_pem_chain(files.certificate.read_bytes())
 
     async def compose(client: RegistryClient) -> bytes:
@@ -72,19 +73,29 @@ def compose_change(home: MemberHome) -> NextKey:
     return files
 
 
-def confirm_change(home: InstanceHome, change: Path) -> dict[str, Any]:
-    """The operator's signature on a change that a member signed, and its publication.
+def confirm_change(home: InstanceHome, change: Path, folders: Sequence[Path] = ()) -> dict[str, Any]:
+    """The operator's signatures on a change that a member signed, and its publication.
+
+    Args:
+        home: of the operator.
+        change: what `member rotate` wrote.
+        folders: with further operator keys.
 
     Raises:
         HomeInvalid: the file holds no member document.
+        SignaturesMissing: too few operator keys are at hand; a proposal was kept.
         RegistryError: the registry refused, or does not answer.
     """
-    speaker = Speaker.operator(home)
-    document = decode(read_envelope(change.read_bytes(), genesis=speaker.genesis).payload)
+    speaker = Speaker.operator(home, folders)
+    jws = change.read_bytes()
+    document = decode(read_envelope(jws, genesis=speaker.genesis).payload)
     if not isinstance(document, Member):
         raise HomeInvalid(f"{change} is no change of a member's keys")
-    signed = add_signature(change.read_bytes(), speaker.signer, speaker.chain)
-    done = call_registry(speaker.url, lambda client: client.submit(signed))
+
+    async def publish(client: RegistryClient) -> Submitted:
+        return await client.submit(await speaker.countersign(client, jws))
+
+    done = call_registry(speaker.url, publish)
     return {"member": document.subject, "index": done.index, "keys": [_id(key) for key in document.keys]}
 
 
@@ -114,7 +125,9 @@ def take_next_key(home: MemberHome) -> bool:
     return True
 
 
-def replace_lost_keys(home: InstanceHome, member: str, public_key: Path, *, confirm: bool) -> dict[str, Any]:
+def replace_lost_keys(
+    home: InstanceHome, member: str, public_key: Path, *, confirm: bool, folders: Sequence[Path] = ()
+) -> dict[str, Any]:
     """The threshold way, for a member that lost all its keys: announces the new key, or confirms it after the delay.
 
     Args:
@@ -122,12 +135,14 @@ def replace_lost_keys(home: InstanceHome, member: str, public_key: Path, *, conf
         member: identifier.
         public_key: PEM of the new key.
         confirm: confirm what was announced.
+        folders: with further operator keys.
 
     Raises:
         HomeInvalid: there is no such member.
+        SignaturesMissing: too few operator keys are at hand; a proposal was kept.
         RegistryError: the registry refused (too early, not announced, the member objected), or does not answer.
     """
-    speaker = Speaker.operator(home)
+    speaker = Speaker.operator(home, folders)
     new = PinnedKey(spki=base64.b64encode(public_key_of_pem(public_key)).decode())
 
     async def publish(client: RegistryClient) -> int:

@@ -92,7 +92,7 @@ class Speaker:
                 f"lienthong join --status --home {home.path}"
             )
         chain = load_pem_chain(home.certificate.read_bytes())
-        return cls(facts.registry, facts.genesis, facts.instance, FileSigner.load(home.member_key), list(chain))
+        return cls(facts.registry, facts.genesis, facts.instance, home.load_key(), list(chain))
 
     @classmethod
     def operator(cls, home: InstanceHome, folders: Iterable[Path] = ()) -> OperatorSpeaker:
@@ -165,6 +165,15 @@ class OperatorSpeaker(Speaker):
         signed = sign_refusal(refusal, first.signer, first.chain, self.genesis)
         return self._complete(anchor, None, sign_further(signed, others))
 
+    async def countersign(self, registry: RegistryClient, jws: bytes) -> bytes:
+        """The operator's signatures on what a member signed already.
+
+        Raises:
+            SignaturesMissing: too few keys are at hand; a proposal was kept.
+        """
+        anchor, _ = await registry.anchor(self.genesis)
+        return self._complete(anchor, None, sign_further(jws, self._known(anchor, None)))
+
     def _known(self, anchor: Anchor, after: Anchor | None) -> list[OperatorKey]:
         """Keys at hand that count; a certificate of another key, once expired, would spoil the document."""
         counted = {one.keyid for document in (anchor, after) if document is not None for one in document.operators}
@@ -182,7 +191,7 @@ class OperatorSpeaker(Speaker):
         path = propose(self._home, anchor, self.genesis, signed, list(wanted))
         raise SignaturesMissing(
             f"{missing} more operator {'signature is' if missing == 1 else 'signatures are'} needed "
-            f"({len(signers)} of {anchor.threshold}); nothing was submitted. "
+            f"({len(wanted.keys() & set(signers))} of {anchor.threshold}); nothing was submitted. "
             f"Name further keys with --operator-home, or carry {path} to another operator: "
             f"lienthong operator sign {path.name} --home FOLDER; then lienthong operator submit {path.name} --home "
             f"{self._home.path}",

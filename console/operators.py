@@ -21,7 +21,7 @@ import msgspec
 from console.homes import HomeInvalid, InstanceHome, read_facts, replace_file, write_new
 from evidence.identifiers import MemberId
 from evidence.issue import Authority, issue_member, to_pem
-from evidence.signer import FileSigner, generate_key_file
+from evidence.signer import FileSigner, generate_key_file, is_encrypted
 from evidence.x509 import load_pem_chain
 from registry.documents import Anchor
 from registry.envelope import add_signature, read_envelope
@@ -52,11 +52,13 @@ class OperatorFacts(msgspec.Struct, frozen=True, kw_only=True):
         instance: Name.
         genesis: 64 hex digits; only proposals of this instance are signed.
         keyid: Of the key.
+        passphrase: File with the key's passphrase, as it was named when the key was made; empty when it is plain.
     """
 
     instance: str
     genesis: str
     keyid: str
+    passphrase: str = ""
 
 
 class OperatorKey(NamedTuple):
@@ -84,19 +86,30 @@ class OperatorHome:
         """
         return read_facts(self.path / "operator.json", OperatorFacts, "lienthong init instance")
 
-    def load(self) -> OperatorKey:
+    def load(self, passphrase: Path | None = None) -> OperatorKey:
         """The key.
+
+        Args:
+            passphrase: File with its passphrase; None takes the one that the facts name. A folder that was carried to
+                another machine has its own `passphrase` file beside the key, if the one that was named is not there.
 
         Raises:
             HomeInvalid: there is none.
-            KeyUnusable: its file cannot be used.
+            KeyUnusable: its file, or that of its passphrase, cannot be used.
         """
         if not self.key.exists() or not self.certificate.exists():
             raise HomeInvalid(f"there is no operator key in {self.path}; name a folder with operator.pem")
-        signer = FileSigner.load(self.key)
+        signer = FileSigner.load(self.key, passphrase_path=passphrase or self._passphrase())
         return OperatorKey(
             key_id(spki_public(signer.public_bytes)), signer, tuple(load_pem_chain(self.certificate.read_bytes()))
         )
+
+    def _passphrase(self) -> Path | None:
+        if not is_encrypted(self.key):
+            return None
+        named = Path(self.facts.passphrase)
+        beside = self.path / "passphrase"
+        return beside if beside.is_file() and not named.is_file() else named
 
 
 class Proposal(msgspec.Struct, frozen=True, kw_only=True):
@@ -133,16 +146,30 @@ class Proposal(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def make_operator_key(
-    path: Path, instance: str, authority: Authority, *, not_before_at: datetime, not_after_at: datetime
+    path: Path,
+    instance: str,
+    authority: Authority,
+    *,
+    not_before_at: datetime,
+    not_after_at: datetime,
+    passphrase: Path | None = None,
 ) -> OperatorKey:
     """Makes a key and its certificate in a new folder; `settle` names the instance afterwards.
+
+    Args:
+        path: Of the folder.
+        instance: Name.
+        authority: Certifies the key.
+        not_before_at: Aware instant.
+        not_after_at: Aware instant.
+        passphrase: File with the passphrase under which the key is encrypted; None keeps it plain.
 
     Raises:
         KeyUnusable: there is one already.
     """
     home = OperatorHome(path)
     path.mkdir(parents=True, exist_ok=True, mode=0o700)
-    signer = generate_key_file(home.key, "p256")
+    signer = generate_key_file(home.key, "p256", passphrase_path=passphrase)
     certificate = issue_member(
         authority,
         MemberId(instance, "OPERATOR", "operator"),
@@ -151,12 +178,13 @@ def make_operator_key(
         not_after_at=not_after_at,
     )
     write_new(home.certificate, to_pem([certificate]), 0o644)
-    return home.load()
+    return home.load(passphrase)
 
 
-def settle(path: Path, instance: str, genesis: str, keyid: str) -> None:
-    """Notes for which instance the key of a folder is."""
-    facts = OperatorFacts(instance=instance, genesis=genesis, keyid=keyid)
+def settle(path: Path, instance: str, genesis: str, keyid: str, passphrase: Path | None = None) -> None:
+    """Notes for which instance the key of a folder is, and where its passphrase is."""
+    named = "" if passphrase is None else str(passphrase.resolve())
+    facts = OperatorFacts(instance=instance, genesis=genesis, keyid=keyid, passphrase=named)
     write_new(path / "operator.json", msgspec.json.encode(facts), 0o644)
 
 
@@ -222,13 +250,18 @@ def read_proposal(path: Path) -> Proposal:
     return proposal
 
 
-def sign_proposal(path: Path, home: OperatorHome) -> Proposal:
+def sign_proposal(path: Path, home: OperatorHome, passphrase: Path | None = None) -> Proposal:
     """Adds the signature of a folder's key to a proposal's file.
+
+    Args:
+        path: Of the proposal.
+        home: With the key.
+        passphrase: See `OperatorHome.load`.
 
     Raises:
         HomeInvalid: another instance's proposal or key, signed already, or a key that the anchor does not know.
     """
-    proposal, facts, key = read_proposal(path), home.facts, home.load()
+    proposal, facts, key = read_proposal(path), home.facts, home.load(passphrase)
     if facts.genesis != proposal.genesis:
         raise HomeInvalid(f"{path} is of another instance than the key in {home.path}: do not sign it")
     if key.keyid in proposal.signed_by:

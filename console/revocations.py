@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from console.homes import HomeInvalid, InstanceHome, MemberHome
-from console.membership import Speaker, call_registry
+from console.groups import speaker_of
+from console.homes import HomeInvalid, MemberHome
+from console.membership import call_registry
+from console.operators import SignaturesMissing
 from evidence.header import encode_time
 from evidence.identifiers import MemberId, NodeId
 from evidence.signer import public_key_of_pem
@@ -19,17 +22,6 @@ from registry.publickeys import key_id, spki_public
 from registry.view import RevocationKind
 
 _KEY_ID = re.compile(r"[0-9a-f]{64}")
-
-
-def speaker_of(home: Path) -> Speaker:
-    """Who speaks from a folder: the operator of an instance home, or the member of a member home.
-
-    Raises:
-        HomeInvalid: it is neither.
-    """
-    if (home / "instance.json").exists():
-        return Speaker.operator(InstanceHome(home))
-    return Speaker.member(MemberHome(home))
 
 
 def own_member(home: Path) -> str | None:
@@ -75,7 +67,14 @@ def _key_target(text: str | None) -> str:
 
 
 def revoke(
-    home: Path, kind: RevocationKind, target: str, *, since_at: datetime | None, reason: str, dry_run: bool
+    home: Path,
+    kind: RevocationKind,
+    target: str,
+    *,
+    since_at: datetime | None,
+    reason: str,
+    dry_run: bool,
+    folders: Sequence[Path] = (),
 ) -> dict[str, Any]:
     """Publishes a revocation, or only says what it would say.
 
@@ -86,8 +85,10 @@ def revoke(
         since_at: from when on it is not to be trusted; None is now.
         reason: for everybody to read.
         dry_run: compose, publish nothing.
+        folders: with further operator keys, where the operator speaks.
 
     Raises:
+        SignaturesMissing: too few operator keys are at hand; a proposal was kept.
         HomeInvalid: `since_at` lies ahead, or the directory has no such member or node.
         RegistryError: the registry refused, or does not answer.
     """
@@ -97,17 +98,24 @@ def revoke(
         raise HomeInvalid(
             "a revocation cannot begin in the future: leave --since out, or name an instant that has passed"
         )
-    speaker = speaker_of(home)
+    speaker, _ = speaker_of(home, folders)
 
-    async def work(client: RegistryClient) -> int | None:
+    async def work(client: RegistryClient) -> tuple[int | None, str | None]:
         if kind != "key" and await client.newest(kind, target) is None:
             raise HomeInvalid(f"the directory has no {kind} {target}: nothing was revoked")
-        signed = await speaker.compose(
-            client, Revocation, f"{kind}:{target}", since=encode_time(since_at), reason=reason
-        )
-        return None if dry_run else (await client.submit(signed)).index
+        subject, words = f"{kind}:{target}", {"since": encode_time(since_at), "reason": reason}
+        try:
+            signed = await speaker.compose(client, Revocation, subject, **words)
+        except SignaturesMissing as missing:
+            if not dry_run:
+                raise
+            missing.proposal.unlink()
+            return None, None
+        if dry_run:
+            return None, None
+        return (await client.submit(signed)).index, encode_time(datetime.now(UTC))
 
-    index = call_registry(speaker.url, work)
+    index, acknowledged = call_registry(speaker.url, work)
     return {
         "kind": kind,
         "target": target,
@@ -115,6 +123,7 @@ def revoke(
         "reason": reason,
         "revoked": index is not None,
         "index": index,
+        "acknowledged": acknowledged,
     }
 
 

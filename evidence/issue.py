@@ -12,7 +12,7 @@ from typing import Literal
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
@@ -21,6 +21,7 @@ from evidence.identifiers import MemberId
 from evidence.signer import FileSigner, PublicKey
 from evidence.x509 import MEMBER_URI_PREFIX
 
+_PSS = padding.PSS(mgf=padding.MGF1(hashes.SHA256()), salt_length=hashes.SHA256.digest_size)
 TlsRole = Literal["server", "client", "both"]
 
 
@@ -154,9 +155,11 @@ def self_sign_member(signer: FileSigner, member: MemberId, *, not_before_at: dat
         DER.
 
     Raises:
-        KeyUnusable: The key is not an elliptic curve key.
+        KeyUnusable: A key of a kind that members do not use.
     """
-    key = _signing_key(signer)
+    key = signer.private_key
+    if isinstance(key, ed25519.Ed25519PrivateKey):
+        raise KeyUnusable("a member's key is P-256, P-384 or RSA: make another key")
     name = _name(str(member)[:64])
     builder = (
         _builder(name, name, key.public_key(), not_before_at, not_after_at)
@@ -167,7 +170,11 @@ def self_sign_member(signer: FileSigner, member: MemberId, *, not_before_at: dat
         )
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
     )
-    return builder.sign(key, _hash_for(key)).public_bytes(Encoding.DER)
+    if isinstance(key, rsa.RSAPrivateKey):
+        certificate = builder.sign(key, hashes.SHA256(), rsa_padding=_PSS)
+    else:
+        certificate = builder.sign(key, _hash_for(key))
+    return certificate.public_bytes(Encoding.DER)
 
 
 def issue_crl(

@@ -104,7 +104,7 @@ class FileSigner:
         Raises:
             KeyUnusable: Missing, too open, not a key, wrong passphrase, or an unsuitable algorithm; do not start.
         """
-        passphrase = None if passphrase_path is None else _read_secret(Path(passphrase_path)).rstrip(b"\r\n")
+        passphrase = None if passphrase_path is None else read_passphrase(passphrase_path)
         data = _read_secret(Path(path), owner_only=passphrase is None)
         return cls(_load_private_key(data, passphrase, path))
 
@@ -160,10 +160,31 @@ def generate_key_file(
     Raises:
         KeyUnusable: The file exists or cannot be written, or the passphrase file is missing or too open.
     """
-    passphrase = None if passphrase_path is None else _read_secret(Path(passphrase_path)).rstrip(b"\r\n")
+    passphrase = None if passphrase_path is None else read_passphrase(passphrase_path)
     signer = FileSigner.generate(kind)
     signer.save(path, passphrase=passphrase)
     return signer
+
+
+def read_passphrase(path: str | os.PathLike[str]) -> bytes:
+    """The passphrase in a file, without the newline at its end.
+
+    Raises:
+        KeyUnusable: Missing, too open, or empty.
+    """
+    found = _read_secret(Path(path)).rstrip(b"\r\n")
+    if not found:
+        raise KeyUnusable(f"the passphrase file {path} holds no passphrase: write one into it")
+    return found
+
+
+def is_encrypted(path: str | os.PathLike[str]) -> bool:
+    """Whether a key file is encrypted PKCS#8 PEM (RFC 7468 section 11).
+
+    Raises:
+        KeyUnusable: It cannot be read.
+    """
+    return b"-----BEGIN ENCRYPTED PRIVATE KEY-----" in _read_secret(Path(path), owner_only=False)
 
 
 def public_key_of_pem(path: str | os.PathLike[str]) -> bytes:

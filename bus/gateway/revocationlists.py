@@ -173,7 +173,7 @@ class RevocationLists:
         written.replace(path)
 
     def _path(self, address: str) -> Path:
-        return self._folder / f"{hashlib.sha256(address.encode()).hexdigest()[:32]}.crl"
+        return list_path(self._folder, address)
 
     def _look_up_backing(self) -> None:
         if self._backed_size != self._directory.size:
@@ -207,6 +207,16 @@ class RevocationLists:
 
     def _until(self, found: RevocationList) -> datetime:
         return found.current_until_at(timedelta(seconds=self._settings.max_age_s))
+
+
+def list_path(folder: Path, address: str) -> Path:
+    """Where a list is kept over restarts.
+
+    Args:
+        folder: `crl` in the gateway's data.
+        address: of the list.
+    """
+    return folder / f"{hashlib.sha256(address.encode()).hexdigest()[:32]}.crl"
 
 
 def _withdrawn(backing: Backing, lists: Sequence[RevocationList]) -> bool:

@@ -135,6 +135,10 @@ class GuestBook:
             self._save()
         return any(guest.withdrawn != before.get(key, _NEW).withdrawn for key, guest in self._guests.items())
 
+    def guests(self) -> dict[str, Guest]:
+        """Every user key that was ever let in, as it stands."""
+        return dict(self._guests)
+
     def revocations(self) -> dict[str, int]:
         """For the account's JWT: key to the time up to which what was issued to it is refused."""
         return {key: guest.refused_at_s for key, guest in self._guests.items() if guest.refused_at_s}

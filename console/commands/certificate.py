@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from console.commands.signing import operator_homes_option
 from console.output import emit, json_option, reports_errors
 
 
@@ -87,12 +88,13 @@ def crl(home: Path, out: Path, days: float, as_json: bool) -> None:
 @certificate.command()
 @click.argument("addresses", nargs=-1)
 @click.option("--home", type=click.Path(path_type=Path, exists=True), required=True, help="Home of the instance.")
+@operator_homes_option
 @json_option
 @reports_errors
-def lists(addresses: tuple[str, ...], home: Path, as_json: bool) -> None:
+def lists(addresses: tuple[str, ...], home: Path, folders: tuple[Path, ...], as_json: bool) -> None:
     """Have the anchor name the ADDRESSES (http or https) from which gateways fetch revocation lists; none: no lists."""
     from console.authority import name_lists
     from console.homes import InstanceHome
 
-    name_lists(InstanceHome(home), addresses)
+    name_lists(InstanceHome(home), addresses, folders)
     emit({"addresses": list(addresses)}, f"the anchor names {len(addresses)} addresses of revocation lists", as_json)

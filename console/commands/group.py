@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from console.commands.signing import operator_homes_option
 from console.output import emit, json_option, reports_errors
 
 _HOME = click.option(
@@ -24,16 +25,24 @@ def group() -> None:
 @click.argument("code")
 @click.argument("clients", nargs=-1)
 @click.option("--name", "names", multiple=True, help="Name with its language: vi=…, en=….")
+@operator_homes_option
 @json_option
 @reports_errors
-def set_group(home: Path, code: str, clients: tuple[str, ...], names: tuple[str, ...], as_json: bool) -> None:
+def set_group(
+    home: Path,
+    code: str,
+    clients: tuple[str, ...],
+    names: tuple[str, ...],
+    folders: tuple[Path, ...],
+    as_json: bool,
+) -> None:
     """Say who is in the group CODE: CLIENTS (subsystems or members), and nobody else. Setting it again replaces it."""
     from console.commands.join import parse_names
     from console.groups import speaker_of
     from console.membership import call_registry
     from registry.documents import Group
 
-    speaker, owner = speaker_of(home)
+    speaker, owner = speaker_of(home, folders)
     subject = f"{owner}#{code}"
     told = parse_names(names) or {"en": code}
     call_registry(speaker.url, lambda client: speaker.say(client, Group, subject, names=told, clients=clients))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from console.commands.signing import PASSPHRASE_FILE
 from console.output import emit, json_option, reports_errors
 
 
@@ -22,6 +23,13 @@ def init() -> None:
 @click.option("--host", "hosts", multiple=True, help="Further names or addresses for the TLS certificates.")
 @click.option("--operators", default=1, show_default=True, help="How many operator keys to make.")
 @click.option("--threshold", default=1, show_default=True, help="How many of them make the operator's word.")
+@click.option(
+    "--passphrase-file",
+    "passphrases",
+    multiple=True,
+    type=PASSPHRASE_FILE,
+    help="Encrypt the operator keys under the passphrase in this file (mode 0600); one for all, or one for each.",
+)
 @click.option("--plain-http", is_flag=True, help="A registry without TLS, on a loopback address only.")
 @json_option
 @reports_errors
@@ -33,6 +41,7 @@ def instance(
     hosts: tuple[str, ...],
     operators: int,
     threshold: int,
+    passphrases: tuple[Path, ...],
     plain_http: bool,
     as_json: bool,
 ) -> None:
@@ -55,6 +64,7 @@ def instance(
             operators=operators,
             threshold=threshold,
             plain_http=plain_http,
+            passphrases=passphrases,
         ),
     )
     url = f"{facts.registry_scheme}://{registry_listen}"

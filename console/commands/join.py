@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from console.commands.signing import PASSPHRASE_FILE
 from console.output import emit, json_option, reports_errors
 
 if TYPE_CHECKING:
     from console.homes import MemberHome
     from console.joining import Joining
 
+_KINDS = ("p256", "p384", "rsa2048", "rsa3072")
 _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 
 
@@ -23,7 +25,18 @@ _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 @click.option("--genesis", help="sha256:… of the instance, as its operator told you.")
 @click.option("--name", "names", multiple=True, help="Name with its language: vi=…, en=….")
 @click.option("--alias", "aliases", multiple=True, help="Another member code, like 000.00.18.G12.")
-@click.option("--key", type=_FILE, help="Member key that you have already (PEM); otherwise one is made.")
+@click.option(
+    "--key",
+    default="p256",
+    show_default=True,
+    metavar="KIND|FILE",
+    help="Kind of the key to make: p256, p384, rsa2048, rsa3072; or a member key that you have already (PEM).",
+)
+@click.option(
+    "--passphrase-file",
+    type=PASSPHRASE_FILE,
+    help="Keep the key encrypted under the passphrase in this file (mode 0600), which has to stay there.",
+)
 @click.option("--certificate", type=_FILE, help="Its certificates from an accredited authority (PEM).")
 @click.option("--anchors", type=_FILE, help="File of the operator with the anchors, instead of asking the registry.")
 @click.option(
@@ -41,7 +54,8 @@ def join(
     genesis: str | None,
     names: tuple[str, ...],
     aliases: tuple[str, ...],
-    key: Path | None,
+    key: str,
+    passphrase_file: Path | None,
     certificate: Path | None,
     anchors: Path | None,
     out: Path | None,
@@ -67,13 +81,18 @@ def join(
         raise click.UsageError("to ask for membership give --member, --registry, --genesis and --name")
     from console.joining import Application, apply, carry, send
 
+    brought = None if key in _KINDS else Path(key)
+    if brought is not None and not brought.is_file():
+        raise click.BadParameter(f"{key} is neither a kind ({', '.join(_KINDS)}) nor a file", param_hint="--key")
     application = Application(
         member=identifier,
         registry=registry,
         genesis=genesis,
         names=parse_names(names),
         aliases=aliases,
-        key=key,
+        key=brought,
+        kind="p256" if brought is not None else key,  # type: ignore[arg-type]
+        passphrase=passphrase_file,
         certificate=certificate,
         anchors=anchors,
     )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from console.commands.signing import operator_homes_option
 from console.output import emit, json_option, reports_errors
 
 if TYPE_CHECKING:
@@ -55,14 +56,15 @@ def rotate(home: Path, kind: KeyKind, as_json: bool) -> None:
 @click.command()
 @click.argument("change", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @_INSTANCE
+@operator_homes_option
 @json_option
 @reports_errors
-def confirm(change: Path, home: Path, as_json: bool) -> None:
+def confirm(change: Path, home: Path, folders: tuple[Path, ...], as_json: bool) -> None:
     """Confirm the CHANGE of keys that a member signed with its present key. Make sure of who brought it."""
     from console.homes import InstanceHome
     from console.memberkeys import confirm_change
 
-    made = confirm_change(InstanceHome(home), change)
+    made = confirm_change(InstanceHome(home), change, folders)
     emit(made, f"confirmed {made['member']}\nkeys      {' '.join(made['keys'])}", as_json)
 
 
@@ -71,9 +73,12 @@ def confirm(change: Path, home: Path, as_json: bool) -> None:
 @click.option("--public-key", type=click.Path(path_type=Path, exists=True), required=True, help="The new key (PEM).")
 @click.option("--confirm", "confirms", is_flag=True, help="Confirm what was announced, after the delay.")
 @_INSTANCE
+@operator_homes_option
 @json_option
 @reports_errors
-def recover(identifier: str, public_key: Path, confirms: bool, home: Path, as_json: bool) -> None:
+def recover(
+    identifier: str, public_key: Path, confirms: bool, home: Path, folders: tuple[Path, ...], as_json: bool
+) -> None:
     """Replace the keys of a member that lost them all, recovery key too: announced in public, confirmed after a delay.
 
     Until then the member can object with any key that it has left: `lienthong key revoke` on the announced key.
@@ -81,7 +86,7 @@ def recover(identifier: str, public_key: Path, confirms: bool, home: Path, as_js
     from console.homes import InstanceHome
     from console.memberkeys import replace_lost_keys
 
-    made = replace_lost_keys(InstanceHome(home), identifier, public_key, confirm=confirms)
+    made = replace_lost_keys(InstanceHome(home), identifier, public_key, confirm=confirms, folders=folders)
     days = made["delay_s"] / 86_400
     text = (
         f"confirmed {identifier} has the key {made['key']}"

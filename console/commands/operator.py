@@ -75,9 +75,10 @@ def invite(home: Path, out: Path, as_json: bool) -> None:
 @click.option(
     "--days", default=365, show_default=True, type=click.IntRange(1, 1825), help="Until its certificate ends."
 )
+@click.option("--passphrase-file", type=_FILE, help="Encrypt the key under the passphrase in this file (mode 0600).")
 @json_option
 @reports_errors
-def key(folder: Path, home: Path, days: int, as_json: bool) -> None:
+def key(folder: Path, home: Path, days: int, passphrase_file: Path | None, as_json: bool) -> None:
     """Make a further operator key in the new FOLDER; it counts once an anchor names it."""
     from datetime import UTC, datetime, timedelta
 
@@ -93,8 +94,9 @@ def key(folder: Path, home: Path, days: int, as_json: bool) -> None:
         load_authority(instance),
         not_before_at=now - timedelta(minutes=5),
         not_after_at=now + timedelta(days=days),
+        passphrase=passphrase_file,
     )
-    settle(folder, facts.instance, facts.genesis, made.keyid)
+    settle(folder, facts.instance, facts.genesis, made.keyid, passphrase_file)
     emit(
         {"key": made.keyid, "folder": folder},
         f"key       {made.keyid}\nfolder    {folder}\n"
@@ -175,13 +177,14 @@ def tls(home: Path, hosts: tuple[str, ...], as_json: bool) -> None:
 @operator.command()
 @click.argument("file", type=_FILE)
 @click.option("--home", type=_FOLDER, required=True, help="Folder with your operator key.")
+@click.option("--passphrase-file", type=_FILE, help="Where the key's passphrase is now, if no longer where it was.")
 @json_option
 @reports_errors
-def sign(file: Path, home: Path, as_json: bool) -> None:
+def sign(file: Path, home: Path, passphrase_file: Path | None, as_json: bool) -> None:
     """Sign the proposal in FILE with the operator key of a folder. Prints what it says: read it first with `read`."""
     from console.operators import OperatorHome, sign_proposal
 
-    signed = sign_proposal(file, OperatorHome(home))
+    signed = sign_proposal(file, OperatorHome(home), passphrase_file)
     _tell(file, signed, as_json)
 
 
@@ -215,7 +218,7 @@ def submit(file: Path, home: Path, as_json: bool) -> None:
 
 
 def _tell(file: Path, proposal: Any, as_json: bool) -> None:
-    there = len(proposal.signed_by)
+    there = len(set(proposal.signed_by) & set(proposal.operators))  # a member's own signature is no operator's
     missing = max(0, proposal.threshold - there)
     following = "lienthong operator submit" if not missing else "carry it to another operator: lienthong operator sign"
     said = json.loads(proposal.payload)

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from console.commands.signing import operator_homes_option
 from console.output import emit, json_option, reports_errors
 
 
@@ -18,9 +19,10 @@ def purposes() -> None:
 @purposes.command()
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option("--home", type=click.Path(path_type=Path, exists=True), required=True, help="Home of the operator.")
+@operator_homes_option
 @json_option
 @reports_errors
-def publish(file: Path, home: Path, as_json: bool) -> None:
+def publish(file: Path, home: Path, folders: tuple[Path, ...], as_json: bool) -> None:
     """Publish the catalogue in FILE (TOML: tables purposes and grounds, each code with its names) in its entirety."""
     from console.homes import InstanceHome
     from console.membership import Speaker, call_registry
@@ -28,7 +30,7 @@ def publish(file: Path, home: Path, as_json: bool) -> None:
     from registry.documents import Catalogue
 
     instance = InstanceHome(home)
-    terms, speaker = read_terms(file), Speaker.operator(instance)
+    terms, speaker = read_terms(file), Speaker.operator(instance, folders)
     call_registry(speaker.url, lambda client: speaker.say(client, Catalogue, instance.facts.instance, **terms))
     told: dict[str, list[str]] = {name: [term.code for term in found] for name, found in terms.items()}
     emit(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from console.commands.signing import operator_homes_option
 from console.output import emit, json_option, reports_errors
 
 if TYPE_CHECKING:
@@ -35,13 +36,14 @@ def _revoke(
     since: datetime | None,
     reason: str,
     dry_run: bool,
+    folders: tuple[Path, ...],
     as_json: bool,
 ) -> None:
     from console import revocations
 
     target = revocations.target_of(kind, named, home)
     since_at = None if since is None else since.replace(tzinfo=UTC)
-    made = revocations.revoke(home, kind, target, since_at=since_at, reason=reason, dry_run=dry_run)
+    made = revocations.revoke(home, kind, target, since_at=since_at, reason=reason, dry_run=dry_run, folders=folders)
     word = "would revoke" if dry_run else "revoked"
     after = "nothing was published" if dry_run else f"directory index {made['index']}; it cannot be taken back"
     emit(
@@ -58,13 +60,20 @@ def _revoke(
 @_SINCE
 @_REASON
 @_DRY_RUN
+@operator_homes_option
 @json_option
 @reports_errors
 def revoke_member(
-    identifier: str | None, home: Path, since: datetime | None, reason: str, dry_run: bool, as_json: bool
+    identifier: str | None,
+    home: Path,
+    since: datetime | None,
+    reason: str,
+    dry_run: bool,
+    folders: tuple[Path, ...],
+    as_json: bool,
 ) -> None:
     """Withdraw trust from the member IDENTIFIER (default: the member of HOME): no call from it or to it any more."""
-    _revoke(home, "member", identifier, since, reason, dry_run, as_json)
+    _revoke(home, "member", identifier, since, reason, dry_run, folders, as_json)
 
 
 @click.command(name="revoke")
@@ -73,11 +82,14 @@ def revoke_member(
 @_SINCE
 @_REASON
 @_DRY_RUN
+@operator_homes_option
 @json_option
 @reports_errors
-def revoke_node(node: str, home: Path, since: datetime | None, reason: str, dry_run: bool, as_json: bool) -> None:
+def revoke_node(
+    node: str, home: Path, since: datetime | None, reason: str, dry_run: bool, folders: tuple[Path, ...], as_json: bool
+) -> None:
     """Withdraw trust from NODE (its identifier, or the code of an own node): lost, stolen or taken over."""
-    _revoke(home, "node", node, since, reason, dry_run, as_json)
+    _revoke(home, "node", node, since, reason, dry_run, folders, as_json)
 
 
 @click.group()
@@ -91,11 +103,20 @@ def key() -> None:
 @_SINCE
 @_REASON
 @_DRY_RUN
+@operator_homes_option
 @json_option
 @reports_errors
-def revoke(target: str, home: Path, since: datetime | None, reason: str, dry_run: bool, as_json: bool) -> None:
+def revoke(
+    target: str,
+    home: Path,
+    since: datetime | None,
+    reason: str,
+    dry_run: bool,
+    folders: tuple[Path, ...],
+    as_json: bool,
+) -> None:
     """Withdraw trust from KEY: its id of 64 hex digits, or a PEM file with the public key or certificate."""
-    _revoke(home, "key", target, since, reason, dry_run, as_json)
+    _revoke(home, "key", target, since, reason, dry_run, folders, as_json)
 
 
 @key.command(name="list")

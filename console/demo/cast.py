@@ -63,6 +63,9 @@ PROVINCE = Member("H37", "Province", "Tỉnh mẫu", {"onedoor": "Hệ thống m
 POPULATION_MINISTRY = Member("G01", "Population ministry", "Bộ mẫu Dân cư", {"population": "Dân cư"})
 BUSINESS_MINISTRY = Member("G05", "Business ministry", "Bộ mẫu Doanh nghiệp", {"business": "Đăng ký doanh nghiệp"})
 MEMBERS = (PROVINCE, POPULATION_MINISTRY, BUSINESS_MINISTRY)
+VISITOR = Member("G99", "Visiting agency", "Cơ quan mẫu khách", {"desk": "Bàn khách"})
+LOGGED = (*MEMBERS, VISITOR)
+"""Everybody who has a log: the visitor comes late, misbehaves, and is revoked."""
 POPULATION = Service(
     POPULATION_MINISTRY,
     "population/citizens",
@@ -78,4 +81,5 @@ BUSINESS = Service(
     ("--operation", "getEnterprise", "--operation", "registrationStatus", "--purpose", PURPOSE),
 )
 SERVICES = (POPULATION, BUSINESS)
+VISITED = Service(VISITOR, "desk/citizens", "population/1/openapi.yaml", "population", ())
 ONEDOOR, ARCHIVE = f"{PROVINCE.id}/onedoor", f"{PROVINCE.id}/archive"

@@ -20,6 +20,7 @@ from rich.text import Text
 from console.demo.calls import Told
 from console.demo.cast import GROUND, MEMBERS, ONEDOOR, POPULATION, PROVINCE, PURPOSE, SERVICES
 from console.demo.scenario import Fields, Step
+from console.demo.trust import WhoMaySpeak
 from console.demo.verification import Books, LogResult, Tampering
 from console.demo.world import Onboarding, World
 
@@ -185,6 +186,30 @@ class Report:
                     Padding(Text(text, style="red" if text in step.problems else "dim"), (0, 0, 0, 7), expand=False)
                 )
         self._gap()
+
+    def trust(self, found: WhoMaySpeak) -> None:
+        """Who tried to speak as somebody else, and how soon nobody listens any more."""
+        self._print("A fourth member, Visiting agency, joins. Then its keys are in other hands.")
+        self._gap()
+        forged, broken, slowest = found.forgeries, found.intrusions, found.effective_ms
+        self._marked(
+            not forged.let_in,
+            f"{forged.refused} of {forged.tried} forged documents refused by the registry: services, rights and nodes"
+            " in another's name, a member re-keyed without its key, one operator alone, an old right once more.",
+        )
+        self._marked(
+            not broken.let_in,
+            f"{broken.refused} of {broken.tried} intrusions refused by the broker: listening to others, sending as"
+            " others, reaching into their streams, credentials of one's own making.",
+        )
+        gateways = ", ".join(f"{code} {ms:.0f} ms" for code, ms in found.refused_ms.items())
+        self._marked(
+            not found.problems(),
+            f"Its node is revoked: every gateway refuses it within {slowest:.0f} ms of the registry's acknowledgement"
+            f" ({gateways}; probed every 50 ms).",
+        )
+        for problem in found.problems():
+            self._out(Padding(Text(problem, style="red"), (0, 0, 0, 5), expand=False))
 
     def logs(self, logs: list[LogResult], books: Books) -> None:
         """The verified logs and their match."""

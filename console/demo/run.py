@@ -19,6 +19,7 @@ from console.demo.cast import BUSINESS, PROVINCE
 from console.demo.processes import DemoFailed, Processes
 from console.demo.report import Report
 from console.demo.scenario import BULK_CONNECTIONS, Outcome, Scenario
+from console.demo.trust import TrustScene, WhoMaySpeak
 from console.demo.verification import Books, LogResult, Tampering, Verification, sent_successes
 from console.demo.world import Database, World
 
@@ -58,6 +59,10 @@ class Result(msgspec.Struct, kw_only=True, omit_defaults=True):
         tampered_record: Leaf hash of that record as it was.
         onboarding_commands: From a member's request to its first successful call.
         onboarding_seconds: The same in seconds; the provider was there already.
+        forged_documents_refused: By the registry, each for the lie that is in it.
+        broker_intrusions_refused: By the broker, of what a genuine member's node tried.
+        revocation_effective_ms: From the registry's acknowledgement of a revocation to the first refusal at the slowest
+            gateway, probed every 50 ms.
         seconds: From the first process to the end of the last.
         problems: Everything that is not as expected.
     """
@@ -71,6 +76,9 @@ class Result(msgspec.Struct, kw_only=True, omit_defaults=True):
     tampered_record: str
     onboarding_commands: int
     onboarding_seconds: float
+    forged_documents_refused: int
+    broker_intrusions_refused: int
+    revocation_effective_ms: float
     seconds: float
     problems: list[str] = []
 
@@ -166,8 +174,12 @@ class Demonstration:
         report.world(world, options.database)
         scenario = Scenario(processes, world, work, options.seed)
         await self._play_scenario(scenario)
+        with report.part("Who may speak", "forging, breaking in, revoking"):
+            trust = await TrustScene(world).play()
+        report.trust(trust)
         out = options.out if options.out is not None else work / "out"
-        return await self._verify(world, scenario, Verification(world, out.resolve(), work, options.seed))
+        verification = Verification(world, out.resolve(), work, options.seed)
+        return await self._verify(world, scenario, trust, verification)
 
     async def _play_scenario(self, scenario: Scenario) -> None:
         report, outcome = self._report, scenario.outcome
@@ -189,7 +201,7 @@ class Demonstration:
             await scenario.call_while_away()
         report.away(outcome.away)
 
-    async def _verify(self, world: World, scenario: Scenario, verification: Verification) -> Result:
+    async def _verify(self, world: World, scenario: Scenario, trust: WhoMaySpeak, verification: Verification) -> Result:
         report, live = self._report, self._options.keep_running
         title = "Evidence, checked offline" + ("" if live else ", with all gateways stopped")
         with report.part(title, "exporting and verifying"):
@@ -200,16 +212,22 @@ class Demonstration:
             tampering = await verification.tamper()
         report.logs(logs, books)
         report.tampering(tampering)
-        return self._judge(scenario, logs, books, tampering, world)
+        return self._judge(scenario, trust, logs, books, tampering, world)
 
     def _judge(
-        self, scenario: Scenario, logs: list[LogResult], books: Books, tampering: Tampering, world: World
+        self,
+        scenario: Scenario,
+        trust: WhoMaySpeak,
+        logs: list[LogResult],
+        books: Books,
+        tampering: Tampering,
+        world: World,
     ) -> Result:
         outcome = scenario.outcome
         bulk = outcome.bulk
         assert bulk is not None
         good = sum(not step.expected.code for step in outcome.steps()) + bulk.calls
-        problems = outcome.problems()
+        problems = outcome.problems() + trust.problems()
         problems += [f"the log of {log.member.code} does not verify" for log in logs if not log.verified]
         problems += counted(good, outcome, scenario.sent, logs, world.effects)
         if books.unmatched:
@@ -228,6 +246,9 @@ class Demonstration:
             tampered_record=tampering.leaf_hash,
             onboarding_commands=world.onboarding.commands,
             onboarding_seconds=world.onboarding.seconds,
+            forged_documents_refused=trust.forgeries.refused,
+            broker_intrusions_refused=trust.intrusions.refused,
+            revocation_effective_ms=trust.effective_ms,
             seconds=0.0,
             problems=problems,
         )

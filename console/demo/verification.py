@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from console.demo.cast import MEMBERS, PROVINCE, Member
+from console.demo.cast import LOGGED, MEMBERS, PROVINCE, Member
 from console.demo.processes import together
 from console.demo.world import World
 from evidence.leaf import EXCHANGE
@@ -104,7 +104,7 @@ class Verification:
         self._out.mkdir(parents=True, exist_ok=True)
         await together(
             self._world.command("audit", "trust", "--home", self._world.home(PROVINCE), "--out", self.trust),
-            *(self._export_log(member) for member in MEMBERS),
+            *(self._export_log(member) for member in LOGGED),
         )
         shutil.copyfile(sent, self._out / "sent.jsonl")
         shutil.copyfile(self._world.effects, self._out / "effects.jsonl")
@@ -118,7 +118,7 @@ class Verification:
 
     async def verify(self) -> list[LogResult]:
         """Verify every log offline."""
-        return await together(*(self._verify_log(member) for member in MEMBERS))
+        return await together(*(self._verify_log(member) for member in LOGGED))
 
     async def _verify_log(self, member: Member) -> LogResult:
         folder = self.folder(member)
@@ -140,7 +140,7 @@ class Verification:
 
     async def reconcile(self) -> Books:
         """Match the entries of all logs."""
-        folders = [self.folder(member) for member in MEMBERS]
+        folders = [self.folder(member) for member in LOGGED]
         report = await self._world.command("audit", "reconcile", *folders, "--trust", self.trust, codes=_SAID_NO)
         books = report["books"]
         return Books(books["matched"], books["explained"], len(books["unmatched"]) + len(books["malformed"]))

@@ -30,6 +30,8 @@ from console.demo.cast import (
     ONEDOOR,
     POPULATION,
     PROVINCE,
+    VISITED,
+    VISITOR,
     Member,
     Service,
 )
@@ -94,6 +96,7 @@ class World:
         genesis: Identity of the instance, as the operator tells it.
         registry: Address of the registry.
         nodes: Gateways by member code.
+        broker: Address of the broker.
         keys: Name of a client system to the file with its key.
         marked: Fields that a service delivers only when granted, by service.
         samples: Whom the client asks about.
@@ -112,11 +115,18 @@ class World:
         self._operators: list[Path] = []
         self.genesis = ""
         self.registry = ""
+        self.broker = ""
         self.nodes: dict[str, Node] = {}
         self.keys: dict[str, Path] = {}
         self.marked: dict[str, list[str]] = {}
         self.samples: samples.Samples
         self.effects = work / "effects.jsonl"
+        (work / "client-keys").mkdir(mode=0o700)
+
+    @property
+    def instance_home(self) -> Path:
+        """Home of the instance's operator."""
+        return self._home
 
     def home(self, member: Member) -> Path:
         """Home of a member."""
@@ -179,7 +189,7 @@ class World:
         keys = ("--operators", "3", "--threshold", "2")
         made = await self.command("init", "instance", INSTANCE, "--home", self._home, *listen, *keys)
         self._part_operators([Path(folder) for folder in made["operators"]])
-        self.genesis, self.registry = made["genesis"], made["registry"]
+        self.genesis, self.registry, self.broker = made["genesis"], made["registry"], f"tls://{broker}"
         for role in ("broker", "registry"):
             child = await self._processes.start(role, [*LIENTHONG, role, "--home", str(self._home)])
             listening = self._home / role / "listening.json"
@@ -198,8 +208,35 @@ class World:
         await self._join(member, self.command)
         for code in member.subsystems:
             await self._add_subsystem(member, code, self.command)
+            await self._add_client(member, code, self.command)
         await self._offer(service)
         await self.start_gateway(member)
+
+    async def welcome_visitor(self) -> None:
+        """A fourth member with a node, a subsystem and a service.
+
+        Raises:
+            DemoFailed: It did not come about.
+        """
+        await self._join(VISITOR, self.command)
+        for code in VISITOR.subsystems:
+            await self._add_subsystem(VISITOR, code, self.command)
+        await self._offer(VISITED)
+
+    async def give_visitor_a_log(self) -> None:
+        """The visitor's gateway runs once and is stopped.
+
+        Raises:
+            DemoFailed: It did not.
+        """
+        await self.start_gateway(VISITOR)
+        await self.stop_gateway(VISITOR)
+
+    def gather_operators(self) -> None:
+        """The operators bring their keys together: whoever has the instance's home now has them all."""
+        while self._operators:
+            folder = self._operators.pop()
+            folder.rename(self._home / "operators" / folder.name)
 
     async def _onboard_province(self) -> None:
         """The last member, when the ministries are there: timed from its request to its first successful call."""
@@ -218,16 +255,15 @@ class World:
         """What the first call needs besides a gateway."""
         await self._add_subsystem(PROVINCE, "onedoor", self._step)
         await self._grant(POPULATION, self._step)
-        await self._add_client("onedoor", self._step)
+        await self._add_client(PROVINCE, "onedoor", self._step)
 
     async def _ready_archive(self) -> None:
         """What later calls need: another subsystem and client, a key that nobody gave out, a second right."""
         folder = self._work / "client-keys"
-        folder.mkdir(mode=0o700)
         self.keys["stranger"] = _secret(folder / "stranger", f"onedoor.{secrets.token_urlsafe(32)}")
         await self._grant(BUSINESS, self.command)
         await self._add_subsystem(PROVINCE, "archive", self.command)
-        await self._add_client("archive", self.command)
+        await self._add_client(PROVINCE, "archive", self.command)
 
     async def _add_subsystem(self, member: Member, code: str, do: Do) -> None:
         home, name = self.home(member), f"vi={member.subsystems[code]}"
@@ -262,13 +298,13 @@ class World:
         await do("access", "grant", ONEDOOR, service.code, "--home", home, *service.grant)
 
     def _settings(self, service: Service) -> str:
-        if service is BUSINESS:
+        if service.kind == "business":
             return f'base_url = "{self._backend}"\ncheck_path = "/livez"\n'
         return f'database = "{self.register("population")}"\n'
 
-    async def _add_client(self, code: str, do: Do) -> None:
-        """Key of a client system of the province."""
-        made = await do("client", "add", code, "--home", self.home(PROVINCE), "--subsystem", code)
+    async def _add_client(self, member: Member, code: str, do: Do) -> None:
+        """Key of a client system."""
+        made = await do("client", "add", code, "--home", self.home(member), "--subsystem", code)
         self.keys[code] = _secret(self._work / "client-keys" / code, made["key"])
 
     # --- gateways -----------------------------------------------------------------------------------------------
@@ -300,6 +336,10 @@ class World:
         except (aiohttp.ClientError, TimeoutError):
             return False
         return bool(view.partition(" ")[0] == newest)
+
+    def front_tls(self, member: Member) -> ssl.SSLContext:
+        """What a client system needs to trust a member's gateway."""
+        return ssl.create_default_context(cafile=str(self.home(member) / "tls" / "ca.crt"))
 
     def _registry_tls(self) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=str(self._home / "ca" / "ca.crt"))

@@ -49,10 +49,17 @@ def lifetime(name: str, what: str, until_at: datetime, do: str, warn_days: float
     return Finding(name, state, seen, "" if state == "ok" else do)
 
 
-def check_certificate(name: str, what: str, path: Path) -> list[Finding]:
-    """A certificate file can be read and is valid for a while."""
+def check_certificate(name: str, what: str, path: Path, do: str = "") -> list[Finding]:
+    """A certificate file can be read and is valid for a while.
+
+    Args:
+        name: Of the check.
+        what: What it certifies, for the reader.
+        path: Of the file (PEM).
+        do: The command that renews it.
+    """
     found = describe(path)
-    return [lifetime(name, what, found.not_after_at, f"renew {path}: {_KEYS_HELP}")]
+    return [lifetime(name, what, found.not_after_at, do or f"renew {path}: {_KEYS_HELP}")]
 
 
 def check_chain(name: str, path: Path, authorities: Sequence[str], member: str) -> list[Finding]:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from bus.transport import nkeys
-from console.doctor import files, reaching
+from console.doctor import files, guests, reaching
 from console.doctor.findings import Check, Finding, State
 from console.doctor.member import check_log_file
 from console.homes import InstanceHome
@@ -63,13 +63,18 @@ def check_disk(context: InstanceContext) -> Iterable[Finding]:
 def check_certificates(context: InstanceContext) -> Iterable[Finding]:
     """Authority, broker, registry, operators."""
     home = context.home
-    wanted = [("authority of the instance", home.ca / "ca.crt"), ("TLS of the broker", home.broker / "tls.crt")]
+    tls = f"lienthong operator tls --home {home.path}; then start broker and registry again"
+    wanted = [
+        ("authority of the instance", home.ca / "ca.crt", ""),
+        ("TLS of the broker", home.broker / "tls.crt", tls),
+    ]
     if home.facts.registry_scheme == "https":
-        wanted.append(("TLS of the registry", home.registry / "tls.crt"))
+        wanted.append(("TLS of the registry", home.registry / "tls.crt", tls))
+    key = f"lienthong operator key FOLDER --home {home.path}; then operator anchor --add FOLDER --drop OLD"
     folders = sorted(home.operators.glob("*"))
-    wanted += [(f"operator key {folder.name}", OperatorHome(folder).certificate) for folder in folders]
-    for what, path in wanted:
-        yield from files.check_certificate("certificates", what, path)
+    wanted += [(f"operator key {folder.name}", OperatorHome(folder).certificate, key) for folder in folders]
+    for what, path, do in wanted:
+        yield from files.check_certificate("certificates", what, path, do)
 
 
 def check_ports(context: InstanceContext) -> Iterable[Finding]:
@@ -177,6 +182,16 @@ INSTANCE_CHECKS: tuple[Check[InstanceContext], ...] = (
     Check("ports", check_ports, "correct the addresses"),
     Check("registry", check_registry, _START),
     Check("operator-keys", check_operators, "make the key files usable"),
+    Check(
+        guests.GUESTS,
+        lambda context: guests.check_guests(context.home),
+        "put broker/guests.json back from a backup, then start the registry again",
+    ),
+    Check(
+        guests.STREAMS,
+        lambda context: guests.check_streams_key(context.home),
+        "put broker/streams.pem back from a backup; an instance without it: lienthong broker upgrade",
+    ),
     Check("broker", check_broker, "make keys and identity of the broker readable"),
     Check("log", check_log, "lienthong audit verify says what is wrong; keep the file, it is evidence"),
 )

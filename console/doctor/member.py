@@ -99,7 +99,8 @@ def check_front_certificate(context: MemberContext) -> Iterable[Finding]:
     path = context.settings.front.certificate
     if path is None:
         return [Finding("front-certificate", "ok", "the front speaks plain HTTP, as configured")]
-    return files.check_certificate("front-certificate", "TLS certificate of the front", path)
+    do = f"lienthong node rotate tls --home {context.home.path}; or your own files and kill -HUP the gateway"
+    return files.check_certificate("front-certificate", "TLS certificate of the front", path, do)
 
 
 def check_credentials(context: MemberContext) -> Iterable[Finding]:
@@ -113,10 +114,17 @@ def check_credentials(context: MemberContext) -> Iterable[Finding]:
     if not isinstance(until_s, int):
         return [Finding("broker-credentials", "ok", "broker credentials of this node, without an end")]
     until_at = datetime.fromtimestamp(until_s, UTC)
-    return [files.lifetime("broker-credentials", "broker credentials", until_at, _RENEW, _SHORT_DAYS)]
+    found = [files.lifetime("broker-credentials", "broker credentials", until_at, _RENEW, _SHORT_DAYS)]
+    if not settings.registry.url:
+        do = "set [registry] url in gateway.toml: the gateway then gets new ones even when the broker refuses the old"
+        found.append(Finding("broker-credentials", "warn", "[registry] url is not set", do))
+    return found
 
 
-_RENEW = f"renew the broker credentials: {_KEYS_HELP}"
+_RENEW = (
+    "the running gateway renews them by itself, with [registry] url in gateway.toml also when the broker refuses the"
+    " old ones; otherwise lienthong node rotate broker --home HOME"
+)
 
 
 def check_registry(context: MemberContext) -> Iterable[Finding]:
@@ -233,23 +241,22 @@ def _sealing(context: MemberContext, directory: Directory) -> Iterable[Finding]:
     for owner, use in ((facts.member, "query"), (settings.node, "answer")):
         entry = directory.sealing_key(owner, use, now)
         if entry is None:
-            do = f"publish new sealing keys: {_KEYS_HELP}"
+            do = f"lienthong node rotate sealing --home {context.home.path}"
             yield Finding("sealing-keys", "fail", f"the directory has no sealing key of {owner} for {use}", do)
         elif entry.keyid not in pairs[use]:
-            do = f"put back its file into {settings.keys.sealing}, or publish a new one: {_KEYS_HELP}"
+            do = f"put back its file into {settings.keys.sealing}, or lienthong node rotate sealing"
             yield Finding("sealing-keys", "fail", f"the sealing key that others use for {use} is not here", do)
         else:
-            yield _sealing_days(use, days_left(pairs[use], directory, now), now)
+            yield _sealing_days(context, use, days_left(pairs[use], directory, now))
 
 
-def _sealing_days(use: str, days: float, now: datetime) -> Finding:
-    """How long others can go on sealing to us, with this key and those that follow it."""
+def _sealing_days(context: MemberContext, use: str, days: float) -> Finding:
+    """All keys of the coming days together: one follows the other."""
     if days == float("inf"):
-        return Finding("sealing-keys", "ok", f"sealing keys for {use}: without an end")
-    until_at = now + timedelta(days=days)
-    return files.lifetime(
-        "sealing-keys", f"sealing keys for {use}", until_at, f"publish further ones: {_KEYS_HELP}", _SHORT_DAYS
-    )
+        return Finding("sealing-keys", "ok", f"sealing keys for {use}, without an end")
+    do = f"lienthong node rotate sealing --home {context.home.path}"
+    until_at = datetime.now(UTC) + timedelta(days=days)
+    return files.lifetime("sealing-keys", f"sealing keys for {use}", until_at, do, _SHORT_DAYS)
 
 
 def check_broker(context: MemberContext) -> Iterable[Finding]:
@@ -334,7 +341,11 @@ def check_revocation_lists(context: MemberContext) -> Iterable[Finding]:
     """The lists that the anchor names."""
     if context.seen is None:
         return []
-    return revocation.check_lists(context.seen.anchor, context.home.certificate)
+    settings = context.settings
+    cache = None
+    if reaching.listening_facts(settings.data):  # what the running gateway has is what decides
+        cache = revocation.Cache(settings.data / "crl", settings.revocation)
+    return revocation.check_lists(context.seen.anchor, context.home.certificate, cache)
 
 
 def check_gateway(context: MemberContext) -> Iterable[Finding]:
@@ -350,9 +361,13 @@ MEMBER_CHECKS: tuple[Check[MemberContext], ...] = (
     Check("disk", check_disk, "look at the disk"),
     Check("registry", check_registry, _REGISTRY),
     Check("clock", check_clock, "make the settings usable first"),
-    Check("member-certificate", check_member_certificate, f"put a certificate there: {_KEYS_HELP}"),
+    Check(
+        "member-certificate",
+        check_member_certificate,
+        "lienthong join --status gets it; another key: lienthong member rotate",
+    ),
     Check("revocation-lists", check_revocation_lists, "make the member certificate readable first"),
-    Check("front-certificate", check_front_certificate, f"replace it: {_KEYS_HELP}"),
+    Check("front-certificate", check_front_certificate, "lienthong node rotate tls --home HOME"),
     Check("node-statement", check_node, _NODE),
     Check("broker-credentials", check_credentials, _RENEW),
     Check("broker", check_broker, "make keys, credentials and the authority of the broker readable"),

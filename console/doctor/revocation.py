@@ -1,7 +1,7 @@
 """Revocation lists: the addresses that the anchor names answer with current lists, and none names our certificate.
 
-Fetches from the anchor's addresses only, without redirects, with a limit and a deadline (RFC 5280 section 5 for the
-lists). What a gateway remembers of them is its own affair.
+A running gateway's own copies are looked at, because they decide. Where none runs the lists are fetched, from the
+anchor's addresses only, without redirects, with a limit and a deadline (RFC 5280 section 5 for the lists).
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import urllib.error
 import urllib.request
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from http.client import HTTPMessage
 from pathlib import Path
@@ -17,6 +18,8 @@ from typing import IO
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 
+from bus.gateway.revocationlists import list_path
+from bus.settings import RevocationSettings
 from console.doctor.files import describe
 from console.doctor.findings import Finding
 from evidence.x509 import load_pem_chain
@@ -35,11 +38,51 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
         return None
 
 
-def check_lists(anchor: Anchor, certificate: Path) -> Iterable[Finding]:
-    """Every list of the anchor, see the module."""
+@dataclass(frozen=True, slots=True)
+class Cache:
+    """What a running gateway keeps.
+
+    Attributes:
+        folder: `crl` in its data.
+        settings: How old a list may be, and what happens then.
+    """
+
+    folder: Path
+    settings: RevocationSettings
+
+
+def check_lists(anchor: Anchor, certificate: Path, cache: Cache | None = None) -> Iterable[Finding]:
+    """Every list of the anchor, see the module.
+
+    Args:
+        anchor: Names the lists.
+        certificate: Of the member.
+        cache: Of the running gateway; None fetches.
+    """
     if not anchor.revocation_lists:
         return [Finding(NAME, "ok", "the anchor names no lists; trust is withdrawn by documents in the directory")]
+    if cache is not None:
+        return [_check_kept(address, anchor, certificate, cache) for address in anchor.revocation_lists]
     return [_check_list(address, anchor, certificate) for address in anchor.revocation_lists]
+
+
+def _check_kept(address: str, anchor: Anchor, certificate: Path, cache: Cache) -> Finding:
+    path = list_path(cache.folder, address)
+    try:
+        found = _parsed(path.read_bytes())
+        signed = _is_signed(found, anchor)
+    except OSError:
+        refuses = cache.settings.when_unreachable == "refuse"
+        seen = f"the gateway has no list of {address} yet" + (", so it refuses every call" if refuses else "")
+        return Finding(NAME, "fail" if refuses else "warn", seen, _DO)
+    except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion):
+        return Finding(
+            NAME, "fail", f"the gateway's copy of {address} is damaged", f"rm {path}; start the gateway again"
+        )
+    if not signed:
+        return Finding(NAME, "fail", f"the list of {address} is not signed by an authority of the anchor", _DO)
+    oldest = timedelta(seconds=cache.settings.max_age_s)
+    return _judge(f"{address}, as the gateway has it", found, certificate, found.last_update_utc + oldest)
 
 
 def _check_list(address: str, anchor: Anchor, certificate: Path) -> Finding:
@@ -48,7 +91,7 @@ def _check_list(address: str, anchor: Anchor, certificate: Path) -> Finding:
         signed = _is_signed(found, anchor)
     except OSError as error:
         return Finding(NAME, "fail", f"{address} does not answer ({type(error).__name__})", _DO)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
+    except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion):
         return Finding(NAME, "fail", f"{address} does not answer with a revocation list", _DO)
     if not signed:
         return Finding(NAME, "fail", f"the list of {address} is not signed by an authority of the anchor", _DO)
@@ -60,11 +103,19 @@ def _fetch(address: str) -> x509.CertificateRevocationList:
         raise ValueError("no address of HTTP")
     with urllib.request.build_opener(_NoRedirects).open(address, timeout=_DEADLINE_S) as answer:
         data = answer.read(_MAX_BYTES)
+    return _parsed(data)
+
+
+def _parsed(data: bytes) -> x509.CertificateRevocationList:
     return (x509.load_pem_x509_crl if data.startswith(b"-----") else x509.load_der_x509_crl)(data)
 
 
-def _judge(address: str, found: x509.CertificateRevocationList, certificate: Path) -> Finding:
+def _judge(
+    address: str, found: x509.CertificateRevocationList, certificate: Path, oldest_at: datetime | None = None
+) -> Finding:
     until_at = found.next_update_utc
+    if until_at is not None and oldest_at is not None:
+        until_at = min(until_at, oldest_at)
     if until_at is None or until_at < datetime.now(UTC):
         return Finding(NAME, "fail", f"the list of {address} is out of date since {until_at}", _DO)
     own = describe(certificate)

@@ -20,13 +20,13 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
-from world import World, free_port
+from world import World, free_port, wait_until
 
 from console.cli import main
 from console.homes import InstanceHome, MemberHome, replace_file
 from console.instance import load_authority
 from evidence.identifiers import MemberId
-from evidence.issue import issue_member, to_pem
+from evidence.issue import issue_crl, issue_member, to_pem
 from evidence.signer import FileSigner
 
 
@@ -218,6 +218,37 @@ def test_an_instance_that_never_ran_is_looked_at(tmp_path: Path, world: World) -
     assert "certificates" in failing(doctor(world, home, code=1))
 
 
+def test_the_brokers_guests_are_compared_with_the_directory(world: World) -> None:
+    path = world.home / "broker" / "guests.json"
+    assert doctor(world, world.home, code=0)["guests"]["state"] == "ok"
+    guests = json.loads(path.read_text())
+    with instead(path, None):
+        assert "is not among" in doctor(world, world.home, code=1)["guests"]["seen"]
+    refused = {key: {**guest, "withdrawn": True, "refused_at_s": 1} for key, guest in guests.items()}
+    with instead(path, json.dumps(refused).encode()):
+        assert "refused at the broker" in doctor(world, world.home, code=1)["guests"]["seen"]
+    with instead(path, b"nonsense"):
+        assert "guest-book-unreadable" in doctor(world, world.home, code=1)["guests"]["seen"]
+
+
+def test_another_key_of_the_streams_account_is_found(world: World, tmp_path: Path) -> None:
+    path = world.home / "broker" / "streams.pem"
+    FileSigner.generate("ed25519").save(tmp_path / "other.pem")
+    with instead(path, (tmp_path / "other.pem").read_bytes()):
+        assert "streams-key" in failing(doctor(world, world.home, code=1))
+    with instead(path, None):
+        assert "backup" in doctor(world, world.home, code=1)["streams-key"]["do"]
+
+
+def test_the_ends_of_things_are_told_with_the_command_that_exists(world: World, idle: Path) -> None:
+    text = (idle / "gateway.toml").read_text()
+    without = "\n".join(line for line in text.splitlines() if not line.startswith(("[registry]", "url = ")))
+    with instead(idle / "gateway.toml", without.encode(), 0o644):
+        assert "[registry] url" in doctor(world, idle, code=0)["broker-credentials"]["do"]
+    with instead(idle / "tls" / "front.crt", (world.home / "broker" / "tls.crt").read_bytes(), 0o644):
+        assert "front-certificate" in doctor(world, idle, code=0)
+
+
 class _Lists:
     """Serves one revocation list."""
 
@@ -270,7 +301,19 @@ def test_revocation_lists_are_fetched_and_judged(empty_world: World) -> None:
     own = x509.load_pem_x509_certificate(MemberHome(home).certificate.read_bytes()).serial_number
     lists.data = _list(world, now + timedelta(days=1), own)
     assert "names this member" in doctor(world, home, code=1)["revocation-lists"]["seen"]
+    times = {"this_update_at": now, "next_update_at": now + timedelta(days=1)}
+    lists.data = issue_crl(load_authority(InstanceHome(world.home)), [], number=1, **times)
+    world.start_gateway("R01")
+    (kept,) = wait_until(lambda: list(world.member("R01").data.glob("crl/*.crl")), "the gateway's copy")
     lists.data = b"nonsense"
+    assert "as the gateway has it" in doctor(world, home, code=0)["revocation-lists"]["seen"]
+    with instead(kept, _list(world, now - timedelta(hours=2))):
+        assert "out of date" in doctor(world, home, code=1)["revocation-lists"]["seen"]
+    with instead(kept, b"nonsense"):
+        assert "damaged" in doctor(world, home, code=1)["revocation-lists"]["seen"]
+    with instead(kept, None):
+        assert "refuses every call" in doctor(world, home, code=1)["revocation-lists"]["seen"]
+    world.stop_gateway("R01")
     assert doctor(world, home, code=1)["revocation-lists"]["state"] == "fail"
     lists.server.shutdown()
     lists.server.server_close()

@@ -359,6 +359,7 @@ class World:
     def __post_init__(self) -> None:
         self.home = self.folder / "instance"
         self.approve_options: tuple[str, ...] = ()
+        self.join_options: tuple[str, ...] = ()
         self.genesis = ""
         self.node_options: tuple[str, ...] = ()
         self.broker: subprocess.Popen[bytes] | None = None
@@ -442,7 +443,8 @@ class World:
         member = Member(code, self.member_id(code), self.folder / code)
         home = str(member.home)
         self.command("join", "--member", member.id, "--home", home, "--registry", self.registry_url,
-                     "--genesis", f"sha256:{self.genesis}", "--name", f"vi=Cơ quan {code}")  # fmt: skip
+                     "--genesis", f"sha256:{self.genesis}", "--name", f"vi=Cơ quan {code}",
+                     *self.join_options)  # fmt: skip
         self.command("member", "approve", "--home", str(self.home), member.id, *self.approve_options)
         self.command("join", "--status", "--home", home)
         self.command("node", "add", "n1", "--home", home, "--front", "127.0.0.1:0", "--admin", "127.0.0.1:0",
