@@ -9,6 +9,7 @@ from typing import Any
 
 from console.homes import HomeInvalid, InstanceHome, MemberHome
 from console.membership import Speaker, call_registry
+from console.services import own_store
 from evidence.header import encode_time
 from evidence.identifiers import MemberId, NodeId
 from evidence.signer import public_key_of_pem
@@ -105,7 +106,11 @@ def revoke(
         signed = await speaker.compose(
             client, Revocation, f"{kind}:{target}", since=encode_time(since_at), reason=reason
         )
-        return None if dry_run else (await client.submit(signed)).index
+        if dry_run:
+            return None
+        submitted = await client.submit(signed)
+        _keep(home, signed)
+        return submitted.index
 
     index = call_registry(speaker.url, work)
     return {
@@ -116,6 +121,17 @@ def revoke(
         "revoked": index is not None,
         "index": index,
     }
+
+
+def _keep(home: Path, signed: bytes) -> None:
+    """A member keeps what it withdrew: its gateway honours it at once, and alarms when the directory lacks it."""
+    if own_member(home) is None:
+        return
+    own = own_store(MemberHome(home))
+    try:
+        own.put(signed)
+    finally:
+        own.close()
 
 
 def known_keys(directory: Directory, owner: str | None) -> list[dict[str, Any]]:

@@ -119,6 +119,30 @@ async def test_a_right_under_the_providers_own_stolen_key_is_not_enforced_and_ra
     await eventually(lambda: alarms(world, "G01", "stranger-in-own-name") == 1, "the alarm")
 
 
+async def test_a_withheld_withdrawal_is_enforced_by_its_author_and_missed_aloud(tmp_path: Path) -> None:
+    """The registry took a right's withdrawal and a node's revocation, and shows a directory without them."""
+    with FaultWorld(tmp_path / "world") as own:
+        client = pair(own, "H37", "G01", join_every_s=0.3)
+        own.add_member("K44")
+        own.configure("K44", "limits", join_every_s=0.3)
+        own.start_gateways("H37", "G01", "K44")
+        own.until_ok(client, SERVICE)
+        for code in ("H37", "G01", "K44"):
+            own.stop_gateway(code)
+        shown = len(HostileRegistry(own).leaves)
+        own.command("access", "revoke", client.subsystem, "desk/notes", "--home", str(own.member("G01").home))
+        own.command("node", "revoke", "n1", "--home", str(own.member("K44").home), "--reason", "stolen")
+        own.stop_registry()
+        withholding = HostileRegistry(own)
+        assert len(withholding.leaves) > shown
+        await withholding.show(withholding.leaves[:shown])
+        own.start_gateways("H37", "G01")
+        assert (own.timed(client, SERVICE).code, own.backend.received[1:]) == ("access-denied", [])
+        own.start_gateway("K44", ready=False)  # the broker lets the node in no more
+        for code in ("G01", "K44"):
+            await eventually(lambda code=code: alarms(own, code, "own-document-missing") == 1, f"the alarm of {code}")
+
+
 # --- withheld, old, frozen --------------------------------------------------------------------------------------------
 
 
