@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from fault_world import FaultWorld, pair
+from forging import HandNode, message
 from hostile_registry import HostileRegistry, root_of
 from world import CONTRACT, World, eventually
 
@@ -39,6 +40,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultWorld]:
         made.add_client(EVIL, "onedoor", "evil")
         made.add_subsystem(EVIL, "desk")
         made.configure(EVIL, "limits", join_every_s=0.3)
+        made.add_member("F77")  # its node is hand-made: a thief has its keys
+        made.add_subsystem("F77", "onedoor")
+        made.grant(f"{made.member_id('F77')}/onedoor", "G01", "desk/notes", "--any")
         made.start_gateways(*GATEWAYS)
         made.until_ok(made.clients["H37/app"], SERVICE)
         made.stop_registry()
@@ -141,6 +145,37 @@ async def test_a_withheld_withdrawal_is_enforced_by_its_author_and_missed_aloud(
         own.start_gateway("K44", ready=False)  # the broker lets the node in no more
         for code in ("G01", "K44"):
             await eventually(lambda code=code: alarms(own, code, "own-document-missing") == 1, f"the alarm of {code}")
+
+
+async def test_a_stolen_node_key_is_worth_nothing_after_the_revocation_though_the_broker_lets_the_thief_in(
+    world: FaultWorld, hostile: HostileRegistry
+) -> None:
+    """The registry tells the broker nothing, so that the thief stays connected: the gateways refuse by themselves."""
+    thief = HandNode(world, "F77", world.admin("G01", "/status").json()["directory"]["view"])
+    owner = Speaker.member(MemberHome(world.member("F77").home))
+    connection = await world.nats_connection("F77")
+    try:
+
+        async def steal() -> bytes:
+            draft, inbox = thief.query(), thief.inbox
+            got = await connection.subscribe(inbox)
+            await connection.publish(thief.subject(), message(draft, thief.log(draft.leaf)), inbox)
+            return bytes((await got.next_msg(5)).data)
+
+        assert thief.open_answer(await steal())[0].class_ == "ok", "before the revocation the thief is believed"
+        now = encode_time(datetime.now(UTC))
+        target = f"node:{world.member('F77').node}"
+        revoked = d.Revocation(instance=world.instance, subject=target, seq=0, issued=now, since=now, reason="stolen")
+        await hostile.append(sign_document(revoked, owner.signer, owner.chain, world.genesis))
+        await followed(world, len(hostile.leaves))
+        reached = len(world.backend.received)
+        assert b"node-revoked" in await steal()
+        world.restart_gateway("G01")
+        await eventually(lambda: world.readiness("G01")[0] == 200, "G01")
+        assert b"node-revoked" in await steal()
+        assert len(world.backend.received) == reached
+    finally:
+        await connection.close()
 
 
 # --- withheld, old, frozen --------------------------------------------------------------------------------------------
