@@ -454,3 +454,17 @@ async def test_an_update_of_more_bytes_than_allowed_is_given_up_before_its_end(s
     assert setting.follower.directory.size == 9
     setting.grow(3)
     assert await setting.follower.update()
+
+
+async def test_the_trees_that_a_directory_stood_for_are_remembered(setting: Setting) -> None:
+    await setting.follower.update()
+    earlier = root_of(setting.world.leaves)
+    setting.grow(2)
+    await setting.follower.update()
+    directory = setting.follower.directory
+    assert (directory.root_at(9), directory.root_at(11)) == (earlier, directory.root)
+    assert directory.root_at(10) is None
+    for size in range(2_000, 3_100):
+        directory.settle(size, b"x" * 32)
+    assert directory.root_at(9) is None
+    assert directory.root_at(3_099) == b"x" * 32
