@@ -15,7 +15,7 @@ def main() -> int:
     """Runs what was asked for; 1 when the figures mean nothing."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="the speed figures in about a minute; last line JSON")
-    parser.add_argument("--long", action="store_true", help="also 10^7 records, 10^5 documents")
+    parser.add_argument("--long", action="store_true", help="also 10^7 records")
     parser.add_argument("--profile", choices=("consumer", "provider"), help="where one gateway's time goes")
     parser.add_argument("--connections", type=int, default=128, help="with --profile; default 128")
     asked = parser.parse_args()

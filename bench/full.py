@@ -35,11 +35,11 @@ class Sizes:
 
     seconds: float = 3.0
     logs: tuple[int, ...] = (10**4, 10**6)
-    documents: int = 2 * 10**4
+    documents: int = 10**5
     exchanges: int = 10**6
 
 
-LONG = Sizes(logs=(10**4, 10**6, 10**7), documents=10**5)
+LONG = Sizes(logs=(10**4, 10**6, 10**7))
 
 
 def run(folder: Path, sizes: Sizes) -> int:
@@ -131,4 +131,4 @@ def _logs(folder: Path, sizes: Sizes) -> dict[str, Any]:
 
 def _directory(folder: Path, sizes: Sizes) -> dict[str, Any]:
     with Children(folder) as children:
-        return measure(children, "bench.directory", {"documents": sizes.documents})
+        return measure(children, "bench.directory", {"documents": sizes.documents, "folder": str(folder)})

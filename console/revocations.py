@@ -12,11 +12,13 @@ from console.groups import speaker_of
 from console.homes import HomeInvalid, MemberHome
 from console.membership import call_registry
 from console.operators import SignaturesMissing
+from console.ownword import own_store
 from evidence.header import encode_time
 from evidence.identifiers import MemberId, NodeId
 from evidence.signer import public_key_of_pem
 from registry.client import RegistryClient
 from registry.documents import Revocation
+from registry.errors import RegistryUnavailable
 from registry.fold import Directory
 from registry.publickeys import key_id, spki_public
 from registry.view import RevocationKind
@@ -113,7 +115,14 @@ def revoke(
             return None, None
         if dry_run:
             return None, None
-        return (await client.submit(signed)).index, encode_time(datetime.now(UTC))
+        try:
+            index = (await client.submit(signed)).index
+        except RegistryUnavailable:
+            _keep(home, signed)  # whatever became of it: here it counts
+            raise
+        acknowledged = encode_time(datetime.now(UTC))
+        _keep(home, signed)
+        return index, acknowledged
 
     index, acknowledged = call_registry(speaker.url, work)
     return {
@@ -125,6 +134,17 @@ def revoke(
         "index": index,
         "acknowledged": acknowledged,
     }
+
+
+def _keep(home: Path, signed: bytes) -> None:
+    """A member keeps what it withdrew: its gateway honours it at once, and alarms when the directory lacks it."""
+    if own_member(home) is None:
+        return
+    own = own_store(MemberHome(home))
+    try:
+        own.put(signed)
+    finally:
+        own.close()
 
 
 def known_keys(directory: Directory, owner: str | None) -> list[dict[str, Any]]:

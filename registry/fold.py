@@ -27,6 +27,7 @@ from registry.errors import RegistryError
 from registry.state import Head, State
 
 _SKIPPED_KEPT = 1_000
+_ROOTS_KEPT = 1_000
 
 Verify = Callable[[Envelope, tuple[str, ...], datetime], Signers]
 """Verifies all signatures and chains of an envelope against PEM authorities at an instant; gives the signers."""
@@ -71,6 +72,7 @@ class Directory(State):
         self.skipped: deque[Skipped] = deque(maxlen=_SKIPPED_KEPT)
         self.skipped_count = 0
         self.folded_size = 0
+        self._roots: dict[int, bytes] = {}
 
     def apply(self, index: int, leaf: bytes) -> Applied | Skipped:
         """Fold the next leaf; whatever it is, the directory moves on behind it.
@@ -154,6 +156,13 @@ class Directory(State):
         self.folded_size = self.size = size
         self.root = root
         self.view = f"{size} {root.hex()}"
+        self._roots[size] = root
+        if len(self._roots) > _ROOTS_KEPT:
+            del self._roots[next(iter(self._roots))]
+
+    def root_at(self, size: int) -> bytes | None:
+        """The root of a tree that the directory stood for lately, in this process; None when it is not remembered."""
+        return self._roots.get(size)
 
     def _commit(self, index: int, digest: str, author: str, document: AnyDocument) -> None:
         self.heads[document.type, document.subject] = Head(document.seq, digest, document.issued, index)

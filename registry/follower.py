@@ -215,9 +215,13 @@ class Follower:
     async def _extend(self, checkpoint: DirectoryCheckpoint) -> None:
         tip = self._copy.tip
         writer = self._copy.begin_leaves()
-        frontier = tip.frontier
+        frontier, left_bytes = tip.frontier, self.settings.max_update_bytes
         while frontier.size < checkpoint.size:
             leaves = await self._new_leaves(frontier.size, checkpoint.size)
+            left_bytes -= sum(map(len, leaves))
+            if left_bytes < 0:
+                writer.discard()
+                raise FeedInvalid(f"one update of more than {self.settings.max_update_bytes} bytes of entries")
             writer.add(frontier.size, leaves)
             frontier = frontier.extend([leaf_hash(leaf) for leaf in leaves]).frontier
         if frontier.root() != checkpoint.root:

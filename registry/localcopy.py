@@ -232,6 +232,15 @@ class LeafWriter:
         with transaction(self._connection):
             self._connection.executemany("INSERT INTO staged VALUES (?, ?)", enumerate(leaves, first_index))
 
+    def discard(self) -> None:
+        """Give the staged leaves up.
+
+        Raises:
+            StoreUnusable: They stay until the next writer begins.
+        """
+        with transaction(self._connection):
+            self._connection.execute("DELETE FROM staged")
+
     def commit(self, tip: Tip) -> None:
         """Make the staged leaves part of the copy, with the checkpoint that covers them.
 

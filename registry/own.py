@@ -3,7 +3,7 @@
 The directory is the operator's log; what a provider serves and to whom is decided by this store alone, so an operator
 that slips in or holds back a document changes nothing at the provider. `compare` finds such differences.
 
-Only services and access rights are kept, with every version. Signs nothing.
+Services, access rights and its own revocations are kept, with every version. Signs nothing.
 
 A document is written down as an intent before it is submitted, because the answer may be lost: until it is settled it
 is submitted again, byte for byte, before anything else. What the registry says it refused is kept, too: when a later
@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from registry.authorship import owner_of
 from registry.database import open_store, transaction
-from registry.documents import Access, AnyDocument, Service, decode, decode_checked
+from registry.documents import Access, AnyDocument, Revocation, Service, decode, decode_checked
 from registry.envelope import read_envelope
 from registry.errors import DocumentRefused
 from registry.state import Head, State
@@ -117,7 +117,7 @@ class OwnStore:
         Raises:
             EnvelopeInvalid: Not an envelope of this instance.
             DocumentMalformed: Not an exact document.
-            DocumentRefused: Not a service or access right of this member, or not the next of its chain.
+            DocumentRefused: Not a service, access right or revocation of this member, or not the next of its chain.
             StoreUnusable: It is not stored and not enforced.
         """
         document, payload = self._read(jws)
@@ -144,17 +144,25 @@ class OwnStore:
         row = self._connection.execute("SELECT jws FROM intent WHERE digest = ?", (document.prev,)).fetchone()
         return None if row is None else row[0]
 
-    def _read(self, jws: bytes) -> tuple[Service | Access, bytes]:
+    def _read(self, jws: bytes) -> tuple[AnyDocument, bytes]:
         envelope = read_envelope(jws, genesis=self.genesis)
         document = decode(envelope.payload)
-        if not isinstance(document, Service | Access) or owner_of(document.subject) != self.member:
+        if not self._is_own(document):
             raise DocumentRefused("not-own", f"{document.subject} is not a service or access right of {self.member}")
         return document, envelope.payload
+
+    def _is_own(self, document: AnyDocument) -> bool:
+        if isinstance(document, Revocation):
+            # whose a key is only the directory knows; it takes no document that withdraws somebody else's
+            return document.kind == "key" or owner_of(document.target) == self.member
+        return isinstance(document, Service | Access) and owner_of(document.subject) == self.member
 
     def _check_next(self, document: AnyDocument, head: Head | None) -> None:
         expected = 0 if head is None else head.seq + 1
         # A store that begins in the middle is fine: an older store may have been lost.
-        if head is not None and (document.seq != expected or document.prev != head.digest):
+        if head is None or (isinstance(document, Revocation) and document.seq > head.seq):
+            return  # between two revocations of one chain the operator may have written one
+        if document.seq != expected or document.prev != head.digest:
             raise DocumentRefused(
                 "sequence-gap",
                 f"{document.subject} is at seq {head.seq} here, so {expected} is next, but the directory is further: "
@@ -191,8 +199,8 @@ class OwnView:
         return self._directory.subsystem(id)
 
     def is_revoked(self, kind: RevocationKind, id: str) -> bool:  # noqa: A002
-        """From the directory."""
-        return self._directory.is_revoked(kind, id)
+        """From the directory, or withdrawn by this member itself: that counts at once, whoever holds it back."""
+        return self._directory.is_revoked(kind, id) or self._own.is_revoked(kind, id)
 
     def service(self, id: str) -> ServiceEntry | None:  # noqa: A002
         """From the own store."""
@@ -228,6 +236,8 @@ def _compare_head(key: tuple[str, str], head: Head, directory: State) -> Alarm |
     if published is None or published.seq < head.seq:
         message = f"seq {head.seq} is not in the directory: callers do not see it; publish it again"
         return Alarm("own-document-missing", type_, subject, message)
+    if type_ == "revocation":
+        return None  # the operator may have withdrawn the same
     return None if published.digest == head.digest else _stranger(type_, subject)
 
 

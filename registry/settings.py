@@ -35,6 +35,7 @@ class FollowerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         backoff_min_s: First pause after a failure; doubles up to `backoff_max_s`.
         backoff_max_s: Longest pause after failures.
         max_leaves: Largest directory that is accepted.
+        max_update_bytes: Most bytes of entries that one update may bring; the first start brings all.
         max_contract_bytes: Largest contract that is accepted.
         clock_skew_s: How far in the future a cosignature may be.
     """
@@ -45,5 +46,6 @@ class FollowerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     backoff_min_s: float = 0.5
     backoff_max_s: float = 30.0
     max_leaves: int = 2_000_000
+    max_update_bytes: int = 2 * 1024**3
     max_contract_bytes: int = 1_048_576
     clock_skew_s: float = 300.0

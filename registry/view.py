@@ -294,6 +294,10 @@ class DirectoryView(DecisionView, Protocol):
     root: bytes
     view: str
 
+    def root_at(self, size: int) -> bytes | None:
+        """The root of an earlier tree of this directory; None when it is not remembered."""
+        ...
+
     def node_by_origin(self, origin: str) -> NodeEntry | None:
         """The node whose log has that origin, whatever its status."""
         ...

@@ -35,3 +35,15 @@ def export_peer_proofs(log_path: Path, out: Path, size: int) -> int:
             file.write(json.dumps(line) + "\n")
             written += 1
     return written
+
+
+def peer_proof(log_path: Path, index: int) -> Proof | None:
+    """The sender's own proof of the record at an index of this log; None where the record is this node's own word."""
+    uri = f"{log_path.resolve().as_uri()}?mode=ro"
+    with contextlib.closing(sqlite3.connect(uri, uri=True)) as db:
+        row = db.execute(
+            "SELECT leaf_index, path, note FROM peer_proof JOIN peer_note ON peer_note.hash = peer_proof.note_hash"
+            " WHERE idx = ?",
+            (index,),
+        ).fetchone()
+    return None if row is None else Proof(index=row[0], path=row[1], note=row[2], extra=None)

@@ -29,9 +29,11 @@ class NatsFeedReader:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._changed = asyncio.Event()
+        self._announced: bytes | None = None
         connection.subscribe(_CHECKPOINT, self._on_announcement)
 
-    async def _on_announcement(self, _subject: str, _reply: str, _data: bytes) -> None:
+    async def _on_announcement(self, _subject: str, _reply: str, data: bytes) -> None:
+        self._announced = data
         self._changed.set()
 
     async def _get(self, subject: str) -> bytes:
@@ -46,7 +48,9 @@ class NatsFeedReader:
 
     async def latest_checkpoint(self) -> bytes:
         """See `registry.ports.FeedReader`."""
-        return await self._get(_CHECKPOINT)
+        # An announcement may be here before the stream has what it announces: it is the checkpoint itself.
+        announced, self._announced = self._announced, None
+        return announced or await self._get(_CHECKPOINT)
 
     async def entries(self, bundle_index: int) -> list[bytes]:
         """See `registry.ports.FeedReader`."""

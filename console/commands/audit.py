@@ -95,3 +95,37 @@ def trust(home: Path, out: Path, as_json: bool) -> None:
     replace_file(out, msgspec.json.format(msgspec.json.encode(made), indent=2), 0o644)
     text = f"{len(made.origins)} logs, {len(made.revocations)} revocations, {len(made.dated)} dated trees: {out}"
     emit({"origins": sorted(made.origins), "revocations": len(made.revocations), "out": out}, text, as_json)
+
+
+@audit.command()
+@click.argument("record", required=False)
+@click.option("--home", type=click.Path(path_type=Path, exists=True), help="Home of the member, on either side.")
+@click.option("--out", type=click.Path(path_type=Path), help="New folder for the proof.")
+@click.option(
+    "--verify", "folder", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Such a folder."
+)
+@click.option("--genesis", help="sha256:… of the instance, with --verify.")
+@json_option
+@reports_errors
+def right(
+    record: str | None, home: Path | None, out: Path | None, folder: Path | None, genesis: str | None, as_json: bool
+) -> None:
+    """Which right allowed RECORD (an exchange's id, or a leaf hash), with proof; or verify such a proof offline."""
+    from console.homes import MemberHome
+    from console.membership import parse_genesis
+    from console.rightproof import collect, describe, verify_folder
+
+    if folder is not None:
+        if not genesis or record or home or out:
+            raise click.UsageError("with --verify FOLDER give --genesis sha256:…, and nothing else")
+        finding = verify_folder(folder, parse_genesis(genesis))
+        lines = [f"VERIFIED: {folder}", *describe(finding)]
+    else:
+        if not (record and home and out) or genesis:
+            raise click.UsageError("give RECORD, --home and --out; or --verify FOLDER and --genesis")
+        finding = collect(MemberHome(home), record, out)
+        check = f"lienthong audit right --verify {out} --genesis sha256:{MemberHome(home).facts.genesis}"
+        lines = [*describe(finding), f"proof: {out}; to verify it anywhere: {check}"]
+    import msgspec
+
+    emit({"verified": folder is not None, **msgspec.to_builtins(finding)}, "\n".join(lines), as_json)

@@ -13,7 +13,9 @@ import pytest
 
 from bench import memory, quick
 from bench.audit import audit
+from bench.directory import broken_bounds
 from bench.instance import bring_up
+from bench.parts import measure
 from bench.plugin.bench_source import ANSWER_BYTES, item
 from bench.processes import ROOT, BenchFailed, Children
 from bench.quick import Pace, figures
@@ -140,3 +142,26 @@ def test_ratios_are_of_neighbouring_rounds() -> None:
 @pytest.mark.parametrize("item_id", ["000000000000", "123456789012"])
 def test_an_item_has_200_bytes(item_id: str) -> None:
     assert len(item(item_id)) == ANSWER_BYTES
+
+
+def test_the_directory_is_measured_from_its_first_start_to_its_look_ups(tmp_path: Path) -> None:
+    with Children(tmp_path) as children:
+        place = tmp_path / "feed"
+        place.mkdir()
+        found = measure(children, "bench.directory", {"documents": 2600, "folder": str(place)})
+    assert (found["documents"], found["members"]) == (2600, 500)
+    assert 0 < found["restart_s"] < found["first_start_s"]
+    assert found["update"].keys() == {"plus_1_ms", "plus_64_ms"}
+    assert broken_bounds(found) == []
+
+
+def test_a_directory_that_is_too_slow_or_too_large_fails_the_run() -> None:
+    good = {"restart_s": 2.0, "first_start_peak_mb": 499.0, "restart_peak_mb": 499.0, "lookup": {"service_us": 50.0}}
+    assert broken_bounds(good) == []
+    for worse in (
+        {"restart_s": 2.01},
+        {"first_start_peak_mb": 500.0},
+        {"restart_peak_mb": 500.0},
+        {"lookup": {"service_us": 50.1}},
+    ):
+        assert len(broken_bounds({**good, **worse})) == 1

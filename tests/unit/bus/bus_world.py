@@ -212,6 +212,9 @@ class FakeDirectory:
     def is_revoked(self, kind, id):
         return (kind, id) in self.revoked
 
+    def root_at(self, size):
+        return {7: b"\xef" * 32, 9: self.root}.get(size)
+
     def node_by_origin(self, origin):
         return self.nodes.get(origin)
 

@@ -376,7 +376,9 @@ def test_a_fork_is_kept_even_if_nobody_listens():
     [
         (f"9 {'ab' * 32}", False),
         (f"9 {'cd' * 32}", True),
-        (f"8 {'cd' * 32}", False),
+        (f"8 {'cd' * 32}", False),  # not remembered
+        (f"7 {'ef' * 32}", False),
+        (f"7 {'cd' * 32}", True),  # behind, and another past
         (f"10 {'cd' * 32}", False),
         (None, False),
     ],

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 from registry_feed import Clock, MemoryFeed, root_of, signed_checkpoint
 from registry_world import CONTRACT, PROVIDER, SERVICE, World
@@ -439,3 +440,31 @@ async def test_an_origin_that_only_looks_alike_is_refused(tmp_path: Path) -> Non
     setting.feed.show(world, setting.clock())
     assert await setting.follower.update()
     setting.follower.close()
+
+
+async def test_an_update_of_more_bytes_than_allowed_is_given_up_before_its_end(setting: Setting) -> None:
+    await setting.follower.update()
+    setting.follower.settings = msgspec.structs.replace(SETTINGS, max_update_bytes=200_000)
+    endless = [*setting.world.leaves, *[DIRECTORY + b"x" * 10_000] * 900]
+    setting.feed.show(setting.world, setting.clock.advance(seconds=30), endless)
+    for index in range(2, 15):
+        del setting.feed.bundles[index]  # whoever asks on finds nothing: it must not come to that
+    with pytest.raises(FeedInvalid, match="200000 bytes"):
+        await setting.follower.update()
+    assert setting.follower.directory.size == 9
+    setting.grow(3)
+    assert await setting.follower.update()
+
+
+async def test_the_trees_that_a_directory_stood_for_are_remembered(setting: Setting) -> None:
+    await setting.follower.update()
+    earlier = root_of(setting.world.leaves)
+    setting.grow(2)
+    await setting.follower.update()
+    directory = setting.follower.directory
+    assert (directory.root_at(9), directory.root_at(11)) == (earlier, directory.root)
+    assert directory.root_at(10) is None
+    for size in range(2_000, 3_100):
+        directory.settle(size, b"x" * 32)
+    assert directory.root_at(9) is None
+    assert directory.root_at(3_099) == b"x" * 32

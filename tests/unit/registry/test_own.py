@@ -53,6 +53,27 @@ def test_a_strangers_newer_version_is_an_alarm(world: World, own: OwnStore) -> N
     assert OwnView(own, world.directory).rights(CLIENT, SERVICE)[0].fields == frozenset()
 
 
+def test_an_own_revocation_counts_at_once_and_is_missed_when_it_is_withheld(world: World, own: OwnStore) -> None:
+    node = f"{PROVIDER}/@n1"
+    signed = world.sign(world.revocation(f"node:{node}"), world.provider)
+    own.put(signed)
+    assert OwnView(own, world.directory).is_revoked("node", node)
+    assert not world.directory.is_revoked("node", node)
+    assert [(a.code, a.subject) for a in compare(own, world.directory)] == [("own-document-missing", f"node:{node}")]
+    world.append(signed)
+    assert compare(own, world.directory) == []
+    # the operator may go on with the chain, and so may the member after it
+    world.put(world.revocation(f"node:{node}"), world.operator)
+    assert compare(own, world.directory) == []
+    own.put(world.sign(world.revocation(f"node:{node}"), world.provider))
+    assert OwnView(own, world.directory).is_revoked("node", node)
+
+
+def test_nobody_elses_revocation_is_kept_as_ones_own(world: World, own: OwnStore) -> None:
+    with pytest.raises(DocumentRefused, match="not a service"):
+        own.put(world.sign(world.revocation(f"member:{CONSUMER}"), world.provider))
+
+
 def test_a_withheld_document_is_enforced_and_an_alarm(world: World, own: OwnStore) -> None:
     withdrawn = world.sign(world.access(until=time_at(20)), world.provider)
     own.put(withdrawn)
