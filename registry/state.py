@@ -193,11 +193,18 @@ class State:
         return dict(self._groups)
 
     def groups_of(self, client: str) -> tuple[str, ...]:
-        """Groups that name a subsystem or its member."""
+        """Groups that name a subsystem or its member, but for those whose owner is suspended, gone or revoked."""
         if not self._groups_of:
             return ()
         found = self._groups_of.get(client, ()) + self._groups_of.get(client.rpartition("/")[0], ())
-        return tuple(dict.fromkeys(found))
+        return tuple(group for group in dict.fromkeys(found) if self._group_counts(group))
+
+    def _group_counts(self, group: str) -> bool:
+        owner = owner_of(group)
+        if not owner:
+            return True  # the instance's own
+        member = self._members.get(owner)
+        return member is not None and member.status == "active" and ("member", owner) not in self._revoked
 
     def rights(self, client: str, service: str) -> tuple[AccessEntry, ...]:
         """Rights of a subsystem to a service: its own, its member's, its groups'."""
