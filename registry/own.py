@@ -18,7 +18,7 @@ from registry.documents import Access, AnyDocument, Service, decode, decode_chec
 from registry.envelope import read_envelope
 from registry.errors import DocumentRefused
 from registry.state import Head, State
-from registry.view import AccessEntry, MemberEntry, RevocationKind, ServiceEntry, SubsystemEntry
+from registry.view import AccessEntry, MemberEntry, NodeEntry, RevocationKind, ServiceEntry, SubsystemEntry
 
 VERSION = 1
 _SCHEMA = (
@@ -126,6 +126,10 @@ class OwnView:
     def is_revoked(self, kind: RevocationKind, id: str) -> bool:  # noqa: A002
         """From the directory."""
         return self._directory.is_revoked(kind, id)
+
+    def nodes_of(self, member: str) -> tuple[NodeEntry, ...]:
+        """From the directory."""
+        return self._directory.nodes_of(member)
 
     def service(self, id: str) -> ServiceEntry | None:  # noqa: A002
         """From the own store."""
