@@ -156,6 +156,7 @@ def registry_directory(home: InstanceHome) -> Directory:
         raise HomeInvalid(f"there is no {path}; it comes when the registry runs")
     copy, directory = LocalCopy(path, home.facts.genesis), Directory(home.facts.genesis)
     try:
+        directory.reach(datetime.now(UTC))
         for document in copy.documents():
             directory.restore(document.index, document.digest, document.author, document.payload)
     finally:

@@ -99,6 +99,9 @@ class _AsEnforced:
     def is_revoked(self, kind: RevocationKind, id: str) -> bool:  # noqa: A002
         return self._directory.is_revoked(kind, id)
 
+    def nodes_of(self, member: str) -> tuple[NodeEntry, ...]:
+        return self._directory.nodes_of(member)
+
 
 @contextmanager
 def decision_view(home: MemberHome) -> Iterator[DecisionView]:

@@ -157,6 +157,7 @@ DECISIONS = (
     "client-suspended",
     "service-unknown",
     "service-disabled",
+    "provider-revoked",
     "no-access-right",
     "right-expired",
     "operation-unknown",

@@ -17,6 +17,7 @@ from evidence import checkpoint, judging, reconcile, verify
 from evidence.errors import EvidenceError, SchemaNewer, SourceUnreadable, TrustMalformed
 from evidence.leaf import MAX_LEAF_BYTES
 from evidence.log.reader import LogReader
+from evidence.note import VerifierKey
 from evidence.proof import MAX_PROOF_BYTES
 from evidence.stamps import decode_time
 from evidence.trust import Trust, load_trust
@@ -140,8 +141,10 @@ def _judge_record(report: RecordReport, proof_text: bytes, trust: Trust) -> list
     if known is None or report.header is None:
         return []
     problems = []
-    if not known.covers(decode_time(report.header.time)):
-        problems.append(Problem("key-out-of-time", "the record claims a time at which this key was not the log's"))
+    if not known.covers(decode_time(report.header.time), VerifierKey.parse(report.signed_by)):
+        problems.append(
+            Problem("key-out-of-time", "the record claims a time at which the key that signed was not the log's")
+        )
     verdict = judging.judge_proof(report.header, proof_text, trust)
     if verdict not in {None, "before"}:
         problems.append(_VERDICT_PROBLEMS[str(verdict)])

@@ -98,9 +98,24 @@ def verified_checkpoint(verified: Note, keys: Iterable[VerifierKey]) -> Checkpoi
         NoteUnsigned: None of the signatures is by a log key under the name of this origin.
         CheckpointMalformed: The text is no checkpoint.
     """
+    return _with_signer(verified, keys)[0]
+
+
+def verify_signed(data: bytes, keys: Iterable[VerifierKey]) -> tuple[Checkpoint, VerifierKey]:
+    """As `verify`, with the key of the log that signed: a log has several, each with its own time.
+
+    Raises:
+        NoteInvalid: See `verify`.
+    """
+    known = tuple(keys)
+    return _with_signer(note.verify(data, known), known)
+
+
+def _with_signer(verified: Note, keys: Iterable[VerifierKey]) -> tuple[Checkpoint, VerifierKey]:
     checkpoint = parse_text(verified.text)
     name = key_name(checkpoint.origin)
-    own = {key.id for key in keys if key.name == name and key.type == note.ED25519}
-    if not any(line.name == name and line.key_id in own for line in verified.signatures):
-        raise NoteUnsigned("this checkpoint is not signed by a known key of the log that it names")
-    return checkpoint
+    own = {key.id: key for key in keys if key.name == name and key.type == note.ED25519}
+    for line in verified.signatures:
+        if line.name == name and line.key_id in own:
+            return checkpoint, own[line.key_id]
+    raise NoteUnsigned("this checkpoint is not signed by a known key of the log that it names")

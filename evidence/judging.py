@@ -4,10 +4,10 @@ Which key signed, which trees others dated, what other logs prove. Whether a dat
 checked by `evidence.verify`, which compares every one of them with the leaves.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
-from evidence import checkpoint, note, proof
+from evidence import checkpoint, proof
 from evidence.errors import EvidenceError, IndexUnknown, NoteInvalid
 from evidence.header import Header
 from evidence.identifiers import parse_origin
@@ -35,9 +35,11 @@ class Verdicts:
         origin: str,
         signed_by: VerifierKey | None,
         elsewhere: Mapping[bytes, datetime],
+        received_by: Callable[[int, bytes, str], VerifierKey | None],
     ) -> None:
         self.counts: dict[str, int] = {}
         self._judge = judge
+        self._received_by = received_by
         self._bounds = bounds
         self._elsewhere = elsewhere
         self._signed_by = signed_by
@@ -48,13 +50,19 @@ class Verdicts:
 
     def of(self, index: int, leaf: bytes, record: Header) -> Verdict | None:
         """The verdict on a record; None when nobody revoked its signer."""
-        # What this log's node says itself is signed with the key of its checkpoint; what it received is not.
+        # What this log's node says itself is signed with the key of its checkpoint; what it received, with the key
+        # under the sender's proof, which is looked at only where it can make a difference.
         key = self._signed_by if record.node == self._node else None
         revoked = self._judge.concerned(record.node, key)
+        if revoked is not None and revoked.kind == "key" and record.node != self._node:
+            key = self._received_by(index, leaf, record.node)
+            revoked = self._judge.concerned(record.node, key)
         if revoked is None:
             return None
         known = [self._bounds.latest_at(index), self._elsewhere.get(leaf_hash(leaf))]
         verdict = self._judge.judge(record, revoked, min((at for at in known if at is not None), default=None))
+        if verdict == "after" and key is None and revoked.kind == "key":
+            verdict = "indeterminate"  # perhaps another key of the node signed it
         self.counts[verdict] = self.counts.get(verdict, 0) + 1
         return verdict
 
@@ -73,7 +81,29 @@ def verdicts_on(
     """
     if not trust.revocations:
         return None
-    return Verdicts(Judge(trust), Bounds(dated), origin, _signer_of(source, trust.keys_for(origin)), elsewhere)
+    signed_by = _signer_of(source, trust.keys_for(origin))
+    return Verdicts(Judge(trust), Bounds(dated), origin, signed_by, elsewhere, ReceivedBy(source, trust))
+
+
+class ReceivedBy:
+    """Which key proved a record that a log's owner received from another node; None where no proof holds."""
+
+    def __init__(self, source: Source, trust: Trust) -> None:
+        self._source = source
+        self._trust = trust
+        self._keys: dict[str, list[VerifierKey]] = {}
+
+    def __call__(self, index: int, leaf: bytes, node: str) -> VerifierKey | None:
+        """The key of `node` under the stored proof of a leaf."""
+        stored = self._source.received_proof(index) if isinstance(self._source, LogReader) else None
+        if stored is None:
+            return None
+        if node not in self._keys:
+            self._keys[node] = self._trust.keys_of_node(node)
+        try:
+            return proof.verify_signed_proof(stored, leaf, self._keys[node])[1]
+        except EvidenceError:
+            return None
 
 
 def dated_trees(source: Source, trust: Trust, known: Sequence[bytes] = ()) -> list[Dated]:
@@ -146,8 +176,6 @@ def _signer_of(source: Source, keys: Sequence[VerifierKey]) -> VerifierKey | Non
 def _signer_of_note(data: bytes, keys: Sequence[VerifierKey]) -> VerifierKey | None:
     """Which of the keys signed a checkpoint; None if none did."""
     try:
-        lines = note.verify(data, keys).signatures
+        return checkpoint.verify_signed(data, keys)[1]
     except NoteInvalid:
         return None
-    by = {(key.name, key.id): key for key in keys if key.type == note.ED25519}
-    return next((by[line.name, line.key_id] for line in lines if (line.name, line.key_id) in by), None)

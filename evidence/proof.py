@@ -122,6 +122,15 @@ def verify_proof(proof: Proof, leaf: bytes, keys: Iterable[VerifierKey]) -> Chec
         ProofInvalid: The path does not lead to the root.
         NoteInvalid: The checkpoint is malformed or not signed by a known key of its log.
     """
-    verified = checkpoint.verify(proof.note, tuple(keys))
+    return verify_signed_proof(proof, leaf, keys)[0]
+
+
+def verify_signed_proof(proof: Proof, leaf: bytes, keys: Iterable[VerifierKey]) -> tuple[Checkpoint, VerifierKey]:
+    """As `verify_proof`, with the key of the log that signed the checkpoint.
+
+    Raises:
+        ProofInvalid, NoteInvalid: See `verify_proof`.
+    """
+    verified, key = checkpoint.verify_signed(proof.note, keys)
     verify_inclusion(leaf_hash(leaf), proof.index, verified.size, proof.path, verified.root)
-    return verified
+    return verified, key

@@ -48,12 +48,19 @@ class OriginTrust(msgspec.Struct, frozen=True, forbid_unknown_fields=True, renam
         """Every key of the log with its time."""
         return self.keys or [KeyTrust(self.key, self.from_, self.until)]
 
-    def covers(self, at: datetime) -> bool:
-        """Whether an instant falls into the time of one of its keys."""
-        return any(
-            decode_time(one.from_) <= at and (one.until is None or at <= decode_time(one.until))
-            for one in self.all_keys()
-        )
+    def covers(self, at: datetime, key: VerifierKey) -> bool:
+        """Whether a record of that instant may stand under a checkpoint of that key.
+
+        The record may be older than the key, for each key signs the whole tree, but not older than the log's first
+        key; and it may not be younger than the key.
+        """
+        until = self.until_of(key)
+        first = min(decode_time(one.from_) for one in self.all_keys())
+        return first <= at and (until is None or at <= decode_time(until))
+
+    def until_of(self, key: VerifierKey) -> str | None:
+        """Last instant of one of its keys; None while that one is in use."""
+        return next((one.until for one in self.all_keys() if VerifierKey.parse(one.key) == key), self.until)
 
 
 class RevocationTrust(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -129,12 +136,13 @@ class Trust(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
         return [VerifierKey.parse(one.key) for found in self.origins.values() for one in found.all_keys()]
 
     def keys_of_node(self, node: str) -> list[VerifierKey]:
-        """The newest key of each log of a node."""
+        """Every key that a log of a node ever had."""
         suffix = f"/{node}/"
         return [
-            VerifierKey.parse(found.key)
+            VerifierKey.parse(one.key)
             for origin, found in self.origins.items()
             if origin[len(self.genesis) :].rpartition("/")[0] + "/" == suffix
+            for one in found.all_keys()
         ]
 
     def witness_keys(self) -> list[VerifierKey]:

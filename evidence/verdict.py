@@ -148,7 +148,7 @@ class Judge:
 
         Args:
             node: `INSTANCE/CLASS/MEMBER/@NODE`.
-            key: The log key that signed, where it is known; otherwise every present key of the node's logs counts.
+            key: The log key that signed, where it is known; otherwise every key that the node's logs ever had counts.
         """
         if key is None:
             if node not in self._of_node:

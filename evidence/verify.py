@@ -10,8 +10,10 @@ shows that. Such checkpoints can be given along as `known`.
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from hashlib import sha256
+from itertools import chain
 from pathlib import Path
 from time import perf_counter
 
@@ -98,6 +100,7 @@ class RecordReport(msgspec.Struct, frozen=True):
         leaf_hash: 64 hex digits.
         said: Whether it is that log's own node that speaks; otherwise the log's owner merely received the record.
         header: The record; None for other kinds of leaf.
+        signed_by: The key (verifier key text) that signed the checkpoint.
     """
 
     origin: str
@@ -106,6 +109,7 @@ class RecordReport(msgspec.Struct, frozen=True):
     leaf_hash: str
     said: bool
     header: Header | None
+    signed_by: str = ""
 
 
 def open_source(path: str | os.PathLike[str], *, immutable: bool = False) -> Source:
@@ -157,6 +161,9 @@ class _Verification:
     def __init__(self, source: Source) -> None:
         self.source = source
         self.verdicts: Verdicts | None = None
+        self.node = ""
+        self.newest_said = ""
+        self.ends: dict[int, str] = {}  # size of a checkpoint: last instant of the key that signed it
         self.rebuild = _Rebuild()
         self.counts: dict[str, int] = {}
         self.problems: list[Problem] = []
@@ -182,6 +189,12 @@ class _Verification:
                 check(complete)
             if index + 1 in roots and self.rebuild.root() != roots[index + 1]:
                 self.complain("root-differs", f"the leaves do not give the signed root of size {index + 1}", None)
+            if index + 1 in self.ends and self.newest_said > self.ends[index + 1]:
+                self.complain(
+                    "key-out-of-time",
+                    f"the checkpoint of size {index + 1} is signed by a key that was not the log's any more: "
+                    f"a record in it claims {self.newest_said}, the key ended at {self.ends[index + 1]}",
+                )
         if self.rebuild.size < size:
             self.complain(
                 "leaf-missing", f"the log says {size} leaves; leaf {self.rebuild.size} is missing", self.rebuild.size
@@ -197,6 +210,8 @@ class _Verification:
             if kind == EXCHANGE:
                 decoded = header.decode(data)
                 name = decoded.type
+                if decoded.node == self.node and decoded.time > self.newest_said:
+                    self.newest_said = decoded.time
                 if self.verdicts is not None:
                     self.complain_of_verdict(index, self.verdicts.of(index, leaf, decoded))
             elif kind == CONTROL:
@@ -207,6 +222,21 @@ class _Verification:
             name = "malformed"
             self.complain(error.code, f"leaf {index}: {error}", index)
         self.counts[name] = self.counts.get(name, 0) + 1
+
+    def end_keys(self, notes: Iterable[bytes], origin: str, trust: Trust) -> None:
+        """Note when the keys of these checkpoints ended; what does not verify is complained of elsewhere."""
+        known, keys = trust.origins.get(origin), trust.keys_for(origin)
+        if known is None or all(one.until is None for one in known.all_keys()):
+            return
+        self.node = str(parse_origin(origin).node)
+        for data in notes:
+            try:
+                signed, key = checkpoint.verify_signed(data, keys)
+            except NoteInvalid:
+                continue
+            until = known.until_of(key)
+            if until is not None:
+                self.ends[signed.size] = min(until, self.ends.get(signed.size, until))
 
     def complain_of_verdict(self, index: int, verdict: Verdict | None) -> None:
         """Only *before* passes."""
@@ -305,6 +335,8 @@ def verify_log(
         roots = _known_roots(verification, trusted, signed, _others(opened, known, every_checkpoint))
         if trust is not None:
             dated = _dated(verification, dated_trees(opened, trust, known), signed, roots)
+            others = _others(opened, known, every_checkpoint)
+            verification.end_keys(chain(_newest_note(opened), others), signed.origin, trust)
             verification.verdicts = verdicts_on(opened, signed.origin, trust, dated, elsewhere or {})
         verification.run(opened.leaves(), signed.size, roots)
         verification.conclude(signed)
@@ -357,6 +389,11 @@ def _newest(verification: _Verification, keys: Sequence[VerifierKey]) -> Checkpo
         return checkpoint.parse_note(newest)
     except NoteInvalid:
         return Checkpoint("", 0, sha256(b"").digest())
+
+
+def _newest_note(source: Source) -> Iterator[bytes]:
+    with suppress(IndexUnknown):
+        yield source.note()
 
 
 def _others(source: Source, known: Sequence[bytes], every: bool) -> Iterator[bytes]:
@@ -412,11 +449,12 @@ def verify_record(leaf: bytes, proof_text: str | bytes, keys: Iterable[VerifierK
         HeaderMalformed: It is an exchange record whose header is malformed.
     """
     parsed = proof.parse(proof_text)
-    signed = proof.verify_proof(parsed, leaf, keys)
+    signed, key = proof.verify_signed_proof(parsed, leaf, keys)
     kind, data = unwrap(leaf)
     record = header.decode(data) if kind == EXCHANGE else None
     said = record is None or is_said(record, signed.origin)
-    return RecordReport(signed.origin, parsed.index, signed.size, sha256(b"\x00" + leaf).hexdigest(), said, record)
+    digest = sha256(b"\x00" + leaf).hexdigest()
+    return RecordReport(signed.origin, parsed.index, signed.size, digest, said, record, str(key))
 
 
 def is_said(record: Header, origin: str) -> bool:

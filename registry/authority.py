@@ -33,7 +33,7 @@ from evidence.signer import Signer
 from evidence.tiles import TILE_WIDTH, tile_width
 from registry.checkpoints import cosign_checkpoint, directory_origin
 from registry.contract import trial_async
-from registry.documents import MAX_DOCUMENT_BYTES, Access, AnyDocument, Service, decode
+from registry.documents import MAX_DOCUMENT_BYTES, Access, AnyDocument, Member, Service, decode
 from registry.errors import (
     ContractMissing,
     DocumentRefused,
@@ -204,6 +204,7 @@ class Authority:
     def _restore(self) -> None:
         if self._copy.folded > self.log.size:
             raise StoreUnusable("the directory's log is older than what was folded from it: restore the newer one")
+        self.directory.reach(self._now().replace(microsecond=0))
         for document in self._copy.documents():
             self.directory.restore(document.index, document.digest, document.author, document.payload)
         self.directory.folded_size = self._copy.folded
@@ -292,6 +293,8 @@ class Authority:
         # The first anchor was made when the instance was; certificates of all others are judged at `issued`.
         if self.directory.anchor is not None and not oldest <= document.issued_at <= newest:
             raise DocumentRefused("issued-implausible", "`issued` is too far from the registry's clock: sign it anew")
+        if isinstance(document, Member) and document.change == "confirmed" and not self.directory.due(document.subject):
+            raise DocumentRefused("recovery-not-due", "the public delay is not over by the registry's clock")
 
     async def _try(self, document: AnyDocument) -> None:
         try:
@@ -380,6 +383,8 @@ class Authority:
 
     def _catch_up(self) -> None:
         """Fold what the log has beyond the directory: also leaves whose append seemed to fail."""
+        # To the second, as it is cosigned: what is due here is due for every reader of the next checkpoint.
+        self.directory.reach(self._now().replace(microsecond=0))
         size = self.log.size
         while self.directory.folded_size < size:
             start = self.directory.folded_size

@@ -5,7 +5,8 @@ allowed only if one right in the view grants it, and every refusal names a stabl
 a right came close, the rule. Two stages, because purpose and official are sealed: `authorise_coarse` before unsealing,
 `authorise_fine` after; `authorise` is both.
 
-Codes: client-unknown, client-suspended, service-unknown, service-disabled, no-access-right, right-expired,
+Codes: client-unknown, client-suspended, service-unknown, service-disabled, provider-revoked,
+no-access-right, right-expired,
 operation-unknown, operation-not-granted, purpose-not-granted, ground-not-granted, official-required,
 quota-exceeded; `granted` when allowed.
 """
@@ -175,6 +176,9 @@ def _refuse_unsent(
     entry = view.service(service)
     if entry is None:
         return _refuse("service-unknown", f"{service} is not published")
+    nodes = view.nodes_of(entry.provider)
+    if view.is_revoked("member", entry.provider) or (nodes and all(node.status == "revoked" for node in nodes)):
+        return _refuse("provider-revoked", f"trust in {entry.provider}, or in every node of it, was withdrawn")
     if entry.is_off(at):
         return refuse_off(entry, at)
     if operation is not None and operation not in entry.operations:

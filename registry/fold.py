@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 
 import msgspec
@@ -21,10 +21,11 @@ from evidence.errors import EvidenceError
 from evidence.leaf import CONTROL, DIRECTORY, KIND_NAMES, unwrap
 from registry import rules
 from registry.authorship import Signers, check_authorship
-from registry.documents import Anchor, AnyDocument, decode, decode_checked
+from registry.documents import Anchor, AnyDocument, Revocation, decode, decode_checked
 from registry.envelope import Envelope, read_envelope, verify_envelope
 from registry.errors import RegistryError
 from registry.state import Head, State
+from registry.view import Announced
 
 _SKIPPED_KEPT = 1_000
 _ROOTS_KEPT = 1_000
@@ -59,16 +60,24 @@ class Skipped(msgspec.Struct, frozen=True, kw_only=True):
     message: str
 
 
+Ahead = Callable[[int], Iterable[bytes]]
+"""The leaves from an index on, as far as they are known and verified to be in the log."""
+
+
 class Directory(State):
     """A directory folded up to `size`, with the look-ups of `view.DirectoryView`.
+
+    What it says depends on the log's prefix and on the verified times that `reach` was told between leaves, and on
+    nothing else.
 
     Not safe for use from several threads. Look-ups between `apply` calls see a prefix of the log; `view` names the
     last settled one.
     """
 
-    def __init__(self, genesis: str, *, verify: Verify = verify_envelope) -> None:
+    def __init__(self, genesis: str, *, verify: Verify = verify_envelope, ahead: Ahead = lambda _: ()) -> None:
         super().__init__(genesis)
         self._verify = verify
+        self._ahead = ahead
         self.skipped: deque[Skipped] = deque(maxlen=_SKIPPED_KEPT)
         self.skipped_count = 0
         self.folded_size = 0
@@ -115,6 +124,7 @@ class Directory(State):
         rules.check_instance(document, self)
         if first:
             rules.check_genesis(document, envelope.payload, self.genesis)
+        rules.check_date(document, self)
         rules.check_sequence(document, self)
         rules.check_subject(document, self)
         authorities = self._authorities(document)
@@ -122,6 +132,30 @@ class Directory(State):
         author = check_authorship(document, signers, self)
         rules.check_content(document, self)
         return Applied(index=index, digest=envelope.digest, author=author, payload=envelope.payload, document=document)
+
+    def objected(self, announced: Announced) -> bool:
+        """Whether an objection that was in time stands further on in the log.
+
+        A reader that comes late gets a confirmation and the objection to it at once, and long after both.
+        """
+        return any(self._is_objection(leaf, announced) for leaf in self._ahead(self.folded_size))
+
+    def _is_objection(self, leaf: bytes, announced: Announced) -> bool:
+        try:
+            kind, data = unwrap(leaf)
+            if kind != DIRECTORY:
+                return False
+            envelope = read_envelope(data, genesis=self.genesis)
+            document = decode(envelope.payload)
+            if not isinstance(document, Revocation) or document.kind != "key":
+                return False
+            if document.target not in announced.signing_keys | announced.recovery_keys:
+                return False
+            rules.check_instance(document, self)
+            check_authorship(document, self._verify(envelope, self._authorities(document), document.issued_at), self)
+        except (RegistryError, EvidenceError):
+            return False
+        return document.issued_at < announced.due_at
 
     def _authorities(self, document: AnyDocument) -> tuple[str, ...]:
         if self.anchor is not None:

@@ -20,7 +20,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import math
-from collections.abc import Awaitable, Callable
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
@@ -72,7 +73,7 @@ class Follower:
         Raises:
             StoreUnusable: The file is of another instance, newer, or damaged.
         """
-        self.directory = Directory(genesis)
+        self.directory = Directory(genesis, ahead=self._known_leaves)
         self.as_of: datetime | None = None
         self._feed = feed
         self._now = now
@@ -83,6 +84,7 @@ class Follower:
         self._updating = asyncio.Lock()
         self._copy = LocalCopy(store_path, genesis)
         self._remembers = True
+        self._known_size = 0  # leaves that were known at the time that the directory has reached
         self._restore()
 
     # Reading ------------------------------------------------------------------------------------------------------
@@ -185,6 +187,7 @@ class Follower:
             self._check_time(checkpoint)
             changed = await self._accept(checkpoint)
             self._confirm(checkpoint)
+            changed = self._reach(checkpoint.size, checkpoint.cosigned) or changed
         if changed:
             for subscriber in tuple(self._subscribers):
                 subscriber()
@@ -208,6 +211,7 @@ class Follower:
             await self._extend(checkpoint)
         elif checkpoint.root != tip.frontier.root():
             self._fork(checkpoint)
+        self._reach(self._copy.tip.size, self._copy.tip.cosigned)
         before = self.directory.size
         await self._fold_new()
         return self.directory.size != before
@@ -272,14 +276,36 @@ class Follower:
 
     # Folding ------------------------------------------------------------------------------------------------------
 
+    def _reach(self, size: int, cosigned: int) -> bool:
+        self._known_size = size
+        return bool(cosigned) and self.directory.reach(datetime.fromtimestamp(cosigned, UTC))
+
+    def _known_leaves(self, start: int) -> Iterator[bytes]:
+        while leaves := self._copy.leaves(start, min(start + BUNDLE_LEAVES, self._known_size)):
+            yield from leaves
+            start += len(leaves)
+
     def _restore(self) -> None:
+        # Between the same leaves the same times are reached as when they came: so the directory is the same one.
+        epochs = deque(self._copy.confirmed())
+
+        def reach(index: int) -> None:
+            while epochs and epochs[0].size <= index:
+                past = epochs.popleft()
+                self._reach(past.size, past.last_s)
+            if epochs:
+                self._reach(epochs[0].size, epochs[0].first_s)
+
         for document in self._copy.documents():
+            reach(document.index)
             self.directory.restore(document.index, document.digest, document.author, document.payload)
         self.directory.folded_size = self._copy.folded
         for outcome in self._copy.skipped():
             self.directory.skip(outcome)
         while self.directory.folded_size < self._copy.tip.size:
-            self._fold_some()
+            self._fold_some(reach)
+        reach(self._copy.tip.size)
+        self._reach(self._copy.tip.size, self._copy.tip.cosigned)
         self._settle()
         self._set_as_of()
 
@@ -289,12 +315,12 @@ class Follower:
             await asyncio.sleep(0)  # one bundle takes milliseconds; calls go on in between
         self._settle()
 
-    def _fold_some(self) -> None:
+    def _fold_some(self, reach: Callable[[int], None] = lambda _: None) -> None:
         start = self.directory.folded_size
-        outcomes = [
-            self.directory.apply(index, leaf)
-            for index, leaf in enumerate(self._copy.leaves(start, start + BUNDLE_LEAVES), start)
-        ]
+        outcomes = []
+        for index, leaf in enumerate(self._copy.leaves(start, start + BUNDLE_LEAVES), start):
+            reach(index)
+            outcomes.append(self.directory.apply(index, leaf))
         self._remember(outcomes)
         for outcome in outcomes:
             if isinstance(outcome, Skipped):

@@ -56,7 +56,7 @@ MAX_CERTIFICATE_BYTES = 65_536
 DEADLINE_S = 60.0
 REQUESTS_PER_ADDRESS = QuotaLimit(per_second=10, per_day=400)
 """Anybody may ask for membership; nobody alone may fill the list of pending requests."""
-CONTRACTS_PER_ADDRESS = QuotaLimit(per_second=10, per_day=400)
+CONTRACTS_PER_ADDRESS = QuotaLimit(per_second=20, per_day=1_000)
 """A contract comes before the service that names it, so it is not signed."""
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _TILE = re.compile(r"(entries|[0-9]|[1-5][0-9]|6[0-3])/((?:x[0-9]{3}/){0,5}[0-9]{3})(?:\.p/([1-9][0-9]{0,2}))?")

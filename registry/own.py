@@ -22,7 +22,7 @@ from registry.documents import Access, AnyDocument, Revocation, Service, decode,
 from registry.envelope import read_envelope
 from registry.errors import DocumentRefused
 from registry.state import Head, State
-from registry.view import AccessEntry, MemberEntry, RevocationKind, ServiceEntry, SubsystemEntry
+from registry.view import AccessEntry, MemberEntry, NodeEntry, RevocationKind, ServiceEntry, SubsystemEntry
 
 VERSION = 1
 _SCHEMA = (
@@ -201,6 +201,10 @@ class OwnView:
     def is_revoked(self, kind: RevocationKind, id: str) -> bool:  # noqa: A002
         """From the directory, or withdrawn by this member itself: that counts at once, whoever holds it back."""
         return self._directory.is_revoked(kind, id) or self._own.is_revoked(kind, id)
+
+    def nodes_of(self, member: str) -> tuple[NodeEntry, ...]:
+        """From the directory."""
+        return self._directory.nodes_of(member)
 
     def service(self, id: str) -> ServiceEntry | None:  # noqa: A002
         """From the own store."""

@@ -60,6 +60,21 @@ def check_genesis(document: AnyDocument, payload: bytes, genesis: str) -> None:
         raise DocumentRefused("wrong-genesis", "the first anchor is not that of the expected instance")
 
 
+ISSUED_AHEAD_AT_MOST = timedelta(hours=1)
+"""How far `issued` may be ahead of the time that the reader verified."""
+
+
+def check_date(document: AnyDocument, state: State) -> None:
+    """The document is not dated ahead, as far as the reader has verified a time.
+
+    A confirmation is taken: it waits for its time in the directory (`State.reach`).
+    """
+    waits = isinstance(document, Anchor) and state.anchor is None
+    waits = waits or (isinstance(document, Member) and document.change == "confirmed")
+    if state.verified_at is not None and not waits and document.issued_at > state.verified_at + ISSUED_AHEAD_AT_MOST:
+        raise DocumentRefused("issued-ahead", f"{document.subject}: issued long after the directory was confirmed")
+
+
 def check_sequence(document: AnyDocument, state: State) -> None:
     """The document is the next of its chain: `seq`, `prev` and `issued` follow its predecessor's."""
     head = state.head(document.type, document.subject)

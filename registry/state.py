@@ -108,6 +108,8 @@ class State:
         self._sealing_of: dict[tuple[str, str], list[SealingKeyEntry]] = {}  # oldest first
         self._revoked: dict[tuple[str, str], RevocationEntry] = {}
         self._announced: dict[str, Announced] = {}
+        self._pending: dict[str, Member] = {}  # confirmed, but not yet due by a time that was verified here
+        self.verified_at: datetime | None = None
         self.newest_issued = ""
 
     # Look-ups -----------------------------------------------------------------------------------------------------
@@ -191,11 +193,18 @@ class State:
         return dict(self._groups)
 
     def groups_of(self, client: str) -> tuple[str, ...]:
-        """Groups that name a subsystem or its member."""
+        """Groups that name a subsystem or its member, but for those whose owner is suspended, gone or revoked."""
         if not self._groups_of:
             return ()
         found = self._groups_of.get(client, ()) + self._groups_of.get(client.rpartition("/")[0], ())
-        return tuple(dict.fromkeys(found))
+        return tuple(group for group in dict.fromkeys(found) if self._group_counts(group))
+
+    def _group_counts(self, group: str) -> bool:
+        owner = owner_of(group)
+        if not owner:
+            return True  # the instance's own
+        member = self._members.get(owner)
+        return member is not None and member.status == "active" and ("member", owner) not in self._revoked
 
     def rights(self, client: str, service: str) -> tuple[AccessEntry, ...]:
         """Rights of a subsystem to a service: its own, its member's, its groups'."""
@@ -299,6 +308,46 @@ class State:
             case _:
                 return []
 
+    def reach(self, verified_at: datetime) -> bool:
+        """Let time pass: confirmed changes of keys that are due by now take effect.
+
+        Args:
+            verified_at: A time that whoever folds has verified; an earlier one than before changes nothing.
+
+        Returns:
+            Whether keys of a member changed.
+        """
+        if self.verified_at is not None and verified_at <= self.verified_at:
+            return False
+        self.verified_at = verified_at
+        due = [member for member in self._pending if self._ripe(member)]
+        for member in due:
+            self._replace_member(self._with_free_aliases(self._pending[member]))
+        return bool(due)
+
+    def due(self, member: str) -> bool:
+        """Whether the public delay of an announced change of keys is over, by the time verified here."""
+        announced = self._announced.get(member)
+        return announced is not None and self.verified_at is not None and announced.due_at <= self.verified_at
+
+    def _ripe(self, member: str) -> bool:
+        return self.due(member) and not self.objected(self._announced[member])
+
+    def objected(self, announced: Announced) -> bool:
+        """Whether an objection that was in time stands further on in the log; here nothing is known of that."""
+        return False
+
+    def _with_free_aliases(self, document: Member) -> Member:
+        """While a change waited, others may have taken its aliases."""
+        prefix = document.subject.rpartition("/")[0]
+        free = tuple(
+            alias
+            for alias in document.aliases
+            if self._aliases.get(f"{prefix}/{alias}", document.subject) == document.subject
+            and f"{prefix}/{alias}" not in self._members
+        )
+        return msgspec.structs.replace(document, aliases=free)
+
     def _take_anchor(self, document: Anchor) -> None:
         self.instance = document.instance
         self.anchor = document
@@ -308,6 +357,7 @@ class State:
         signing, recovery = pinned_keys(document)
         delay_s = 0 if self.anchor is None else self.anchor.recovery_delay_s
         due_at = parse_checked_time(document.issued) + timedelta(seconds=delay_s)
+        self._pending.pop(document.subject, None)
         self._announced[document.subject] = Announced(signing, recovery, due_at)
         # The member owns what is announced in its name: so it can object, by revoking it.
         self.keys.update(self.claims(document))
@@ -315,10 +365,17 @@ class State:
     def _take_member(self, document: Member) -> None:
         if document.change == "announced":
             self._announce(document)
-            return
+        elif document.change == "confirmed" and not self._ripe(document.subject):
+            # Nobody but the reader's own verified time ends the delay: until then the old keys and objections count.
+            self._pending[document.subject] = document
+        else:
+            self._replace_member(document)
+
+    def _replace_member(self, document: Member) -> None:
         signing, recovery = pinned_keys(document)
         id_ = document.subject
         self._announced.pop(id_, None)
+        self._pending.pop(id_, None)
         prefix = id_.rpartition("/")[0]
         before = self._members.get(id_)
         if before is not None:
@@ -468,6 +525,7 @@ class State:
         announced = self._announced.get(member)
         if announced is not None and kind == "key" and target in announced.signing_keys | announced.recovery_keys:
             del self._announced[member]
+            self._pending.pop(member, None)
 
     def _drop_revoked_sealing(self, member: str) -> None:
         for key, entries in self._sealing_of.items():

@@ -284,6 +284,10 @@ class DecisionView(Protocol):
         """Whether trust in a member, node or key was withdrawn."""
         ...
 
+    def nodes_of(self, member: str) -> tuple[NodeEntry, ...]:
+        """Newest incarnation of each node of a member."""
+        ...
+
 
 class DirectoryView(DecisionView, Protocol):
     """Everything the exchange reads from a directory on its hot path."""

@@ -23,6 +23,7 @@ _REASONS = frozenset(
         "official-required",
         "operation-not-granted",
         "operation-unknown",
+        "provider-revoked",
         "purpose-not-granted",
         "quota-exceeded",
         "right-expired",

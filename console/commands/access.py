@@ -201,6 +201,7 @@ def why(
         lines.append(f"rule      {decision.rule}\nauthor    {decision.author}\nsince     {decision.since_at}")
     if decision.allowed:
         lines.append(f"fields    {', '.join(sorted(decision.granted)) or '(no marked field)'}")
+        lines.append("not seen  revocation lists and maintenance: a gateway may still refuse for them")
     emit(result, "\n".join(lines), as_json)
     if not decision.allowed:
         raise SystemExit(1)

@@ -18,6 +18,7 @@ from evidence.errors import IndexUnknown, ProofInvalid, SourceUnreadable
 from evidence.log import schema
 from evidence.log.tree import Head
 from evidence.merkle import HASH_BYTES
+from evidence.proof import Proof
 from evidence.tiles import TILE_BYTES, TILE_WIDTH, consistency_path, inclusion_path
 
 CHUNK = TILE_WIDTH
@@ -215,6 +216,22 @@ class LogReader:
         if not rows:
             raise IndexUnknown(f"this log has no leaf {index}")
         return Logged(index, size, bytes(rows[0][0]), path, note)
+
+    def received_proof(self, index: int) -> Proof | None:
+        """The sender's proof of a leaf that was received, where the log's owner keeps such proofs in the same file.
+
+        The tables are the owner's (`peer_proof`, `peer_note`); None where there are none, or none for this leaf.
+        """
+        if not self._rows("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'peer_proof'"):
+            return None
+        rows = self._rows(
+            "SELECT leaf_index, path, note FROM peer_proof JOIN peer_note ON peer_note.hash = peer_proof.note_hash"
+            " WHERE peer_proof.idx = ?",
+            index,
+        )
+        if not rows or [type(value) for value in rows[0]] != [int, bytes, bytes]:
+            return None
+        return Proof(*rows[0])
 
     def consistency(self, old: int, new: int) -> list[bytes]:
         """Prove that the tree of size `new` continues the one of size `old`.

@@ -33,11 +33,10 @@ def token():
 def record(type_="query", member=H37, to=G01, **more):
     """The leaf of one record."""
     number = next(_ids)
-    fields = {"source": f"{member}/sub", "node": f"{member}/@n1", "to": f"{to}/sub"} | more
+    fields = {"source": f"{member}/sub", "node": f"{member}/@n1", "to": f"{to}/sub", "time": encode_time(NOW)} | more
     made = Header(
         specversion="1.0",
         id=uuid7(1_790_000_000_000 + number, b"0123456789"),
-        time=encode_time(NOW),
         type=type_,
         **fields,
     )

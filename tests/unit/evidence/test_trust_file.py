@@ -28,15 +28,15 @@ def test_a_trust_file_gives_the_keys_of_its_logs(tmp_path):
 
 def test_a_key_covers_its_own_time():
     entry = parse_trust(json.dumps(document()).encode()).origins[ORIGIN]
-    assert [entry.covers(decode_time(text)) for text in (FROM, UNTIL, "2027-01-01T00:00:00.000000Z")] == [
+    assert [entry.covers(decode_time(text), KEY) for text in (FROM, UNTIL, "2027-01-01T00:00:00.000000Z")] == [
         True,
         True,
         False,
     ]
     open_ended = {ORIGIN: {"key": str(KEY), "from": FROM, "until": None}}
     entry = parse_trust(json.dumps(document(origins=open_ended)).encode()).origins[ORIGIN]
-    assert entry.covers(decode_time("2036-01-01T00:00:00.000000Z"))
-    assert not entry.covers(decode_time("2025-01-01T00:00:00.000000Z"))
+    assert entry.covers(decode_time("2036-01-01T00:00:00.000000Z"), KEY)
+    assert not entry.covers(decode_time("2025-01-01T00:00:00.000000Z"), KEY)
 
 
 @pytest.mark.parametrize(

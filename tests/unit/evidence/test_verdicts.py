@@ -1,6 +1,8 @@
 """Records against the revocation of their signer: before, indeterminate, after; and what a stolen key cannot do."""
 
+import contextlib
 import json
+import sqlite3
 from datetime import timedelta
 from hashlib import sha256
 
@@ -13,6 +15,8 @@ from evidence import checkpoint, note
 from evidence.__main__ import main
 from evidence.checkpoint import Checkpoint, key_name
 from evidence.errors import TrustMalformed
+from evidence.export import export_tiles
+from evidence.log.reader import LogReader
 from evidence.note import COSIGNATURE, VerifierKey
 from evidence.signer import FileSigner
 from evidence.stamps import encode_time
@@ -243,6 +247,110 @@ async def test_a_log_that_goes_on_under_a_new_key_stands_when_the_old_key_is_rev
         tmp_path / "h37.db", trust.keys_for(ORIGIN), trust=trust, known=[old_note], every_checkpoint=True
     )
     assert (report.verified, report.verdicts) == (True, {}), "the new key stands for the whole tree"
+
+
+SECOND = FileSigner.generate("ed25519")
+SECOND_KEY = VerifierKey(key_name(ORIGIN), SECOND.public_bytes)
+YEAR_END, REVOKED_AT = "2025-12-31T23:59:59.000000Z", "2025-06-01T00:00:00.000000Z"
+KEY_REVOKED = [{"kind": "key", "id": sha256(SIGNER.public_bytes).hexdigest(), "since": REVOKED_AT, "index": 1}]
+
+
+def retired(revocations=(), until=YEAR_END):
+    """A trust file in which the first key of the log ended before its records were made."""
+    keys = [
+        {"key": str(KEY), "from": "2020-01-01T00:00:00.000000Z", "until": until},
+        {"key": str(SECOND_KEY), "from": YEAR_END, "until": None},
+    ]
+    theirs = {"key": str(KEY_G01), "from": "2020-01-01T00:00:00.000000Z", "until": None}
+    return trust_text(origins={ORIGIN: {**keys[1], "keys": keys}, ORIGIN_G01: theirs}, revocations=list(revocations))
+
+
+async def test_a_retired_key_proves_nothing_of_today(tmp_path, capsys):
+    from evidence.proof import Proof
+
+    leaf = record()
+    async with opened(tmp_path / "h37.db") as made:
+        (logged,) = await made.append([leaf])
+        forged = made.note
+    (tmp_path / "leaf").write_bytes(leaf)
+    (tmp_path / "proof").write_text(Proof(index=logged.index, path=logged.path, note=logged.note).format())
+    (tmp_path / "trust").write_bytes(retired())
+    assert main(["proof", str(tmp_path / "leaf"), str(tmp_path / "proof"), "--trust", str(tmp_path / "trust")]) == 1
+    assert "key-out-of-time" in capsys.readouterr().out
+    trust = parse_trust(retired())
+    report = verify_log(tmp_path / "h37.db", trust.keys_for(ORIGIN), trust=trust)
+    assert (report.verified, codes(report)) == (False, {"key-out-of-time"})
+    with LogReader(tmp_path / "h37.db") as reader:
+        export_tiles(reader, tmp_path / "tiles")
+    assert codes(verify_log(tmp_path / "tiles", trust.keys_for(ORIGIN), trust=trust)) == {"key-out-of-time"}
+    in_time = parse_trust(retired(until=encode_time(NOW)))
+    assert verify_log(tmp_path / "h37.db", trust.keys_for(ORIGIN), trust=in_time).verified
+    async with opened(tmp_path / "h37.db", signer=SECOND, earlier_keys=[KEY]) as made:
+        await made.append([record()])
+    assert verify_log(tmp_path / "h37.db", trust.keys_for(ORIGIN), trust=trust).verified
+    known = verify_log(tmp_path / "h37.db", trust.keys_for(ORIGIN), trust=trust, known=[forged])
+    assert codes(known) == {"key-out-of-time"}
+    every = verify_log(tmp_path / "h37.db", trust.keys_for(ORIGIN), trust=trust, every_checkpoint=True)
+    assert codes(every) == {"key-out-of-time"}
+
+
+async def test_a_proof_under_a_new_key_stands_for_records_from_before_it(tmp_path, capsys):
+    from evidence.proof import Proof
+
+    leaf = record(time="2025-03-01T00:00:00.000000Z")
+    async with opened(tmp_path / "h37.db", signer=SECOND) as made:
+        (logged,) = await made.append([leaf])
+    (tmp_path / "leaf").write_bytes(leaf)
+    (tmp_path / "proof").write_text(Proof(index=logged.index, path=logged.path, note=logged.note).format())
+    (tmp_path / "trust").write_bytes(retired())
+    assert main(["proof", str(tmp_path / "leaf"), str(tmp_path / "proof"), "--trust", str(tmp_path / "trust")]) == 0
+
+
+async def received_under(tmp_path, signer, keep=True):
+    """G01's log with a query that H37 proved under a key, and G01's answer; H37's proof beside it, if it is kept."""
+    query = record(dir="30 " + "ab" * 32)
+    async with opened(tmp_path / "h37.db", signer=signer) as ours:
+        (logged,) = await ours.append([query])
+    async with opened(tmp_path / "g01.db", origin=ORIGIN_G01, signer=SIGNER_G01) as theirs:
+        received, _ = await theirs.append([query, reply(query)])
+    if keep:
+        with contextlib.closing(sqlite3.connect(tmp_path / "g01.db")) as database:
+            database.execute("CREATE TABLE peer_note (hash BLOB PRIMARY KEY, note BLOB)")
+            database.execute(
+                "CREATE TABLE peer_proof (idx INTEGER PRIMARY KEY, leaf_index, size, path, note_hash BLOB)"
+            )
+            database.execute("INSERT INTO peer_note VALUES (x'01', ?)", (logged.note,))
+            row = (received.index, logged.index, logged.size, logged.path)
+            database.execute("INSERT INTO peer_proof VALUES (?, ?, ?, ?, x'01')", row)
+            database.commit()
+    trust = parse_trust(retired(KEY_REVOKED))
+    return verify_log(tmp_path / "g01.db", trust.keys_for(ORIGIN_G01), trust=trust)
+
+
+async def test_what_was_received_under_a_revoked_and_retired_key_is_judged(tmp_path):
+    report = await received_under(tmp_path, SIGNER)
+    assert (report.verdicts, codes(report)) == ({"after": 1}, {"signed-after-revocation"})
+
+
+async def test_what_was_received_under_the_key_after_it_stands(tmp_path):
+    report = await received_under(tmp_path, SECOND)
+    assert (report.verified, report.verdicts) == (True, {})
+
+
+async def test_what_was_received_without_its_proof_does_not_pass(tmp_path):
+    report = await received_under(tmp_path, SECOND, keep=False)
+    assert (report.verified, report.verdicts) == (False, {"indeterminate": 1})
+
+
+async def test_a_kept_proof_that_does_not_hold_says_nothing(tmp_path):
+    await received_under(tmp_path, SECOND)
+    for damage in ("path = 'text'", "path = x'00'", "leaf_index = 7"):
+        with contextlib.closing(sqlite3.connect(tmp_path / "g01.db")) as database:
+            database.execute(f"UPDATE peer_proof SET {damage}")
+            database.commit()
+        trust = parse_trust(retired(KEY_REVOKED))
+        report = verify_log(tmp_path / "g01.db", trust.keys_for(ORIGIN_G01), trust=trust)
+        assert (report.verified, report.verdicts) == (False, {"indeterminate": 1})
 
 
 def test_a_trust_file_names_its_newest_key_among_all():

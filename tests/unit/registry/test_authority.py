@@ -203,6 +203,25 @@ async def test_documents_dated_far_from_now_are_refused(office: Office) -> None:
     assert await office.refused(office.world.subsystem(f"{PROVIDER}/a", issued=early)) == "issued-implausible"
 
 
+async def test_a_confirmation_before_its_time_is_refused_by_the_clock(office: Office) -> None:
+    world = office.world
+    new = world.party(PROVIDER)
+    keys = (new.pinned(),)
+    world.minute = 100
+    await office.submit(world.member(world.provider, keys=keys, change="announced"), world.operator)
+    office.clock.advance(days=7, seconds=-10)
+    world.minute += 7 * 24 * 60
+    assert (
+        await office.refused(world.member(world.provider, keys=keys, change="confirmed"), world.operator)
+        == "recovery-not-due"
+    )
+    office.clock.advance(minutes=5)
+    await office.submit(world.member(world.provider, keys=keys, change="confirmed"), world.operator)
+    entry = office.authority.directory.member(PROVIDER)
+    assert entry is not None
+    assert entry.signing_keys == {new.keyid}
+
+
 async def test_a_service_needs_its_contract_first(office: Office) -> None:
     with pytest.raises(ContractMissing):
         await office.submit(office.service(), office.world.provider)

@@ -223,3 +223,10 @@ def test_the_book_counts_by_client_and_service_and_is_bounded() -> None:
 def test_instants_are_aware() -> None:
     assert isinstance(AT, datetime)
     assert AT.tzinfo is not None
+
+
+@pytest.mark.parametrize("target", [f"node:{PROVIDER}/@n1", f"member:{PROVIDER}"])
+def test_a_provider_that_nobody_trusts_is_not_asked(world: World, target: str) -> None:
+    assert ask(world).allowed
+    world.put(world.revocation(target), world.operator)
+    assert ask(world).code == "provider-revoked"

@@ -10,9 +10,10 @@ from pathlib import Path
 import msgspec
 import pytest
 from registry_feed import Clock, MemoryFeed, root_of, signed_checkpoint
-from registry_world import CONTRACT, PROVIDER, SERVICE, World
+from registry_world import CONTRACT, PROVIDER, SERVICE, START, World
 
 from evidence.leaf import DIRECTORY, Boot, encode_control
+from evidence.stamps import encode_time
 from registry.errors import (
     FeedInvalid,
     FeedUnavailable,
@@ -73,7 +74,8 @@ class Setting:
     def grow(self, count: int) -> None:
         for _ in range(count):
             self.world.put(self.world.subsystem(f"{PROVIDER}/s{len(self.world.leaves)}"), self.world.provider)
-        self.feed.show(self.world, self.clock.advance(seconds=30))
+        self.clock.at = max(self.clock.advance(seconds=30), START + timedelta(minutes=self.world.minute))
+        self.feed.show(self.world, self.clock())
 
 
 @pytest.fixture
@@ -468,3 +470,101 @@ async def test_the_trees_that_a_directory_stood_for_are_remembered(setting: Sett
         directory.settle(size, b"x" * 32)
     assert directory.root_at(9) is None
     assert directory.root_at(3_099) == b"x" * 32
+
+
+# --- keys that the operator replaces ----------------------------------------------------------------------------------
+
+
+class Recovery:
+    """A change of the provider's keys that was announced, and confirmed at once with a date a week ahead."""
+
+    def __init__(self, setting: Setting) -> None:
+        self.setting, world = setting, setting.world
+        world.minute = 100
+        self.new = world.party(PROVIDER)
+        keys = (self.new.pinned(),)
+        world.put(world.member(world.provider, keys=keys, change="announced"), world.operator)
+        self.due_at = START + timedelta(minutes=world.minute, days=7)
+        ahead = encode_time(self.due_at)
+        world.put(world.member(world.provider, keys=keys, change="confirmed", issued=ahead), world.operator)
+
+    def object(self) -> None:
+        world = self.setting.world
+        world.put(world.revocation(f"key:{self.new.keyid}"), world.provider)
+
+    def until_due(self) -> None:
+        self.setting.clock.at = self.due_at
+
+    async def followed(self, follower: Follower) -> frozenset[str]:
+        self.setting.feed.show(self.setting.world, self.setting.clock())
+        await follower.update()
+        return self.pinned(follower)
+
+    def pinned(self, follower: Follower) -> frozenset[str]:
+        member = follower.directory.member(PROVIDER)
+        assert member is not None
+        return member.signing_keys
+
+
+async def test_keys_that_were_confirmed_ahead_count_from_a_cosigned_time_on(setting: Setting) -> None:
+    recovery = Recovery(setting)
+    assert await recovery.followed(setting.follower) == {setting.world.provider.keyid}
+    assert recovery.pinned(setting.restart()) == {setting.world.provider.keyid}
+    setting.grow(1)  # the keys until now go on counting
+    await setting.follower.update()
+    assert setting.follower.directory.skipped_count == 0
+    recovery.until_due()
+    changes = []
+    setting.follower.subscribe(lambda: changes.append(setting.clock()))
+    assert await recovery.followed(setting.follower) == {recovery.new.keyid}
+    assert changes == [recovery.due_at]
+    setting.world.minute += 8 * 24 * 60
+    renamed = setting.world.member(recovery.new, names={"en": "Renamed"})
+    setting.world.put(renamed, setting.world.operator, setting.world.provider)
+    setting.clock.advance(days=1)
+    assert await recovery.followed(setting.follower) == {recovery.new.keyid}
+    before = setting.follower.directory.member(PROVIDER)
+    assert before is not None
+    assert (before.names, before.keys_from_at) == ({"en": "Renamed"}, recovery.due_at)
+    assert setting.restart().directory.member(PROVIDER) == before
+
+
+async def test_an_objection_before_the_time_is_heard_by_who_comes_after_it(setting: Setting, tmp_path: Path) -> None:
+    """Who was there, who was away meanwhile, and who comes for the first time: all keep the member's own keys."""
+    recovery = Recovery(setting)
+    away = Follower(setting.feed, tmp_path / "away.db", setting.world.genesis, now=setting.clock)
+    await recovery.followed(setting.follower)
+    await recovery.followed(away)
+    recovery.object()
+    await recovery.followed(setting.follower)
+    recovery.until_due()
+    late = Follower(setting.feed, tmp_path / "late.db", setting.world.genesis, now=setting.clock)
+    try:
+        for follower in (setting.follower, away, late):
+            assert await recovery.followed(follower) == {setting.world.provider.keyid}
+            assert follower.directory.heads == setting.world.directory.heads
+        assert recovery.pinned(setting.restart()) == {setting.world.provider.keyid}
+    finally:
+        away.close()
+        late.close()
+
+
+async def test_an_objection_after_the_time_changes_nothing(setting: Setting) -> None:
+    """Also not at the next start, where the leaf is known from the beginning."""
+    recovery = Recovery(setting)
+    recovery.until_due()
+    assert await recovery.followed(setting.follower) == {recovery.new.keyid}
+    recovery.object()  # dated back by a thief of the old key
+    assert await recovery.followed(setting.follower) == {recovery.new.keyid}
+    assert recovery.pinned(setting.restart()) == {recovery.new.keyid}
+
+
+async def test_a_document_from_the_future_is_skipped_and_told(setting: Setting) -> None:
+    await setting.follower.update()
+    setting.world.minute += 300
+    setting.world.put(setting.world.subsystem(f"{PROVIDER}/late"), setting.world.provider)
+    setting.feed.show(setting.world, setting.clock.advance(seconds=30))
+    await setting.follower.update()
+    assert [skip.code for skip in setting.heard.skips] == ["issued-ahead"]
+    size = setting.follower.directory.folded_size
+    assert (setting.restart().directory.skipped_count, setting.follower.directory.folded_size) == (1, size)

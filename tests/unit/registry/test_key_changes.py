@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
+import msgspec
 import pytest
 from registry_world import START, Party, World, b64, time_at
 
@@ -145,6 +146,7 @@ def test_lost_keys_are_replaced_after_the_public_delay(world: World) -> None:
     world.put(world.subsystem(subject), world.provider)  # until then nothing has changed
     early = change(world, new, "confirmed", start + WEEK_MINUTES - 1)
     assert skipped(world, early, world.operator) == "recovery-not-due"
+    world.directory.reach(START + timedelta(minutes=start + WEEK_MINUTES))
     world.put(change(world, new, "confirmed", start + WEEK_MINUTES), world.operator)
     world.put(world.subsystem(f"{world.provider.id}/b"), new)
     assert skipped(world, world.subsystem(f"{world.provider.id}/c"), world.provider) == "member-signature-missing"
@@ -193,18 +195,57 @@ def test_a_later_change_by_the_member_itself_ends_the_announcement(world: World)
     assert world.directory.announced(world.provider.id) is None
 
 
-def test_what_is_dated_ahead_is_not_used_before(world: World) -> None:
-    """A dishonest operator confirms at once with a date in the future: what the new keys state waits for that date."""
+def confirmed_ahead(world: World) -> tuple[Party, datetime]:
+    """A dishonest operator announces and confirms in one afternoon, the second dated a week ahead."""
+    now = world.minute
     new = announced(world)
     world.put(change(world, new, "confirmed", world.minute + WEEK_MINUTES), world.operator)
-    ahead = START + timedelta(minutes=world.minute)
-    late = world.node(f"{world.provider.id}/@n2", issued=time_at(10), valid_from=time_at(0))
-    assert skipped(world, late, new) == "issued-before-keys"
-    world.put(world.node(f"{world.provider.id}/@n2", valid_from=time_at(0)), new)
-    entry = world.directory.node(f"{world.provider.id}/@n2")
-    assert entry is not None
-    assert not entry.usable(START + timedelta(hours=1))
-    assert entry.usable(ahead + timedelta(minutes=5))
+    world.minute = now + 5
+    due = world.directory.announced(world.provider.id)
+    assert due is not None
+    return new, due.due_at
+
+
+def test_a_confirmation_that_is_dated_ahead_waits_for_a_verified_time(world: World) -> None:
+    new, due_at = confirmed_ahead(world)
+    world.directory.reach(due_at - timedelta(seconds=1))
+    assert skipped(world, world.subsystem(f"{world.provider.id}/a"), new) == "member-signature-missing"
+    world.put(world.subsystem(f"{world.provider.id}/b"), world.provider)
+    assert world.directory.reach(due_at)
+    world.minute += WEEK_MINUTES
+    world.put(world.subsystem(f"{world.provider.id}/c"), new)
+    assert skipped(world, world.subsystem(f"{world.provider.id}/d"), world.provider) == "member-signature-missing"
+
+
+def test_a_confirmation_waits_where_no_time_was_verified(world: World) -> None:
+    new, _ = confirmed_ahead(world)
+    assert skipped(world, world.subsystem(f"{world.provider.id}/a"), new) == "member-signature-missing"
+
+
+def test_an_objection_counts_while_a_confirmation_waits(world: World) -> None:
+    new, due_at = confirmed_ahead(world)
+    world.put(world.revocation(f"key:{new.keyid}"), world.provider)
+    assert not world.directory.reach(due_at + timedelta(days=1))
+    world.put(world.subsystem(f"{world.provider.id}/b"), world.provider)
+
+
+def test_an_alias_that_was_taken_while_a_confirmation_waited_stays_where_it_is(world: World) -> None:
+    new = announced(world)
+    ahead = world.minute + WEEK_MINUTES
+    waiting = msgspec.structs.replace(change(world, new, "confirmed", ahead), aliases=("G99",))
+    world.put(waiting, world.operator)
+    world.put(world.member(world.consumer, aliases=("G99",)), world.operator)
+    assert world.directory.reach(START + timedelta(minutes=ahead))
+    assert world.directory.resolve_alias(f"{world.instance}/GOV/G99") == world.consumer.id
+    world.put(world.member(world.consumer), world.operator)
+
+
+def test_what_is_dated_ahead_of_the_verified_time_is_skipped(world: World) -> None:
+    world.directory.reach(START + timedelta(minutes=world.minute))
+    world.minute += 50
+    world.put(world.subsystem(f"{world.provider.id}/soon"), world.provider)
+    world.minute += 30
+    assert skipped(world, world.subsystem(f"{world.provider.id}/late"), world.provider) == "issued-ahead"
 
 
 def test_an_anchor_does_not_shorten_the_delay(world: World) -> None:

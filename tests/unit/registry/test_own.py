@@ -4,7 +4,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from registry_world import CLIENT, CONSUMER, PROVIDER, RIGHT, SERVICE, START, World, time_at
+from registry_world import CLIENT, CONSUMER, INSTANCE, PROVIDER, RIGHT, SERVICE, START, World, time_at
 
 from evidence import jws
 from evidence.leaf import DIRECTORY
@@ -13,6 +13,7 @@ from registry.database import open_store, transaction
 from registry.decision import authorise_coarse
 from registry.envelope import protected_header
 from registry.errors import DocumentMalformed, DocumentRefused, EnvelopeInvalid, StoreUnusable
+from registry.fold import Applied
 from registry.own import OwnStore, OwnView, compare
 
 AT = START + timedelta(hours=1)
@@ -163,3 +164,26 @@ def test_a_failed_commit_writes_nothing(tmp_path: Path) -> None:
     assert not connection.in_transaction
     assert connection.execute("SELECT COUNT(*) FROM child").fetchone() == (0,)
     connection.close()
+
+
+@pytest.mark.parametrize("how", ["revoked", "suspended"])
+def test_a_group_of_a_member_that_is_shown_out_gives_no_rights(tmp_path: Path, how: str) -> None:
+    world = World().populate()
+    owner = world.party(f"{INSTANCE}/GOV/X9")
+    world.put(world.member(owner), world.operator)
+    group = f"{owner.id}#friends"
+    world.put(d.Group(**world.common("group", group), names={}, clients=(CLIENT,)), owner)
+    right = world.sign(world.access(f"{SERVICE}#friends", client=group), world.provider)
+    assert isinstance(world.append(right), Applied)
+    store = OwnStore(tmp_path / "own.db", genesis=world.genesis, member=PROVIDER)
+    try:
+        store.put(right)
+        views = (world.directory, OwnView(store, world.directory))
+        assert all(f"{SERVICE}#friends" in {r.subject for r in view.rights(CLIENT, SERVICE)} for view in views)
+        if how == "revoked":
+            world.put(world.revocation(f"member:{owner.id}"), world.operator)
+        else:
+            world.put(world.member(owner, status="suspended"), world.operator)
+        assert not any(f"{SERVICE}#friends" in {r.subject for r in view.rights(CLIENT, SERVICE)} for view in views)
+    finally:
+        store.close()
