@@ -142,7 +142,7 @@ class Gateway:
         """
         self.settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._parts.open(self.settings)
-        self._parts.revocation_lists.recall()
+        await self._parts.revocation_lists.recall()
         try:
             await self._listen()
             if ready is not None:

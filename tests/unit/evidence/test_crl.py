@@ -1,5 +1,6 @@
 """Revocation lists: only a complete, signed list of a trusted authority says anything."""
 
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -54,6 +55,14 @@ def test_a_list_names_serials_of_its_own_authority():
     assert found.revokes(issuer, 5)
     assert not found.revokes(issuer, 6)
     assert not found.revokes(x509.Name([]).public_bytes(), 5), "another authority's serials are not its business"
+
+
+def test_a_look_into_a_large_list_costs_as_little_as_one_into_a_small_one():
+    large = read_list(made(revoked=range(1, 20_001)), [CA.certificate], NOW)
+    issuer = NAME.public_bytes()
+    began = time.perf_counter()
+    assert not any(large.revokes(issuer, 10**9 + serial) for serial in range(1000))
+    assert time.perf_counter() - began < 0.25, "searched from its beginning each time it takes seconds"
 
 
 def test_pem_is_read_as_well():
