@@ -106,7 +106,7 @@ def _parse(data: bytes) -> x509.CertificateRevocationList:
         if data.lstrip().startswith(b"-----BEGIN"):
             return x509.load_pem_x509_crl(data)
         return x509.load_der_x509_crl(data)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, x509.InvalidVersion):
         raise RevocationListInvalid("a revocation list cannot be read", reason="malformed") from None
 
 

@@ -85,7 +85,7 @@ def load_pem_chain(data: bytes) -> list[bytes]:
     """
     try:
         return [public_der(certificate) for certificate in x509.load_pem_x509_certificates(data)]
-    except ValueError:
+    except (ValueError, x509.InvalidVersion):
         raise CertificateInvalid("a PEM file contains no readable certificate", reason="malformed") from None
 
 
@@ -107,7 +107,13 @@ def _load(der: bytes) -> x509.Certificate:
                 )
             if extension.oid == ExtensionOID.NAME_CONSTRAINTS:
                 raise CertificateInvalid("a certificate has name constraints, which are not supported", reason="names")
-    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType, UnsupportedAlgorithm):
+    except (
+        ValueError,
+        x509.InvalidVersion,
+        x509.DuplicateExtension,
+        x509.UnsupportedGeneralNameType,
+        UnsupportedAlgorithm,
+    ):
         raise CertificateInvalid("a certificate cannot be read", reason="malformed") from None
     return certificate
 

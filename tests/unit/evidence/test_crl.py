@@ -70,6 +70,12 @@ def test_pem_is_read_as_well():
     assert read_list(pem, [CA.certificate], NOW).entries == 2
 
 
+def test_a_list_of_an_unknown_version_is_refused():
+    data = made()
+    at = data.index(b"\x02\x01\x01")  # the first INTEGER is the version
+    assert reason(data[:at] + b"\x02\x01\x05" + data[at + 3 :]) == "malformed"
+
+
 def test_it_is_current_until_its_own_end_or_the_limit_of_age():
     found = read_list(made(), [CA.certificate], NOW)
     assert found.current_until_at(timedelta(days=30)) == NOW + 7 * DAY
