@@ -380,8 +380,11 @@ class Gateway:
             _log.info("particulars.erased", days=gone)
 
     async def _destroy_keys(self) -> None:
+        now = self._parts.confirmed_now()
+        if now is None:
+            return
         kept_s = self.settings.keys.sealing_kept_s
-        if gone := self._parts.sealing.destroy_expired(self._parts.follower.directory, self._clock.now(), kept_s):
+        if gone := self._parts.sealing.destroy_expired(self._parts.follower.directory, now, kept_s):
             _log.info("sealing.keys-destroyed", keys=[keyid[:16] for keyid in gone])
 
     # Stop ---------------------------------------------------------------------------------------------------------
