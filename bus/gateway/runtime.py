@@ -27,6 +27,7 @@ from bus.front.server import HttpServer
 from bus.front.services import DirectoryFront, is_directory_target
 from bus.gateway.adminacts import AdminActs
 from bus.gateway.backends import build_sources
+from bus.gateway.background import persist
 from bus.gateway.exchange import Exchange
 from bus.gateway.health import Health
 from bus.gateway.nodekeys import Announcements, keys_of_log, load_log_signer, successor
@@ -148,17 +149,22 @@ class Gateway:
             if ready is not None:
                 ready(self)
             async with asyncio.TaskGroup() as tasks:
+                lasting = {
+                    "directory": self._parts.follower.run,
+                    "log": self._watch_log,
+                    "housekeeping": self._housekeeping,
+                    "own rights": self._watch_own_rights,
+                    "revocation lists": self._parts.revocation_lists.run,
+                    "contracts": self._keep_warm,
+                }
                 background = [
-                    tasks.create_task(self._parts.follower.run()),
-                    tasks.create_task(self._parts.broker_user.run(self._parts.connection)),
-                    tasks.create_task(self._or_halt(self._become_ready(), stop)),
-                    tasks.create_task(self._or_halt(self._watch_log(), stop)),
-                    tasks.create_task(self._or_halt(self._housekeeping(), stop)),
-                    tasks.create_task(self._watch_own_rights()),
-                    tasks.create_task(self._parts.revocation_lists.run()),
-                    tasks.create_task(
-                        keep_warm(self._parts.follower, self._parts.contracts, self._parts.member, self._health.warmed)
-                    ),
+                    tasks.create_task(self._or_halt(work, stop))
+                    # becoming ready cannot begin anew: a defect there ends the process, and a new one begins
+                    for work in (
+                        self._become_ready(),
+                        self._parts.broker_user.run(self._parts.connection),
+                        *(persist(name, work) for name, work in lasting.items()),
+                    )
                 ]
                 await stop.wait()
                 await self._drain()
@@ -311,6 +317,10 @@ class Gateway:
         return (await asyncio.to_thread(left_behind, self.settings.data / "log.db", now_s)).open_requests
 
     # Background ---------------------------------------------------------------------------------------------------
+
+    async def _keep_warm(self) -> None:
+        parts = self._parts
+        await keep_warm(parts.follower, parts.contracts, parts.member, self._health.warmed)
 
     async def _watch_own_rights(self) -> None:
         while True:
