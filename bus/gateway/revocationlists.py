@@ -197,23 +197,30 @@ class RevocationLists:
                 member for member, backing in self._backing.items() if _withdrawn(backing, lists)
             )
             self._judged = basis
-        self._judge_age()
+        self._judge_age(lists)
 
-    def _judge_age(self) -> None:
-        stale = any(not self._current(address) for address in self.addresses)
+    def _judge_age(self, lists: Sequence[RevocationList]) -> None:
+        """By authority: which address its newest list came from does not matter."""
+        now = self._clock.now()
+        until: dict[bytes, datetime] = {}
+        for one in lists:
+            until[one.issuer] = max(self._until(one), until.get(one.issuer, self._until(one)))
+        for address in self.addresses:
+            found = self._lists.get(address)
+            left = timedelta() if found is None else until[found.issuer] - now
+            self._metrics.revocation_left.labels(address).set(left.total_seconds())
+        # An address that never answered may have the list of an authority behind a member, until each has one.
+        silent = any(address not in self._lists for address in self.addresses)
+        stale = any(until_at <= now for until_at in until.values())
+        stale = stale or (silent and (not until or not self._issuers() <= until.keys()))
         if stale and not self._stale:
             self._metrics.alarm("revocation-list-stale", "")
             _log.error("revocation.list-stale", when_unreachable=self._settings.when_unreachable)
         self._stale = stale
         self._standing.unknown = stale and self._settings.when_unreachable == "refuse"
 
-    def _current(self, address: str) -> bool:
-        now, found = self._clock.now(), self._lists.get(address)
-        left = timedelta()
-        if found is not None:  # another address may have a newer list of the same authority
-            left = max(self._until(one) for one in self._lists.values() if one.issuer == found.issuer) - now
-        self._metrics.revocation_left.labels(address).set(left.total_seconds())
-        return left > timedelta()
+    def _issuers(self) -> set[bytes]:
+        return {one.issuer for backing in self._backing.values() for chain in backing.chains for one in chain}
 
     def _until(self, found: RevocationList) -> datetime:
         return found.current_until_at(timedelta(seconds=self._settings.max_age_s))

@@ -179,6 +179,14 @@ async def test_members_are_looked_at_again_only_when_a_list_or_the_directory_cha
     assert len(looked) == 6
 
 
+async def test_a_mirror_that_never_answered_stops_nothing(place, monkeypatch):
+    await place.lists.refresh()
+    mirrored = (ADDRESS, "http://mirror.example.vn/list.crl")
+    monkeypatch.setattr(RevocationLists, "addresses", property(lambda _: mirrored))
+    place.lists.judge()
+    assert place.standing.unknown is False, "the authority's list is here, from the other address"
+
+
 async def test_lists_are_read_in_a_thread(place, monkeypatch):
     await place.lists.refresh()
     threads = []
