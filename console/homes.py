@@ -167,7 +167,7 @@ def read_facts(path: Path, type_: type[T], made_by: str) -> T:
         return msgspec.json.decode(path.read_bytes(), type=type_)
     except FileNotFoundError as error:
         raise HomeInvalid(f"there is no {path}; make it with `{made_by}`") from error
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise HomeInvalid(f"{path} is not what `{made_by}` writes: {error}") from error
 
 

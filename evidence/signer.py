@@ -199,7 +199,7 @@ def public_key_of_pem(path: str | os.PathLike[str]) -> bytes:
             key: object = x509.load_pem_x509_certificate(data).public_key()
         else:
             key = serialization.load_pem_public_key(data)
-    except (OSError, ValueError, UnsupportedAlgorithm):
+    except (OSError, ValueError, UnsupportedAlgorithm, x509.InvalidVersion):
         raise KeyUnusable(f"{path} holds neither a public key nor a certificate in PEM") from None
     if not isinstance(key, ed25519.Ed25519PublicKey | ec.EllipticCurvePublicKey | rsa.RSAPublicKey):
         raise KeyUnusable(f"the key in {path} is not Ed25519, P-256, P-384 or RSA")

@@ -301,14 +301,14 @@ async def _read(answer: aiohttp.ClientResponse) -> bytes:
 def _decode(data: bytes, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(data, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise RegistryUnavailable("the registry's answer is not what a registry answers: check its address") from None
 
 
 def _refusal(status: int, data: bytes) -> RegistryError:
     try:
         problem = msgspec.json.decode(data, type=_Problem)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         problem = _Problem(detail=f"HTTP {status}")
     if status == 404:
         return NotFound(problem.detail)

@@ -7,6 +7,7 @@ do is in `bus.gateway.adminacts`.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -93,6 +94,10 @@ class AdminApi:
             return await deed.perform(request, values)
         except errors.BusError as failure:
             await self._record(name, target, key, "failed", failure.code)
+            raise
+        except (OSError, asyncio.CancelledError) as failure:
+            code = errors.InternalError.code if isinstance(failure, OSError) else "cancelled"
+            await self._record(name, target, key, "failed", code)
             raise
 
     def _find(self, method: str, path: str) -> tuple[Deed | None, tuple[str, ...], tuple[str, ...]]:

@@ -23,6 +23,7 @@ import msgspec
 import structlog
 
 from bus.errors import BusError
+from bus.gateway.background import persist
 from bus.gateway.nodekeys import BrokerFiles
 from bus.ports import Clock
 from bus.transport import nkeys, subjects
@@ -147,7 +148,10 @@ class BrokerUser:
         return float("inf") if held.expires_at_s is None else max(0.0, held.expires_at_s - self._now_s())
 
     async def run(self, connection: Connection) -> None:
-        """Keeps the credentials fresh until cancelled."""
+        """Keeps the credentials fresh until cancelled, whatever comes from outside."""
+        await persist("credentials", lambda: self._keep_fresh(connection))
+
+    async def _keep_fresh(self, connection: Connection) -> None:
         pause_s = _RETRY_MIN_S
         while True:
             exchanged = await self._until_due()

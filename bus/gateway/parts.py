@@ -193,6 +193,14 @@ class Parts:
         self._fresh_until_s = now_s + min(left_s, _FRESH_FOR_S)
         return self.follower.directory
 
+    def confirmed_now(self) -> datetime | None:
+        """The earlier of the own clock and the directory's newest confirmation, for what cannot be undone.
+
+        A clock alone may be years ahead. None while the directory is too old to work with, as it is to such a clock.
+        """
+        now, as_of = self.clock.now(), self.follower.as_of
+        return None if as_of is None or not self.follower.fresh(now) else min(now, as_of)
+
     async def close(self) -> None:
         """Closes everything that was opened."""
         await self.connection.close()

@@ -99,6 +99,7 @@ class RevocationLists:
         self._lists: dict[str, RevocationList] = {}
         self._backing: dict[str, Backing] = {}
         self._backed_size = -1
+        self._judged: tuple[int, tuple[RevocationList, ...]] | None = None
         self._stale = False
 
     @property
@@ -107,8 +108,7 @@ class RevocationLists:
         return () if self._directory.anchor is None else self._directory.anchor.revocation_lists
 
     async def run(self) -> None:
-        """Refreshes and judges until cancelled."""
-        self.recall()
+        """Refreshes and judges until cancelled; `recall` comes first."""
         next_s = 0.0
         asked: tuple[str, ...] = ()
         while True:
@@ -122,12 +122,12 @@ class RevocationLists:
             self.judge()
             await asyncio.sleep(_LOOK_S)
 
-    def recall(self) -> None:
+    async def recall(self) -> None:
         """Takes up the lists that an earlier run kept, verified again, and judges at once."""
         for address in self.addresses:
             try:
-                data = self._path(address).read_bytes()
-                self._take(address, read_list(data, self._authorities(), self._clock.now()))
+                data = await asyncio.to_thread(self._path(address).read_bytes)
+                self._take(address, await self._read(data))
             except FileNotFoundError:
                 continue
             except (OSError, EvidenceError) as error:
@@ -140,14 +140,17 @@ class RevocationLists:
         for address in self.addresses:
             try:
                 data = await self._fetch(address)
-                found = await asyncio.to_thread(read_list, data, self._authorities(), self._clock.now())
-                if self._take(address, found):
+                if self._take(address, await self._read(data)):
                     await asyncio.to_thread(self._keep, address, data)
             except (OSError, EvidenceError) as error:
                 complete = False
                 self._metrics.revocation_failures.labels(address).inc()
                 _log.warning("revocation.list-not-refreshed", address=address, detail=str(error))
         return complete
+
+    async def _read(self, data: bytes) -> RevocationList:
+        """In a thread: a large list takes tenths of a second."""
+        return await asyncio.to_thread(read_list, data, self._authorities(), self._clock.now())
 
     def _take(self, address: str, found: RevocationList) -> bool:
         """Takes a verified list over; False when the one that is here is newer."""
@@ -185,25 +188,39 @@ class RevocationLists:
         if not self.addresses:
             self._standing.withdrawn, self._standing.unknown = frozenset(), False
             return
-        self._look_up_backing()
-        lists = [self._lists[address] for address in self.addresses if address in self._lists]
-        self._standing.withdrawn = frozenset(
-            member for member, backing in self._backing.items() if _withdrawn(backing, lists)
-        )
-        stale = any(not self._current(address) for address in self.addresses)
+        lists = tuple(self._lists[address] for address in self.addresses if address in self._lists)
+        # Members are looked at again when a list or the directory changed; only the age changes by itself.
+        basis = (self._directory.size, lists)
+        if basis != self._judged:
+            self._look_up_backing()
+            self._standing.withdrawn = frozenset(
+                member for member, backing in self._backing.items() if _withdrawn(backing, lists)
+            )
+            self._judged = basis
+        self._judge_age(lists)
+
+    def _judge_age(self, lists: Sequence[RevocationList]) -> None:
+        """By authority: which address its newest list came from does not matter."""
+        now = self._clock.now()
+        until: dict[bytes, datetime] = {}
+        for one in lists:
+            until[one.issuer] = max(self._until(one), until.get(one.issuer, self._until(one)))
+        for address in self.addresses:
+            found = self._lists.get(address)
+            left = timedelta() if found is None else until[found.issuer] - now
+            self._metrics.revocation_left.labels(address).set(left.total_seconds())
+        # An address that never answered may have the list of an authority behind a member, until each has one.
+        silent = any(address not in self._lists for address in self.addresses)
+        stale = any(until_at <= now for until_at in until.values())
+        stale = stale or (silent and (not until or not self._issuers() <= until.keys()))
         if stale and not self._stale:
             self._metrics.alarm("revocation-list-stale", "")
             _log.error("revocation.list-stale", when_unreachable=self._settings.when_unreachable)
         self._stale = stale
         self._standing.unknown = stale and self._settings.when_unreachable == "refuse"
 
-    def _current(self, address: str) -> bool:
-        now, found = self._clock.now(), self._lists.get(address)
-        left = timedelta()
-        if found is not None:  # another address may have a newer list of the same authority
-            left = max(self._until(one) for one in self._lists.values() if one.issuer == found.issuer) - now
-        self._metrics.revocation_left.labels(address).set(left.total_seconds())
-        return left > timedelta()
+    def _issuers(self) -> set[bytes]:
+        return {one.issuer for backing in self._backing.values() for chain in backing.chains for one in chain}
 
     def _until(self, found: RevocationList) -> datetime:
         return found.current_until_at(timedelta(seconds=self._settings.max_age_s))

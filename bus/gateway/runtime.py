@@ -27,6 +27,7 @@ from bus.front.server import HttpServer
 from bus.front.services import DirectoryFront, is_directory_target
 from bus.gateway.adminacts import AdminActs
 from bus.gateway.backends import build_sources
+from bus.gateway.background import persist
 from bus.gateway.exchange import Exchange
 from bus.gateway.health import Health
 from bus.gateway.nodekeys import Announcements, keys_of_log, load_log_signer, successor
@@ -142,23 +143,28 @@ class Gateway:
         """
         self.settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._parts.open(self.settings)
-        self._parts.revocation_lists.recall()
+        await self._parts.revocation_lists.recall()
         try:
             await self._listen()
             if ready is not None:
                 ready(self)
             async with asyncio.TaskGroup() as tasks:
+                lasting = {
+                    "directory": self._parts.follower.run,
+                    "log": self._watch_log,
+                    "housekeeping": self._housekeeping,
+                    "own rights": self._watch_own_rights,
+                    "revocation lists": self._parts.revocation_lists.run,
+                    "contracts": self._keep_warm,
+                }
                 background = [
-                    tasks.create_task(self._parts.follower.run()),
-                    tasks.create_task(self._parts.broker_user.run(self._parts.connection)),
-                    tasks.create_task(self._or_halt(self._become_ready(), stop)),
-                    tasks.create_task(self._or_halt(self._watch_log(), stop)),
-                    tasks.create_task(self._or_halt(self._housekeeping(), stop)),
-                    tasks.create_task(self._watch_own_rights()),
-                    tasks.create_task(self._parts.revocation_lists.run()),
-                    tasks.create_task(
-                        keep_warm(self._parts.follower, self._parts.contracts, self._parts.member, self._health.warmed)
-                    ),
+                    tasks.create_task(self._or_halt(work, stop))
+                    # becoming ready cannot begin anew: a defect there ends the process, and a new one begins
+                    for work in (
+                        self._become_ready(),
+                        self._parts.broker_user.run(self._parts.connection),
+                        *(persist(name, work) for name, work in lasting.items()),
+                    )
                 ]
                 await stop.wait()
                 await self._drain()
@@ -312,6 +318,10 @@ class Gateway:
 
     # Background ---------------------------------------------------------------------------------------------------
 
+    async def _keep_warm(self) -> None:
+        parts = self._parts
+        await keep_warm(parts.follower, parts.contracts, parts.member, self._health.warmed)
+
     async def _watch_own_rights(self) -> None:
         while True:
             await asyncio.sleep(_OWN_POLL_S)
@@ -380,8 +390,11 @@ class Gateway:
             _log.info("particulars.erased", days=gone)
 
     async def _destroy_keys(self) -> None:
+        now = self._parts.confirmed_now()
+        if now is None:
+            return
         kept_s = self.settings.keys.sealing_kept_s
-        if gone := self._parts.sealing.destroy_expired(self._parts.follower.directory, self._clock.now(), kept_s):
+        if gone := self._parts.sealing.destroy_expired(self._parts.follower.directory, now, kept_s):
             _log.info("sealing.keys-destroyed", keys=[keyid[:16] for keyid in gone])
 
     # Stop ---------------------------------------------------------------------------------------------------------

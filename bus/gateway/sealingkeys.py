@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import os
 from collections.abc import Collection, Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
@@ -17,6 +17,8 @@ import msgspec
 from bus.errors import SettingsInvalid
 from bus.sealing.keys import SealingKeyInvalid, SealingKeyPair
 from registry.view import DirectoryView
+
+_NEVER = datetime.max.replace(tzinfo=UTC)
 
 
 class StoredKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -58,18 +60,24 @@ def expired(
 ) -> list[str]:
     """Key ids that nothing can be sealed to any more, and that were kept long enough for what is still on its way.
 
+    The newest key of each use is never among them: without it nobody could send anything until a person made another.
+
     Args:
         pairs: own keys by use and key id.
         view: the directory, which says until when others may seal to a key.
-        now: aware UTC.
+        now: aware UTC, from more than the own clock: a destroyed key does not come back when the clock is set right.
         kept_s: how long a key is kept after that.
     """
-    gone = []
-    for keyid in {keyid for of_use in pairs.values() for keyid in of_use}:
-        entry = view.sealing_key_by_id(keyid)
-        if entry is not None and entry.until_at is not None and entry.until_at + timedelta(seconds=kept_s) <= now:
-            gone.append(keyid)
-    return sorted(gone)
+    gone: set[str] = set()
+    newest: set[str] = set()
+    for of_use in pairs.values():
+        ends = {keyid: entry.until_at for keyid in of_use if (entry := view.sealing_key_by_id(keyid)) is not None}
+        if ends:
+            newest.add(max(ends, key=lambda keyid: ends[keyid] or _NEVER))
+        for keyid, until_at in ends.items():
+            if until_at is not None and until_at + timedelta(seconds=kept_s) <= now:
+                gone.add(keyid)
+    return sorted(gone - newest)
 
 
 def destroy(folder: Path, keyids: Collection[str]) -> int:

@@ -13,7 +13,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from bus.errors import BrokerUnavailable
-from bus.gateway import brokeruser
+from bus.gateway import background, brokeruser
 from bus.gateway.brokeruser import BrokerUser, CredentialsRefused, read_credentials, registry_fetch
 from bus.transport import nkeys
 
@@ -83,6 +83,15 @@ def user(path, fetch=None, account=ACCOUNT_TEXT, now_s=NOW_S):
 def quick(monkeypatch):
     monkeypatch.setattr(brokeruser, "_RETRY_MIN_S", 0.001)
     monkeypatch.setattr(brokeruser, "_RETRY_MAX_S", 0.002)
+
+
+async def test_a_defect_while_renewing_does_not_end_the_renewing(path, monkeypatch):
+    monkeypatch.setattr(background, "_PAUSE_S", 0.001)
+    path.write_text(jwt(NOW_S - 50, NOW_S + 20))
+    line = Line(RecursionError("something that nobody thought of"), jwt())
+    async with running(user(path), line), asyncio.timeout(5):
+        await line.done.wait()
+    assert len(line.asked) == 2
 
 
 @asynccontextmanager

@@ -13,6 +13,8 @@ from bus_world import G01, NODE_G01, NODE_H37, directory, node_entry, origin_of
 from bus import errors
 from bus.exchange.standing import CertificateStanding, require_trust
 from bus.gateway.nodekeys import Announcements, BrokerFiles, keys_of_log, successor
+from bus.gateway.parts import Parts
+from bus.gateway.runtime import Gateway
 from bus.gateway.sealingkeys import days_left, destroy, expired, load_keys, write_key
 from bus.gateway.watchedkeys import WatchedKeys
 from bus.sealing.keys import X25519, SealingKeyPair
@@ -154,6 +156,45 @@ def test_a_key_is_kept_until_nothing_can_be_on_its_way_to_it(tmp_path):
     assert watched.destroy_expired(view, NOW, 0) == [ended.keyid]
     assert watched.query.keys() == load_keys(tmp_path)["query"].keys() == {lasting.keyid, endless.keyid, unknown.keyid}
     assert destroy(tmp_path, [ended.keyid]) == 0
+
+
+def test_the_newest_key_of_each_use_is_never_destroyed(tmp_path):
+    older, newest, answer = (SealingKeyPair.generate(X25519) for _ in range(3))
+    for pair, use in ((older, "query"), (newest, "query"), (answer, "answer")):
+        write_key(tmp_path, G01, use, pair)
+    day = timedelta(days=1)
+    view = sealed_by((older, NOW - 2 * day), (newest, NOW - day), (answer, NOW - 3 * day))
+    assert expired(load_keys(tmp_path), view, NOW + 1000 * day, 0) == [older.keyid]
+
+
+@pytest.mark.parametrize(
+    ("ahead", "confirmed", "destroyed"),
+    [
+        pytest.param(timedelta(), timedelta(), True, id="both say that its time is over"),
+        pytest.param(timedelta(days=10), timedelta(days=-2), False, id="the clock is ahead: the directory looks old"),
+        pytest.param(timedelta(), timedelta(hours=-2), False, id="the directory is fresh enough, but says: not yet"),
+        pytest.param(timedelta(), None, False, id="nobody has confirmed anything yet"),
+    ],
+)
+async def test_a_wrong_clock_destroys_no_key(tmp_path, ahead, confirmed, destroyed):
+    ended, newest = SealingKeyPair.generate(X25519), SealingKeyPair.generate(X25519)
+    for pair in (ended, newest):
+        write_key(tmp_path, G01, "query", pair)
+    watched = WatchedKeys(tmp_path)
+    watched.take(load_keys(tmp_path))
+    as_of = None if confirmed is None else NOW + confirmed
+    follower = SimpleNamespace(
+        directory=sealed_by((ended, NOW - timedelta(hours=1)), (newest, None)),
+        as_of=as_of,
+        fresh=lambda now: as_of is not None and now - as_of <= timedelta(hours=3),
+    )
+    parts = SimpleNamespace(
+        clock=SimpleNamespace(now=lambda: NOW + ahead), follower=follower, sealing=watched,
+        confirmed_now=lambda: Parts.confirmed_now(parts),
+    )  # fmt: skip
+    gateway = SimpleNamespace(_parts=parts, settings=SimpleNamespace(keys=SimpleNamespace(sealing_kept_s=0.0)))
+    await Gateway._destroy_keys(gateway)
+    assert (ended.keyid not in load_keys(tmp_path)["query"]) is destroyed
 
 
 def test_days_left_are_those_of_the_last_key():

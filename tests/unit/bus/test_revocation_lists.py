@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from registry_world import PROVIDER, World
 
 from bus.exchange.standing import CertificateStanding
+from bus.gateway import revocationlists
 from bus.gateway.revocationlists import ListUnavailable, RevocationLists, fetch_list
 from bus.metrics import GatewayMetrics
 from bus.settings import RevocationSettings
+from evidence.crl import read_list
 from evidence.issue import issue_crl
 from evidence.x509 import describe
 
@@ -93,7 +96,7 @@ async def test_a_listed_member_is_withdrawn_and_stays_so_without_the_source(plac
     assert place.standing.withdrawn == {PROVIDER}
     place.standing.withdrawn, place.data = frozenset(), ListUnavailable("down")
     again = place.make()
-    again.recall()
+    await again.recall()
     assert place.standing.withdrawn == {PROVIDER}, "kept over restarts, verified again"
     assert not await again.refresh()
     assert place.failures() == 1
@@ -157,6 +160,47 @@ async def test_a_new_certificate_behind_the_statement_brings_the_member_back(pla
     world.directory.settle(len(world.leaves), bytes(32))
     place.lists.judge()
     assert place.standing.withdrawn == frozenset()
+
+
+async def test_members_are_looked_at_again_only_when_a_list_or_the_directory_changed(place, monkeypatch):
+    looked = []
+    monkeypatch.setattr(revocationlists, "_withdrawn", lambda backing, lists: bool(looked.append(backing.at)))
+    place.lists.judge()
+    assert len(looked) == 2, "two members have a node"
+    await place.lists.refresh()
+    for _ in range(3):
+        place.clock.at += timedelta(seconds=1)
+        place.lists.judge()
+    assert len(looked) == 4, "once for the new list; a second that passes changes the age and nothing else"
+    world = place.world
+    world.put(world.node(f"{PROVIDER}/@n2"), world.provider)
+    world.directory.settle(len(world.leaves), bytes(32))
+    place.lists.judge()
+    assert len(looked) == 6
+
+
+async def test_a_mirror_that_never_answered_stops_nothing(place, monkeypatch):
+    await place.lists.refresh()
+    mirrored = (ADDRESS, "http://mirror.example.vn/list.crl")
+    monkeypatch.setattr(RevocationLists, "addresses", property(lambda _: mirrored))
+    place.lists.judge()
+    assert place.standing.unknown is False, "the authority's list is here, from the other address"
+
+
+async def test_lists_are_read_in_a_thread(place, monkeypatch):
+    await place.lists.refresh()
+    threads = []
+
+    def reading(*args):
+        threads.append(threading.current_thread())
+        return read_list(*args)
+
+    monkeypatch.setattr(revocationlists, "read_list", reading)
+    place.data = place.issue(number=2)
+    await place.lists.refresh()
+    await place.make().recall()
+    assert len(threads) == 2
+    assert threading.main_thread() not in threads
 
 
 async def test_an_anchor_without_addresses_leaves_everything_as_it_is(tmp_path):

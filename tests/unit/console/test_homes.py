@@ -2,7 +2,16 @@ import stat
 
 import pytest
 
-from console.homes import HomeInvalid, InstanceFacts, InstanceHome, MemberFacts, MemberHome, replace_file, write_new
+from console.homes import (
+    HomeInvalid,
+    InstanceFacts,
+    InstanceHome,
+    MemberFacts,
+    MemberHome,
+    read_facts,
+    replace_file,
+    write_new,
+)
 
 INSTANCE = InstanceFacts(
     instance="VN-TEST", genesis="0f" * 32, registry_listen="127.0.0.1:1", broker_listen="127.0.0.1:2"
@@ -12,6 +21,13 @@ MEMBER = MemberFacts(member="VN-TEST/GOV/H37", genesis="0f" * 32, instance="VN-T
 
 def mode(path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_a_file_that_nests_without_end_is_refused(tmp_path):
+    path = tmp_path / "carried.json"
+    path.write_bytes(b'{"x":' + b"[" * 100_000)
+    with pytest.raises(HomeInvalid, match="is not what"):
+        read_facts(path, MemberFacts, "lienthong operator invite")
 
 
 @pytest.mark.parametrize("wanted", [0o600, 0o644])

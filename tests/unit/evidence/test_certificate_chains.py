@@ -1,3 +1,4 @@
+import ssl
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -10,7 +11,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from evidence import issue, x509
 from evidence.errors import CertificateInvalid, KeyUnusable
 from evidence.identifiers import MemberId
-from evidence.signer import FileSigner
+from evidence.signer import FileSigner, public_key_of_pem
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
 SPAN = {"not_before_at": NOW - timedelta(days=1), "not_after_at": NOW + timedelta(days=30)}
@@ -224,6 +225,17 @@ def test_what_is_no_certificate_is_refused():
     for contents in (b"", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"):
         with pytest.raises(CertificateInvalid):
             x509.load_pem_chain(contents)
+
+
+def test_a_certificate_of_an_unknown_version_is_refused(tmp_path):
+    der = member_certificate().replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x05", 1)
+    assert reason([der]) == "malformed"
+    pem = ssl.DER_cert_to_PEM_cert(der)
+    with pytest.raises(CertificateInvalid):
+        x509.load_pem_chain(pem.encode())
+    (tmp_path / "c.pem").write_text(pem)
+    with pytest.raises(KeyUnusable):
+        public_key_of_pem(tmp_path / "c.pem")
 
 
 def test_a_changed_byte_is_noticed():

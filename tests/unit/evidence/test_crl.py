@@ -1,5 +1,6 @@
 """Revocation lists: only a complete, signed list of a trusted authority says anything."""
 
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -56,9 +57,23 @@ def test_a_list_names_serials_of_its_own_authority():
     assert not found.revokes(x509.Name([]).public_bytes(), 5), "another authority's serials are not its business"
 
 
+def test_a_look_into_a_large_list_costs_as_little_as_one_into_a_small_one():
+    large = read_list(made(revoked=range(1, 20_001)), [CA.certificate], NOW)
+    issuer = NAME.public_bytes()
+    began = time.perf_counter()
+    assert not any(large.revokes(issuer, 10**9 + serial) for serial in range(1000))
+    assert time.perf_counter() - began < 0.25, "searched from its beginning each time it takes seconds"
+
+
 def test_pem_is_read_as_well():
     pem = x509.load_der_x509_crl(made()).public_bytes(Encoding.PEM)
     assert read_list(pem, [CA.certificate], NOW).entries == 2
+
+
+def test_a_list_of_an_unknown_version_is_refused():
+    data = made()
+    at = data.index(b"\x02\x01\x01")  # the first INTEGER is the version
+    assert reason(data[:at] + b"\x02\x01\x05" + data[at + 3 :]) == "malformed"
 
 
 def test_it_is_current_until_its_own_end_or_the_limit_of_age():
