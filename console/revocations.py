@@ -85,7 +85,7 @@ def revoke(
         target: full identifier.
         since_at: from when on it is not to be trusted; None is now.
         reason: for everybody to read.
-        dry_run: compose, publish nothing.
+        dry_run: compose, sign and publish nothing.
 
     Raises:
         HomeInvalid: `since_at` lies ahead, or the directory has no such member or node.
@@ -102,10 +102,12 @@ def revoke(
     async def work(client: RegistryClient) -> int | None:
         if kind != "key" and await client.newest(kind, target) is None:
             raise HomeInvalid(f"the directory has no {kind} {target}: nothing was revoked")
-        signed = await speaker.compose(
-            client, Revocation, f"{kind}:{target}", since=encode_time(since_at), reason=reason
-        )
-        return None if dry_run else (await client.submit(signed)).index
+        subject, since = f"{kind}:{target}", encode_time(since_at)
+        if dry_run:  # not signed: what is signed somebody else could submit
+            await speaker.draft(client, Revocation, subject, since=since, reason=reason)
+            return None
+        signed = await speaker.compose(client, Revocation, subject, since=since, reason=reason)
+        return (await client.submit(signed)).index
 
     index = call_registry(speaker.url, work)
     return {
