@@ -10,13 +10,17 @@ import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import msgspec
 
 from console.homes import HomeInvalid
 from console.membership import OperatorSpeaker
 from console.operators import OperatorHome
+from console.predecessors import newest_anchor
 from evidence.x509 import describe, load_pem_chain
 from registry.client import RegistryClient
-from registry.documents import Anchor, BrokerAddress, Operator, decode
+from registry.documents import Anchor, Operator, decode
 from registry.envelope import read_envelope
 from registry.publickeys import key_id, spki_public
 
@@ -32,6 +36,7 @@ class AnchorChange:
         authorities: PEM files of further certification authorities.
         revocation_lists: All addresses of revocation lists, anew.
         broker_urls: All addresses of the broker, anew.
+        recovery_delay_s: How long new keys of a member that lost its own are announced; never shorter than before.
     """
 
     added: Sequence[Path] = ()
@@ -40,45 +45,48 @@ class AnchorChange:
     authorities: Sequence[Path] = ()
     revocation_lists: Sequence[str] = ()
     broker_urls: Sequence[str] = ()
+    recovery_delay_s: int | None = None
 
 
 async def change_anchor(client: RegistryClient, speaker: OperatorSpeaker, change: AnchorChange) -> Anchor:
     """Publishes the next anchor.
 
     Raises:
-        HomeInvalid: nothing changes, or the operators that would remain cannot sign.
+        HomeInvalid: nothing changes, the operators that would remain cannot sign, or the delay would be shorter.
         SignaturesMissing: too few operator keys are at hand; a proposal was kept.
         RegistryError: the registry refused it.
     """
-    anchor, _ = await client.anchor(speaker.genesis)
+    before = await newest_anchor(client, speaker.genesis)
+    anchor = before.document
+    changes = _changes(anchor, change)
+    if all(getattr(anchor, name) == value for name, value in changes.items()):
+        raise HomeInvalid("this anchor would be like the one before: say what is to change")
+    signed = await speaker.amend(client, before, **changes)
+    await client.submit(signed)
+    made = decode(read_envelope(signed, genesis=speaker.genesis).payload)
+    assert isinstance(made, Anchor)
+    return made
+
+
+def _changes(anchor: Anchor, change: AnchorChange) -> dict[str, Any]:
+    """The fields that are named anew; all others stay."""
     operators = _operators(anchor, change)
     threshold = change.threshold or anchor.threshold
     if threshold > len(operators):
         raise HomeInvalid(f"{len(operators)} keys cannot make a threshold of {threshold}")
-    broker = anchor.broker
-    fields = {
+    delay_s = change.recovery_delay_s or anchor.recovery_delay_s
+    if delay_s < anchor.recovery_delay_s:
+        days = anchor.recovery_delay_s / 86_400
+        raise HomeInvalid(f"the recovery delay is {days:g} days: it can be lengthened, never shortened")
+    added = tuple(path.read_text(encoding="ascii") for path in change.authorities)
+    return {
         "threshold": threshold,
         "operators": operators,
-        "certification_authorities": (
-            *anchor.certification_authorities,
-            *(path.read_text(encoding="ascii") for path in change.authorities),
-        ),
-        "directory": anchor.directory,
-        "timestamp_authorities": anchor.timestamp_authorities,
+        "certification_authorities": (*anchor.certification_authorities, *added),
         "revocation_lists": tuple(change.revocation_lists) or anchor.revocation_lists,
-        "broker": BrokerAddress(
-            urls=tuple(change.broker_urls) or broker.urls,
-            ca=broker.ca,
-            account=broker.account,
-            operator=broker.operator,
-        ),
+        "broker": msgspec.structs.replace(anchor.broker, urls=tuple(change.broker_urls) or anchor.broker.urls),
+        "recovery_delay_s": delay_s,
     }
-    if all(getattr(anchor, name) == value for name, value in fields.items()):
-        raise HomeInvalid("this anchor would be like the one before: say what is to change")
-    signed = await speaker.say(client, Anchor, anchor.subject, **fields)
-    made = decode(read_envelope(signed, genesis=speaker.genesis).payload)
-    assert isinstance(made, Anchor)
-    return made
 
 
 def _operators(anchor: Anchor, change: AnchorChange) -> tuple[Operator, ...]:

@@ -13,13 +13,11 @@ from console.addresses import check_url
 from console.homes import HomeInvalid, InstanceHome, read_facts, replace_file
 from console.instance import load_authority
 from console.membership import Speaker, call_registry
+from console.predecessors import newest_anchor
 from evidence.header import decode_time, encode_time
 from evidence.issue import issue_crl
 from evidence.x509 import describe, load_pem_chain
 from registry.client import RegistryClient
-from registry.documents import Anchor
-
-_COMMON = frozenset({"instance", "subject", "seq", "issued", "prev"})
 
 
 class Revoked(msgspec.Struct, frozen=True):
@@ -88,8 +86,7 @@ def name_lists(home: InstanceHome, addresses: tuple[str, ...], folders: Sequence
     speaker = Speaker.operator(home, folders)
 
     async def publish(client: RegistryClient) -> None:
-        before, _ = await client.anchor(speaker.genesis)
-        fields = {name: getattr(before, name) for name in before.__struct_fields__ if name not in _COMMON}
-        await speaker.say(client, Anchor, before.subject, **{**fields, "revocation_lists": addresses})
+        before = await newest_anchor(client, speaker.genesis)
+        await client.submit(await speaker.amend(client, before, revocation_lists=addresses))
 
     call_registry(speaker.url, publish)

@@ -15,14 +15,13 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from console.homes import HomeInvalid, InstanceHome, MemberHome, replace_file
 from console.membership import Speaker, call_registry
+from console.predecessors import Predecessor, operators_predecessor
 from evidence.signer import FileSigner, KeyKind, generate_key_file, public_key_of_pem
 from evidence.x509 import load_pem_chain
 from registry.client import RegistryClient, Submitted
 from registry.documents import Member, PinnedKey, decode
 from registry.envelope import add_signature, read_envelope
 from registry.publickeys import key_id, spki_public
-
-_COMMON = frozenset({"instance", "subject", "seq", "issued", "prev", "change"})
 
 
 class NextKey:
@@ -63,10 +62,10 @@ def compose_change(home: MemberHome) -> NextKey:
     chain = load_pem_chain(files.certificate.read_bytes())
 
     async def compose(client: RegistryClient) -> bytes:
-        before = await _member(client, member)
-        kept = tuple(key for key in before.keys if key.kind == "recovery")
+        before = await _member(client, speaker.genesis, member)
+        kept = tuple(key for key in before.document.keys if key.kind == "recovery")
         keys = (PinnedKey(spki=base64.b64encode(following.public_bytes).decode()), *kept)
-        return await speaker.compose(client, Member, member, **{**_fields(before), "keys": keys})
+        return await speaker.amend(client, before, keys=keys, change="")
 
     signed = add_signature(call_registry(speaker.url, compose), following, chain)
     replace_file(files.change, signed, 0o644)
@@ -110,7 +109,8 @@ def take_next_key(home: MemberHome) -> bool:
     if not files.certificate.exists():
         raise HomeInvalid(f"there is no {files.certificate}; begin with `lienthong member rotate`")
     wanted = key_id(spki_public(public_key_of_pem(files.certificate)))
-    pinned = call_registry(home.facts.registry, lambda client: _member(client, home.facts.member)).keys
+    facts = home.facts
+    pinned = call_registry(facts.registry, lambda client: _member(client, facts.genesis, facts.member)).document.keys
     if wanted not in {_id(key) for key in pinned if key.kind == "signing"}:
         return False
     earlier = home.certificate.read_bytes()
@@ -146,25 +146,27 @@ def replace_lost_keys(
     new = PinnedKey(spki=base64.b64encode(public_key_of_pem(public_key)).decode())
 
     async def publish(client: RegistryClient) -> int:
-        before = await _member(client, member)
+        before = await _member(client, speaker.genesis, member)
         anchor, _ = await client.anchor(speaker.genesis)
         how = "confirmed" if confirm else "announced"
-        await speaker.say(client, Member, member, **{**_fields(before), "keys": (new,), "change": how})
+        await client.submit(await speaker.amend(client, before, keys=(new,), change=how))
         return anchor.recovery_delay_s
 
     delay_s = call_registry(speaker.url, publish)
     return {"member": member, "key": _id(new), "confirmed": confirm, "delay_s": delay_s}
 
 
-def _fields(before: Member) -> dict[str, Any]:
-    return {name: getattr(before, name) for name in before.__struct_fields__ if name not in _COMMON}
+async def _member(client: RegistryClient, genesis: str, member: str) -> Predecessor[Member]:
+    """The member as the operators registered it.
 
-
-async def _member(client: RegistryClient, member: str) -> Member:
-    found = await client.newest("member", member)
-    if found is None or not isinstance(found.document, Member):
+    Raises:
+        HomeInvalid: the directory has no such member.
+        PredecessorUnproven: the operators did not sign what the registry gave.
+    """
+    found = await operators_predecessor(client, genesis, Member, member)
+    if found is None:
         raise HomeInvalid(f"the directory has no member {member}")
-    return found.document
+    return found
 
 
 def _id(key: PinnedKey) -> str:

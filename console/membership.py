@@ -26,6 +26,7 @@ from console.operators import (
     sign_further,
     signers_of,
 )
+from console.predecessors import D, Predecessor, check_own_keys, successor
 from evidence.header import encode_time
 from evidence.signer import FileSigner
 from evidence.x509 import load_pem_chain
@@ -79,20 +80,19 @@ class Speaker:
         self.chain = chain
 
     @classmethod
-    def member(cls, home: MemberHome) -> Speaker:
+    def member(cls, home: MemberHome) -> MemberSpeaker:
         """The member of a home.
 
         Raises:
             HomeInvalid: it has no certificate yet.
         """
-        facts = home.facts
         if not home.certificate.exists():
             raise HomeInvalid(
                 f"there is no {home.certificate}; it comes with the approval: "
                 f"lienthong join --status --home {home.path}"
             )
         chain = load_pem_chain(home.certificate.read_bytes())
-        return cls(facts.registry, facts.genesis, facts.instance, home.load_key(), list(chain))
+        return MemberSpeaker(home, home.load_key(), list(chain))
 
     @classmethod
     def operator(cls, home: InstanceHome, folders: Iterable[Path] = ()) -> OperatorSpeaker:
@@ -111,7 +111,11 @@ class Speaker:
     async def compose(
         self, registry: RegistryClient, type_: type[AnyDocument], subject: str, /, **fields: Any
     ) -> bytes:
-        """The next document of its chain, signed, not submitted."""
+        """The next document of its chain, said anew, signed, not submitted. What is copied into it: `amend`."""
+        return await self._sign(registry, await self.draft(registry, type_, subject, **fields))
+
+    async def draft(self, registry: RegistryClient, type_: type[D], subject: str, /, **fields: Any) -> D:
+        """The next document of its chain, not signed."""
         kind = str(type_.__struct_config__.tag)
         common: dict[str, Any] = {"instance": self.instance, "subject": subject, "seq": 0}
         newest = await registry.newest(kind, subject)
@@ -119,7 +123,20 @@ class Speaker:
             common["seq"], common["prev"] = newest.document.seq + 1, newest.digest
         document = type_(**common, issued=encode_time(datetime.now(UTC)), **fields)
         decode(encode(document))
+        return document
+
+    async def amend(self, registry: RegistryClient, before: Predecessor[D], /, **changes: Any) -> bytes:
+        """The successor of a verified document: everything in it but the changes is said again; signed, not submitted.
+
+        Raises:
+            KeyNotOwn: a member would name a key that is not its own.
+        """
+        document = successor(before, changes)
+        await self._check_keys(registry, document)
         return await self._sign(registry, document)
+
+    async def _check_keys(self, registry: RegistryClient, document: AnyDocument) -> None:
+        """Nothing: the operator names keys of others."""
 
     async def _sign(self, registry: RegistryClient, document: AnyDocument) -> bytes:
         del registry  # a member needs no other signature than its own
@@ -130,6 +147,24 @@ class Speaker:
         signed = await self.compose(registry, type_, subject, **fields)
         await registry.submit(signed)
         return signed
+
+
+class MemberSpeaker(Speaker):
+    """A member: signs with its own key; what it says again names no key but those of its home.
+
+    Args:
+        home: Of the member.
+        signer: Its key.
+        chain: Certificates for it, DER.
+    """
+
+    def __init__(self, home: MemberHome, signer: FileSigner, chain: list[bytes]) -> None:
+        facts = home.facts
+        super().__init__(facts.registry, facts.genesis, facts.instance, signer, chain)
+        self.home = home
+
+    async def _check_keys(self, registry: RegistryClient, document: AnyDocument) -> None:
+        await check_own_keys(registry, self.home, document)
 
 
 class OperatorSpeaker(Speaker):

@@ -11,7 +11,6 @@ from typing import Any
 from console.groups import speaker_of
 from console.homes import HomeInvalid, MemberHome
 from console.membership import call_registry
-from console.operators import SignaturesMissing
 from console.ownword import own_store
 from evidence.header import encode_time
 from evidence.identifiers import MemberId, NodeId
@@ -86,7 +85,7 @@ def revoke(
         target: full identifier.
         since_at: from when on it is not to be trusted; None is now.
         reason: for everybody to read.
-        dry_run: compose, publish nothing.
+        dry_run: compose, sign and publish nothing.
         folders: with further operator keys, where the operator speaks.
 
     Raises:
@@ -105,16 +104,11 @@ def revoke(
     async def work(client: RegistryClient) -> tuple[int | None, str | None]:
         if kind != "key" and await client.newest(kind, target) is None:
             raise HomeInvalid(f"the directory has no {kind} {target}: nothing was revoked")
-        subject, words = f"{kind}:{target}", {"since": encode_time(since_at), "reason": reason}
-        try:
-            signed = await speaker.compose(client, Revocation, subject, **words)
-        except SignaturesMissing as missing:
-            if not dry_run:
-                raise
-            missing.proposal.unlink()
+        subject, since = f"{kind}:{target}", encode_time(since_at)
+        if dry_run:  # not signed: what is signed somebody else could submit
+            await speaker.draft(client, Revocation, subject, since=since, reason=reason)
             return None, None
-        if dry_run:
-            return None, None
+        signed = await speaker.compose(client, Revocation, subject, since=since, reason=reason)
         try:
             index = (await client.submit(signed)).index
         except RegistryUnavailable:

@@ -13,10 +13,11 @@ import msgspec
 from console.homes import HomeInvalid, MemberHome
 from console.membership import Speaker, call_registry
 from console.operations import operation_ids
-from console.ownword import own_store, publish_own, settle_own
-from console.services import service_id
+from console.ownword import copied_predecessor, own_store, publish_own
+from console.services import published_service, service_id
 from registry.client import RegistryClient
-from registry.documents import Access, Catalogue, Service, Term
+from registry.documents import Access, Catalogue, Term
+from registry.own import OwnStore
 from registry.view import QuotaLimit
 
 ANY = "*"
@@ -57,27 +58,28 @@ def grant_access(home: MemberHome, client_id: str, code: str, terms: Terms) -> s
     speaker, own = Speaker.member(home), own_store(home)
 
     async def work(client: RegistryClient) -> None:
-        await settle_own(client, own)
         newest = await client.newest("catalogue", home.facts.instance)
         catalogue = newest.document if newest is not None else None
         assert catalogue is None or isinstance(catalogue, Catalogue)
         purposes, grounds = chosen_terms(catalogue, terms)
-        operations = await _operation_ids(client, service, terms.operations)
-        signed = await speaker.compose(
-            client,
-            Access,
-            subject,
-            client=client_id,
-            service=service,
-            purposes=purposes,
-            grounds=grounds,
-            operations=operations or None,
-            fields=terms.fields,
-            official_required=terms.official_required,
-            quota=terms.quota,
-            valid_from=terms.valid_from,
-            until=terms.until,
-        )
+        operations = await _operation_ids(client, home, own, service, terms.operations)
+        said: dict[str, Any] = {
+            "client": client_id,
+            "service": service,
+            "purposes": purposes,
+            "grounds": grounds,
+            "operations": operations or None,
+            "fields": terms.fields,
+            "official_required": terms.official_required,
+            "quota": terms.quota,
+            "valid_from": terms.valid_from,
+            "until": terms.until,
+        }
+        before = await copied_predecessor(client, home, own, Access, subject)
+        if before is None:
+            signed = await speaker.compose(client, Access, subject, **said)
+        else:
+            signed = await speaker.amend(client, before, **said)
         await publish_own(client, own, signed)
 
     try:
@@ -117,14 +119,12 @@ def chosen_terms(catalogue: Catalogue | None, terms: Terms) -> tuple[tuple[str, 
     return chosen[0], chosen[1]
 
 
-async def _operation_ids(client: RegistryClient, service: str, named: tuple[str, ...]) -> tuple[str, ...]:
+async def _operation_ids(
+    client: RegistryClient, home: MemberHome, own: OwnStore, service: str, named: tuple[str, ...]
+) -> tuple[str, ...]:
     if not any(" " in one for one in named):
         return named
-    newest = await client.newest("service", service)
-    if newest is None:
-        raise HomeInvalid(f"{service} was never published")
-    assert isinstance(newest.document, Service)
-    return operation_ids(newest.document, named)
+    return operation_ids((await published_service(client, home, own, service)).document, named)
 
 
 def access_subject(service: str, client_id: str) -> str:

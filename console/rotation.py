@@ -20,8 +20,10 @@ import msgspec
 from bus.gateway.sealingkeys import load_keys, write_key
 from bus.sealing.keys import SealingKeyPair
 from bus.settings import load_settings
+from console.heldkeys import retire_log_key
 from console.homes import HomeInvalid, MemberHome, replace_file
-from console.membership import Speaker, call_registry
+from console.membership import MemberSpeaker, Speaker, call_registry
+from console.predecessors import Predecessor, own_predecessor
 from evidence.errors import EvidenceError
 from evidence.header import encode_time
 from evidence.log import LogReader
@@ -29,7 +31,6 @@ from evidence.signer import FileSigner, generate_key_file
 from registry.client import RegistryClient
 from registry.documents import LogHead, LogKeyWindow, Node, NodeLog, Sealing, parse_time
 
-_COMMON = frozenset({"instance", "subject", "seq", "issued", "prev"})
 _SKEW = timedelta(minutes=1)
 
 
@@ -49,22 +50,17 @@ def node_of(home: MemberHome) -> str:
     return load_settings(home.settings).node
 
 
-async def statement(client: RegistryClient, node: str) -> Node:
-    """The newest statement of a node.
+async def statement(client: RegistryClient, home: MemberHome, node: str) -> Predecessor[Node]:
+    """The newest statement of a node of this member.
 
     Raises:
         HomeInvalid: the directory has none.
+        PredecessorUnproven: this member did not sign it.
     """
-    found = await client.newest("node", node)
-    if found is None or not isinstance(found.document, Node):
+    found = await own_predecessor(client, home, Node, node)
+    if found is None:
         raise HomeInvalid(f"the directory has no statement of {node}")
-    return found.document
-
-
-async def restate(client: RegistryClient, speaker: Speaker, before: Node, **changes: Any) -> None:
-    """Publishes a node's statement again, with changes."""
-    fields = {name: getattr(before, name) for name in before.__struct_fields__ if name not in _COMMON}
-    await speaker.say(client, Node, before.subject, **{**fields, **changes})
+    return found
 
 
 def log_head(home: MemberHome) -> LogHead | None:
@@ -114,13 +110,14 @@ def prepare_log_key(home: MemberHome, delay_s: float) -> dict[str, Any]:
     key = _load_or_make(home, following)
 
     async def publish(client: RegistryClient) -> datetime:
-        before = await statement(client, node)
+        found = await statement(client, home, node)
+        before = found.document
         named = {other.key: other for other in before.log.others}
         if _b64(key.public_bytes) in named:
             return parse_time(named[_b64(key.public_bytes)].from_)
         window = LogKeyWindow(key=_b64(key.public_bytes), from_=encode_time(from_at))
         log = msgspec.structs.replace(before.log, others=(*before.log.others, window), head=log_head(home))
-        await restate(client, speaker, before, log=log)
+        await client.submit(await speaker.amend(client, found, log=log))
         return from_at
 
     return {"node": node, "usable_from": call_registry(speaker.url, publish), "key_file": following}
@@ -148,7 +145,8 @@ def activate_log_key(home: MemberHome, overlap_s: float) -> dict[str, Any]:
     text = _b64(key.public_bytes)
 
     async def publish(client: RegistryClient) -> None:
-        before = await statement(client, node)
+        found = await statement(client, home, node)
+        before = found.document
         if before.log.key == text:
             return
         window = next((other for other in before.log.others if other.key == text), None)
@@ -166,7 +164,9 @@ def activate_log_key(home: MemberHome, overlap_s: float) -> dict[str, Any]:
             others=others,
             head=log_head(home) or before.log.head,
         )
-        await restate(client, speaker, before, log=log)
+        signed = await speaker.amend(client, found, log=log)
+        retire_log_key(home, before.log.key)
+        await client.submit(signed)
 
     call_registry(speaker.url, publish)
     following.replace(load_settings(home.settings).keys.log)  # the old private key is gone with this
@@ -185,8 +185,9 @@ def pin_log(home: MemberHome) -> dict[str, Any]:
         raise HomeInvalid(f"{node} has no log yet")
 
     async def publish(client: RegistryClient) -> None:
-        before = await statement(client, node)
-        await restate(client, speaker, before, log=msgspec.structs.replace(before.log, head=head))
+        before = await statement(client, home, node)
+        log = msgspec.structs.replace(before.document.log, head=head)
+        await client.submit(await speaker.amend(client, before, log=log))
 
     call_registry(speaker.url, publish)
     return {"node": node, "size": head.size, "root": head.root}
@@ -206,9 +207,9 @@ def rotate_broker_key(home: MemberHome) -> dict[str, Any]:
     settings = load_settings(home.settings)
 
     async def publish(client: RegistryClient) -> str:
-        before = await statement(client, node)
-        if before.broker_key != _b64(key.public_bytes):
-            await restate(client, speaker, before, broker_key=_b64(key.public_bytes))
+        before = await statement(client, home, node)
+        if before.document.broker_key != _b64(key.public_bytes):
+            await client.submit(await speaker.amend(client, before, broker_key=_b64(key.public_bytes)))
         return (await client.credentials(node)).jwt
 
     jwt = call_registry(speaker.url, publish)
@@ -242,8 +243,11 @@ def rotate_sealing_keys(
     async def publish(client: RegistryClient) -> dict[str, str]:
         ends = {}
         for owner, use, uses in plan:
-            present = await _published(client, owner, load_keys(folder)[use])
-            start = max(_following(present, timedelta(seconds=every_s), now), now + timedelta(seconds=lead_s))
+            present = await _published(client, home, owner, load_keys(folder)[use])
+            start = max(
+                _following([one.document for one in present], timedelta(seconds=every_s), now),
+                now + timedelta(seconds=lead_s),
+            )
             for number in range(days):
                 from_at = start + timedelta(seconds=number * every_s)
                 until_at = from_at + timedelta(seconds=2 * every_s)
@@ -269,14 +273,12 @@ def _following(present: list[Sealing], period: timedelta, now: datetime) -> date
     return from_at + (until_at - from_at) / 2
 
 
-async def _published(client: RegistryClient, owner: str, keyids: Iterable[str]) -> list[Sealing]:
+async def _published(
+    client: RegistryClient, home: MemberHome, owner: str, keyids: Iterable[str]
+) -> list[Predecessor[Sealing]]:
     """Newest documents of these keys."""
-    found = []
-    for keyid in keyids:
-        newest = await client.newest("sealing", f"{owner}#{keyid}")
-        if newest is not None and isinstance(newest.document, Sealing):
-            found.append(newest.document)
-    return found
+    found = [await own_predecessor(client, home, Sealing, f"{owner}#{keyid}") for keyid in keyids]
+    return [one for one in found if one is not None]
 
 
 async def _new_key(
@@ -303,11 +305,15 @@ async def _new_key(
 
 
 async def _end_long_ones(
-    client: RegistryClient, speaker: Speaker, present: list[Sealing], end_at: datetime, every_s: float
+    client: RegistryClient,
+    speaker: MemberSpeaker,
+    present: list[Predecessor[Sealing]],
+    end_at: datetime,
+    every_s: float,
 ) -> None:
     """Keys that live longer than a period and the next end with the first of the series."""
-    for one in present:
+    for before in present:
+        one = before.document
         longest = parse_time(one.valid_from) + timedelta(seconds=2 * every_s)
         if (one.until is None or parse_time(one.until) > max(end_at, longest)) and parse_time(one.valid_from) < end_at:
-            fields = {name: getattr(one, name) for name in one.__struct_fields__ if name not in _COMMON}
-            await speaker.say(client, Sealing, one.subject, **{**fields, "until": encode_time(end_at)})
+            await client.submit(await speaker.amend(client, before, until=encode_time(end_at)))

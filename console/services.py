@@ -19,15 +19,15 @@ from bus.errors import BusError, SettingsInvalid
 from console.homes import HomeInvalid, MemberHome, replace_file
 from console.membership import Speaker, call_registry
 from console.operations import operation_ids
-from console.ownword import own_store, publish_own, settle_own
+from console.ownword import copied_predecessor, kept_predecessor, own_store, publish_own
+from console.predecessors import Predecessor
 from evidence.header import encode_time
 from evidence.identifiers import MemberId, ServiceId, SubsystemId, check_creatable
 from registry.client import RegistryClient
 from registry.contract import Change, Contract, diff_contracts, marked_fields, parse_contract
-from registry.documents import Deprecation, Document, Operation, Service
+from registry.documents import Deprecation, Operation, Service
+from registry.own import OwnStore
 from registry.view import Limits
-
-_STATE = ("enabled", "notice", "until", "resumes")  # a new contract switches nothing on or off
 
 
 def service_id(home: MemberHome, code: str) -> str:
@@ -76,24 +76,25 @@ def publish_service(
     own = own_store(home)
 
     async def work(client: RegistryClient) -> list[Change]:
-        await settle_own(client, own)
-        before = await newest_service(client, identifier)
-        changes = await _changes_since(client, before, data)
-        _refuse_breaking(changes, identifier, before, parsed.version)
+        before = await copied_predecessor(client, home, own, Service, identifier)
+        known = None if before is None else before.document
+        changes = await _changes_since(client, known, data)
+        _refuse_breaking(changes, identifier, known, parsed.version)
         await client.put_contract(digest, data)
-        signed = await speaker.compose(
-            client,
-            Service,
-            identifier,
-            contract=digest,
-            title=parsed.title[:512],
-            version=parsed.version[:512],
-            operations=operations,
-            fields=fields,
-            limits=Limits(deadline_s=deadline_s, max_concurrent=max_concurrent),
-            deprecated=_still_deprecated(before, parsed),
-            **({} if before is None else {name: getattr(before, name) for name in _STATE}),
-        )
+        # What it does not name (enabled, notice, until, resumes) stays: a new contract switches nothing on or off.
+        said: dict[str, Any] = {
+            "contract": digest,
+            "title": parsed.title[:512],
+            "version": parsed.version[:512],
+            "operations": operations,
+            "fields": fields,
+            "limits": Limits(deadline_s=deadline_s, max_concurrent=max_concurrent),
+            "deprecated": _still_deprecated(known, parsed),
+        }
+        if before is None:
+            signed = await speaker.compose(client, Service, identifier, **said)
+        else:
+            signed = await speaker.amend(client, before, **said)
         await publish_own(client, own, signed)
         return changes
 
@@ -185,13 +186,16 @@ def published_contract(home: MemberHome, code: str) -> bytes:
     """
     identifier = service_id(home, code)
 
-    async def work(client: RegistryClient) -> bytes:
-        document = await newest_service(client, identifier)
-        if document is None:
-            raise HomeInvalid(f"{identifier} was never published")
-        return await client.contract(document.contract)
+    own = own_store(home)
 
-    return call_registry(home.facts.registry, work)
+    async def work(client: RegistryClient) -> bytes:
+        before = await published_service(client, home, own, identifier)
+        return await client.contract(before.document.contract)
+
+    try:
+        return call_registry(home.facts.registry, work)
+    finally:
+        own.close()
 
 
 async def _changes_since(client: RegistryClient, newest: Service | None, data: bytes) -> list[Change]:
@@ -213,13 +217,19 @@ def _refuse_breaking(changes: list[Change], identifier: str, before: Service | N
         )
 
 
-async def newest_service(client: RegistryClient, identifier: str) -> Service | None:
-    """The service as it was last published, None when it never was."""
-    newest = await client.newest("service", identifier)
-    if newest is None:
-        return None
-    assert isinstance(newest.document, Service)
-    return newest.document
+async def published_service(
+    client: RegistryClient, home: MemberHome, own: OwnStore, identifier: str
+) -> Predecessor[Service]:
+    """The service as this provider last published it.
+
+    Raises:
+        HomeInvalid: it never was.
+        PredecessorUnproven: what the registry gave is not what this provider signed last.
+    """
+    before = await kept_predecessor(client, home, own, Service, identifier)
+    if before is None:
+        raise HomeInvalid(f"{identifier} was never published")
+    return before
 
 
 def change_service(home: MemberHome, code: str, change: Callable[[Service], dict[str, Any]]) -> Service:
@@ -237,12 +247,8 @@ def change_service(home: MemberHome, code: str, change: Callable[[Service], dict
     speaker, own = Speaker.member(home), own_store(home)
 
     async def work(client: RegistryClient) -> Service:
-        await settle_own(client, own)
-        document = await newest_service(client, identifier)
-        if document is None:
-            raise HomeInvalid(f"{identifier} was never published")
-        kept = {name: getattr(document, name) for name in _SAID}
-        signed = await speaker.compose(client, Service, identifier, **{**kept, **change(document)})
+        before = await published_service(client, home, own, identifier)
+        signed = await speaker.amend(client, before, **change(before.document))
         made = await publish_own(client, own, signed)
         assert isinstance(made, Service)
         return made
@@ -251,9 +257,6 @@ def change_service(home: MemberHome, code: str, change: Callable[[Service], dict
         return call_registry(home.facts.registry, work)
     finally:
         own.close()
-
-
-_SAID = tuple(name for name in Service.__struct_fields__ if name not in Document.__struct_fields__)
 
 
 def switch_service(home: MemberHome, code: str, enabled: bool, notice: str, resumes: str | None = None) -> str:

@@ -87,6 +87,7 @@ class Newest(NamedTuple):
     at: int
     digest: str
     payload: bytes
+    signed: bytes
 
 
 class Authority:
@@ -346,7 +347,8 @@ class Authority:
         stored = None if head is None else self._copy.document(head.index)
         if stored is None:
             raise NotFound(f"there is no {type} document of {subject}")
-        return Newest(stored.index, stored.digest, stored.payload)
+        [leaf] = self._leaves(stored.index, stored.index + 1)
+        return Newest(stored.index, stored.digest, stored.payload, leaf[len(DIRECTORY) :])
 
     def anchors(self) -> list[bytes]:
         """The signed anchor documents, oldest first."""

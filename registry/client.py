@@ -66,11 +66,20 @@ class Submitted(msgspec.Struct, frozen=True):
 
 
 class NewestDocument(msgspec.Struct, frozen=True):
-    """The newest document of a chain."""
+    """The newest document of a chain.
+
+    Attributes:
+        index: In the directory's log.
+        digest: What the next document of the chain names as `prev`.
+        payload: The document.
+        jws: The same as it was signed; empty from a registry that does not give it. Whoever signs again what stands
+            in it verifies this first.
+    """
 
     index: int
     digest: str
     payload: str
+    jws: str = ""
 
     @property
     def document(self) -> AnyDocument:

@@ -178,7 +178,8 @@ async def _post_document(request: web.Request) -> web.Response:
 
 async def _get_document(request: web.Request) -> web.Response:
     newest = request.app[_AUTHORITY].newest(request.query.get("type", ""), request.query.get("subject", ""))
-    return web.json_response({"index": newest.at, "digest": newest.digest, "payload": newest.payload.decode()})
+    said = {"index": newest.at, "digest": newest.digest, "payload": newest.payload.decode()}
+    return web.json_response({**said, "jws": newest.signed.decode()})
 
 
 def _digest(request: web.Request) -> str:

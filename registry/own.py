@@ -82,6 +82,10 @@ class OwnStore:
         """What was submitted without hearing how it ended, oldest first."""
         return [row[0] for row in self._connection.execute("SELECT jws FROM intent WHERE NOT settled ORDER BY rowid")]
 
+    def intended(self, digest: str) -> bool:
+        """Whether a document that is not in force was once submitted from here."""
+        return self._connection.execute("SELECT 1 FROM intent WHERE digest = ?", (digest,)).fetchone() is not None
+
     def settle(self, jws: bytes) -> None:
         """The registry refused an intended document: it is not submitted again.
 

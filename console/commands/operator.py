@@ -113,6 +113,12 @@ def key(folder: Path, home: Path, days: int, passphrase_file: Path | None, as_js
 @click.option("--authority", "authorities", multiple=True, type=_FILE, help="Further certification authority (PEM).")
 @click.option("--revocation-list", "lists", multiple=True, help="All addresses of revocation lists, anew.")
 @click.option("--broker-url", "urls", multiple=True, help="All addresses of the broker, anew: tls://host:port.")
+@click.option(
+    "--recovery-delay-days",
+    "delay_days",
+    type=click.IntRange(1, 365),
+    help="How long new keys of a member that lost its own are announced before they count; only longer than before.",
+)
 @click.option("--operator-home", "folders", multiple=True, type=_FOLDER, help="Folder with a further operator key.")
 @json_option
 @reports_errors
@@ -124,10 +130,11 @@ def anchor(
     authorities: tuple[Path, ...],
     lists: tuple[str, ...],
     urls: tuple[str, ...],
+    delay_days: int | None,
     folders: tuple[Path, ...],
     as_json: bool,
 ) -> None:
-    """Publish a new anchor: other operators, another threshold, authorities, addresses.
+    """Publish a new anchor: other operators, another threshold, authorities, addresses, a longer recovery delay.
 
     The operators so far sign, and so do the new ones.
     """
@@ -143,11 +150,18 @@ def anchor(
         authorities=authorities,
         revocation_lists=lists,
         broker_urls=urls,
+        recovery_delay_s=None if delay_days is None else delay_days * 86_400,
     )
     made = call_registry(speaker.url, lambda client: change_anchor(client, speaker, change))
     emit(
-        {"anchor": made.seq, "threshold": made.threshold, "operators": [one.keyid for one in made.operators]},
-        f"anchor    {made.seq}\nsigns     {made.threshold} of {len(made.operators)} keys",
+        {
+            "anchor": made.seq,
+            "threshold": made.threshold,
+            "operators": [one.keyid for one in made.operators],
+            "recovery_delay_s": made.recovery_delay_s,
+        },
+        f"anchor    {made.seq}\nsigns     {made.threshold} of {len(made.operators)} keys\n"
+        f"recovery  after {made.recovery_delay_s / 86_400:g} days",
         as_json,
     )
 

@@ -206,7 +206,7 @@ def test_a_change_from_a_home_that_is_behind_is_refused_before_it_is_published(w
     run("access", "grant", *args, "--home", world.provider)
     shutil.copytree(world.provider, behind)
     run("access", "revoke", *args, "--home", world.provider)
-    assert fails("access", "grant", *args, "--home", behind) == "sequence-gap"
+    assert fails("access", "grant", *args, "--home", behind) == "predecessor-unproven"
     assert run_json("access", "grant", *args, "--home", world.provider)["granted"] is True
 
 

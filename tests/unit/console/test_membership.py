@@ -17,6 +17,7 @@ from console.doctor.member import _clock
 from console.doctor.reaching import ask_registry, is_free
 from console.homes import InstanceFacts, InstanceHome, MemberHome
 from console.instance import load_authority
+from console.membership import call_registry
 from console.operators import missing_signatures
 from evidence.identifiers import MemberId
 from evidence.issue import issue_member, to_pem
@@ -181,6 +182,41 @@ def test_an_anchor_that_changes_nothing_or_could_not_sign_is_refused(office: Off
     )
     shown = run_json("operator", "show", *home)
     assert [one["here"] for one in shown["operators"]] == [True, True, True]
+
+
+def test_a_new_anchor_keeps_what_it_does_not_name(tmp_path: Path) -> None:
+    office = Office(tmp_path)
+    with office.registry:
+        home = ("--home", office.home)
+
+        def newest() -> Anchor:
+            facts = InstanceHome(office.home).facts
+            return call_registry(facts.registry_url, lambda client: client.anchor(facts.genesis))[0]
+
+        assert run_json("operator", "anchor", "--recovery-delay-days", "30", *home)["recovery_delay_s"] == 30 * 86_400
+        assert fails("operator", "anchor", "--recovery-delay-days", "29", *home) == "home-invalid"
+        assert fails("operator", "anchor", "--recovery-delay-days", "30", *home) == "home-invalid"
+        run("certificate", "lists", "http://crl.example.vn/a.crl", *home)
+        before = newest()
+        run("operator", "anchor", "--threshold", "1", *home)
+        after = newest()
+    changed = {name for name in Anchor.__struct_fields__ if getattr(after, name) != getattr(before, name)}
+    assert changed == {"threshold", "seq", "issued", "prev"}
+    assert (after.recovery_delay_s, after.revocation_lists) == (30 * 86_400, ("http://crl.example.vn/a.crl",))
+
+
+def test_trying_a_revocation_signs_nothing(office: Office, tmp_path: Path) -> None:
+    office.ask("D1")
+    run("member", "approve", f"{INSTANCE}/GOV/D1", "--home", office.home)
+    revoke = ("member", "revoke", f"{INSTANCE}/GOV/D1", "--home", office.home, "--reason", "x")
+    away = [shutil.move(office.home / "operators" / name, tmp_path / name) for name in ("2", "3")]
+    try:
+        assert run_json(*revoke, "--dry-run")["revoked"] is False
+        assert not list(office.home.glob("proposals/revocation-*"))
+    finally:
+        for folder in away:
+            shutil.move(folder, office.home / "operators")
+    assert run_json(*revoke)["revoked"] is True
 
 
 @pytest.mark.parametrize(("operators", "threshold"), [("1", "2"), ("3", "0"), ("17", "2"), ("0", "0")])
