@@ -177,11 +177,15 @@ class ReplyTaker:
             *self._keeper.proof(0, record),
             taken_row(0, record.node.member, record.header.id, record.leaf_hash, until_s, receipt),
             closed_row(0, command.idx, state, self._now_text(), code, self._sent_at(command.idx)),
-            arrived_row(command.idx),
             *forget_rows(now_s),
         ]
+        # A result does not end the repeating: the receipt for the command may have been lost, and it is evidence too.
+        refused = record.header.type == "refusal"
+        if refused:
+            rows.append(arrived_row(command.idx))
         _, logged = await self._log.append([record.leaf, receipt.leaf], rows)
-        self._outbox.arrived(command.idx)
+        if refused:
+            self._outbox.arrived(command.idx)
         self._watchers.notify(command.header.id)
         self._ended(record, command)
         await self._replier.send_first(record, receipt, logged)
