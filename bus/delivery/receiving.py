@@ -39,7 +39,7 @@ from registry.view import DirectoryView, SealingKeyEntry
 
 _log = structlog.get_logger("lienthong.delivery")
 _COMMAND = frozenset({"command"})
-_LATER_S = 5.0
+_LATER_S, _LONGEST_S = 5.0, 30.0
 _KEPT_AFTER_S = 3_600
 
 
@@ -128,7 +128,7 @@ class CommandTaker:
         except errors.BusError as error:
             self._observer.refused("provider", error.reason_code or error.code)
             if error.disposition == "retry":
-                await message.later(error.retry_after_s or _LATER_S)
+                await message.later(min(error.retry_after_s or _LATER_S, _LONGEST_S))
             else:
                 await self._refuse(record, key, error)
                 await message.done()
@@ -203,8 +203,15 @@ class CommandTaker:
 
     async def resume_all(self) -> None:
         """What an earlier run took and did not end."""
-        for idx, _ in await self._store.tasks():
-            await self.resume(idx)
+        await asyncio.gather(*(self._resume_left(idx) for idx in await self._store.tasks()))
+
+    async def _resume_left(self, idx: int) -> None:
+        while True:
+            try:
+                return await self.resume(idx)
+            except EvidenceError as error:  # the log cannot be read or written now
+                _log.warning("command.not-resumed", index=idx, code=error.code)
+                await asyncio.sleep(_LATER_S)
 
     async def resume(self, idx: int, record: VerifiedRecord | None = None) -> None:
         """Does a command that has its receipt and no result, with the same exchange id as before."""

@@ -266,9 +266,9 @@ class DeliveryReader:
         receipt = None if sealed[0] is None else Outgoing(idx + 1, "", data, *sealed)
         return Taken(idx, found, receipt, bool(open_task))
 
-    async def tasks(self) -> list[tuple[int, bytes]]:
-        """Commands without a result: log index and envelope."""
-        return await self._all("SELECT idx, envelope FROM task ORDER BY idx")
+    async def tasks(self) -> list[int]:
+        """Log indexes of the commands without a result."""
+        return [row[0] for row in await self._all("SELECT idx FROM task ORDER BY idx")]
 
     async def task(self, idx: int) -> bytes | None:
         """Envelope of the command at that log index, while it has no result."""
