@@ -36,10 +36,12 @@ class Pulled:
         self.fate = ""
 
     async def done(self) -> None:
+        assert not self.fate
         self.fate = "done"
 
     async def later(self, after_s: float) -> None:
         assert 0 < after_s <= 30
+        assert not self.fate, "it was acknowledged already: it will not come again"
         self.fate = "later"
 
 

@@ -163,6 +163,21 @@ async def test_each_message_may_be_lost_once_and_the_effect_is_one(line, lost):
     assert len(line.h37.outbox) == len(line.g01.outbox) == 0
 
 
+async def test_a_result_does_not_stand_for_a_receipt_that_was_lost(line):
+    record_id = await line.submit()
+    await line.h37.outbox.send_due()
+    await line.carry(*line.queues.stored.pop()[:2])
+    line.queues.stored.clear()
+    await line.g01.outbox.send_due()
+    await line.carry(*line.queues.stored.pop()[:2])
+    assert await line.state(record_id) == "completed"
+    assert len(line.h37.outbox) == 1
+    line.bus.clock.pass_time(2 * RETRY_S)
+    await line.flow()
+    assert (len(line.h37.outbox), unmatched(line)) == (0, [])
+    assert (await line.state(record_id), line.effects) == ("completed", [record_id])
+
+
 async def test_every_message_carried_twice_has_one_effect_and_one_record_each(line):
     record_id = await line.submit()
     while await line.h37.outbox.send_due() + await line.g01.outbox.send_due() or line.queues.stored:
