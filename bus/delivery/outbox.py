@@ -87,7 +87,9 @@ class Outbox:
             OutboxFull: by name.
         """
         if len(self._entries) >= self._limits.waiting:
-            raise errors.OutboxFull(f"{self._limits.waiting} records wait for their receivers; see lienthong_outbox")
+            raise errors.OutboxFull(
+                f"{self._limits.waiting} records wait for their receivers' receipts; try again later"
+            )
 
     def oldest_s(self) -> float:
         """Age of the oldest record that waits, seconds."""

@@ -26,6 +26,7 @@ from bus.delivery.store import DeliveryReader, Taken, forget_rows, outbox_row, t
 from bus.exchange.composing import Draft
 from bus.exchange.examining import Examined, Examiner
 from bus.exchange.keeping import Keeper, Row
+from bus.exchange.limits import InFlight
 from bus.exchange.problems import seal_problem
 from bus.exchange.sourcing import Sourcing, defect, problem_particulars
 from bus.exchange.verification import RecordVerifier, VerifiedRecord
@@ -39,7 +40,7 @@ from registry.view import DirectoryView, SealingKeyEntry
 
 _log = structlog.get_logger("lienthong.delivery")
 _COMMAND = frozenset({"command"})
-_LATER_S, _LONGEST_S = 5.0, 30.0
+_LATER_S, _LONGEST_S, _BUSY_S = 5.0, 30.0, 1.0
 _KEPT_AFTER_S = 3_600
 
 
@@ -60,6 +61,7 @@ class CommandTaker:
         store: DeliveryReader,
         outbox: Outbox,
         replier: Replier,
+        per_service: InFlight,
         max_envelope_bytes: int,
         result_life_s: float,
     ) -> None:
@@ -74,6 +76,7 @@ class CommandTaker:
         self._store = store
         self._outbox = outbox
         self._replier = replier
+        self._per_service = per_service
         self._max_envelope_bytes = max_envelope_bytes
         self._result_life_s = result_life_s
         self._taking: set[str] = set()
@@ -98,7 +101,7 @@ class CommandTaker:
         self._observer.in_flight("provider", 1)
         try:
             await self._take(message, record, key)
-        except EvidenceError as error:  # the log cannot be written or read: whatever was stored, it comes again
+        except (EvidenceError, errors.DirectoryStale) as error:  # whatever was stored, it comes again
             self._keeper.forget_notes()
             self._outbox.doubt()
             _log.warning("command.not-taken", code=error.code)
@@ -123,6 +126,18 @@ class CommandTaker:
         if known is not None:
             await self._known(message, record, known)
             return
+        service = self._directory().service(record.header.to)
+        try:
+            self._per_service.enter(record.header.to, None if service is None else service.limits.max_concurrent)
+        except errors.TooManyInFlight:
+            await message.later(_BUSY_S)
+            return
+        try:
+            await self._serve(message, record, key)
+        finally:
+            self._per_service.leave(record.header.to)
+
+    async def _serve(self, message: Pulled, record: VerifiedRecord, key: SealingKeyEntry) -> None:
         try:
             examined = await self._examine(record)  # 5-8
         except errors.BusError as error:
@@ -209,7 +224,7 @@ class CommandTaker:
         while True:
             try:
                 return await self.resume(idx)
-            except EvidenceError as error:  # the log cannot be read or written now
+            except (EvidenceError, errors.BusError) as error:  # no log or no directory now
                 _log.warning("command.not-resumed", index=idx, code=error.code)
                 await asyncio.sleep(_LATER_S)
 

@@ -153,8 +153,11 @@ class ReplyTaker:
     async def _result(self, record: VerifiedRecord) -> None:
         member = record.node.member
         known = await self._store.taken(member, record.leaf_hash, record.header.id)
+        if known is not None and known.leaf_hash != record.leaf_hash:
+            self._observer.alarm("id-reused", member)
+            raise errors.Dropped("id-reused")
         if known is not None:
-            if known.receipt is not None and known.leaf_hash == record.leaf_hash:
+            if known.receipt is not None:
                 await self._replier.send_again(record, known.receipt)
             return
         command = await self._store.command_of(bytes.fromhex(record.header.inreplyto or ""))

@@ -52,6 +52,7 @@ class Replier:
         self._composer = composer
         self._queues = queues
         self._directory = directory
+        self._repeats = 0
 
     def key_of(self, member: str, now: datetime) -> SealingKeyEntry:
         """The key to which replies for a member are sealed.
@@ -117,8 +118,9 @@ class Replier:
         except EvidenceError as error:
             _log.warning("receipt.unsent", code=error.code)
             return
-        # an id of its own: the broker would take the first one's for a repeat, although it may have lost that
-        await self._send(record, data, f"{receipt.header.id}/{record.envelope.size}")
+        # an id that was never used: the broker would take the first one's for a repeat, although it may have lost that
+        self._repeats += 1
+        await self._send(record, data, f"{receipt.header.id}/{self._log.size}/{self._repeats}")
 
     async def _send(self, record: VerifiedRecord, data: bytes, message_id: str) -> None:
         try:

@@ -101,6 +101,7 @@ class Delivery:
             store=self._store,
             outbox=self._outbox,
             replier=self._replier,
+            per_service=exchange.served,
             max_envelope_bytes=self._max_bytes,
             result_life_s=self._settings.commands.longest_life_s,
         )

@@ -29,7 +29,7 @@ class Exchange:
     """Asking side, answering side and control questions over one log.
 
     Attributes:
-        composer, keeper, opener, examiner, sourcing: what delivery of commands shares with it.
+        composer, keeper, opener, examiner, sourcing, served: what delivery of commands shares with it.
     """
 
     def __init__(self, parts: Parts, log: ExchangeLog, settings: GatewaySettings) -> None:
@@ -38,7 +38,7 @@ class Exchange:
         self.seen = SeenIds()
         self._per_client = InFlight("client", limits.per_client)
         self._per_service = InFlight("service", limits.per_service)
-        self._served = InFlight("service", limits.served_per_service)
+        self.served = InFlight("service", limits.served_per_service)
         self.control = Control(
             node=parts.node,
             log=log,
@@ -103,7 +103,7 @@ class Exchange:
             keeper=self.keeper,
             verifier=self._verifier,
             seen=self.seen,
-            per_service=self._served,
+            per_service=self.served,
             max_envelope_bytes=settings.front.max_body_bytes + ENVELOPE_OVERHEAD_BYTES,
             # also in maintenance: what is told beside a refusal depends on no right
             notices=Notices(lambda: parts.own.view, quotas, parts.metrics),
@@ -115,7 +115,7 @@ class Exchange:
         self.asker.limits = AskingLimits(limits.deadline_s)
         self._per_client.limit = limits.per_client
         self._per_service.limit = limits.per_service
-        self._served.limit = limits.served_per_service
+        self.served.limit = limits.served_per_service
         self._verifier.limits = _times(limits)
         self.answerer.hints.per_s = limits.hints_per_s
 

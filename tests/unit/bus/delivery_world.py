@@ -90,7 +90,8 @@ class Station:
         self.commands = CommandTaker(
             clock=clock, observer=side.heard, log=side.log, directory=lambda: view, examiner=bus.answerer._examiner,
             sourcing=bus.answerer._sourcing, keeper=side.keeper, verifier=verifier, store=self.store,
-            outbox=self.outbox, replier=replier, max_envelope_bytes=MAX_BYTES, result_life_s=LONGEST_S,
+            outbox=self.outbox, replier=replier, per_service=bus.answerer._per_service, max_envelope_bytes=MAX_BYTES,
+            result_life_s=LONGEST_S,
         )  # fmt: skip
         self.replies = ReplyTaker(
             genesis=GENESIS, member=member, clock=clock, observer=side.heard, log=side.log, directory=lambda: view,

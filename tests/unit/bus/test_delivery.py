@@ -313,6 +313,18 @@ async def test_a_reason_that_passes_puts_the_message_back(line):
     assert await line.state(record_id) == "completed"
 
 
+async def test_a_service_that_is_busy_is_given_no_more_than_it_declares(line):
+    await line.submit()
+    await line.h37.outbox.send_due()
+    subject, data, _ = line.queues.stored.pop()
+    line.bus.answerer._per_service.limit = 0
+    assert await line.carry(subject, data) == "later"
+    assert line.g01.types() == Counter()
+    line.bus.answerer._per_service.limit = 1
+    assert await line.carry(subject, data) == "done"
+    assert line.bus.answerer._per_service._counts == {}
+
+
 def _maintenance():
     raise errors.Maintenance("until four o'clock")
 
