@@ -6,6 +6,7 @@ who misses it repeats what it is for, and gets the first one again.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from datetime import datetime
 
@@ -25,6 +26,7 @@ from evidence.header import AnswerClass, Header, Type
 from evidence.log import ExchangeLog, Logged
 from registry.view import DirectoryView, SealingKeyEntry
 
+_PAUSES_S = (0.05, 0.1, 0.2, 0.4, 0.8)
 _log = structlog.get_logger("lienthong.delivery")
 
 
@@ -123,7 +125,14 @@ class Replier:
         await self._send(record, data, f"{receipt.header.id}/{self._log.size}/{self._repeats}")
 
     async def _send(self, record: VerifiedRecord, data: bytes, message_id: str) -> None:
-        try:
-            await self._queues.put(self.subject(record.node.member), data, message_id)
-        except errors.BusError as error:
-            _log.info("receipt.unsent", code=error.code)
+        for pause_s in _PAUSES_S:  # the receiver's stream is full for moments under load; its repeats come much later
+            try:
+                await self._queues.put(self.subject(record.node.member), data, message_id)
+            except errors.BusError as error:
+                if not self._queues.connected:
+                    break
+                _log.debug("receipt.waits", code=error.code)
+                await asyncio.sleep(pause_s)
+            else:
+                return
+        _log.info("receipt.unsent")
