@@ -368,6 +368,15 @@ class LogUnwritable(_Unavailable):
     retry_after_s = 5
 
 
+class OutboxFull(_Unavailable):
+    """Too many commands and results wait for their receivers."""
+
+    code = "outbox-full"
+    title = "The outbox is full"
+    fault = "Server.ClientProxy.ServiceFailed"
+    retry_after_s = 60
+
+
 class Starting(_Unavailable):
     """The gateway is starting: log, broker and own head come first."""
 
@@ -391,6 +400,37 @@ class Draining(_Unavailable):
     code = "draining"
     title = "The gateway is stopping"
     fault = "Server.ClientProxy.ServiceFailed"
+
+
+class ResultPending(BusError):
+    """The command has no result yet."""
+
+    code = "result-pending"
+    status = 404
+    title = "There is no result yet"
+    fault = "Client.NotFound"
+    retry_after_s = 5
+
+
+class ResultGone(BusError):
+    """The result of a command was kept long enough, and erased."""
+
+    code = "result-gone"
+    status = 410
+    title = "The result is not kept any more"
+    fault = "Client.NotFound"
+    disposition = "reject"
+
+
+class CommandExpired(BusError):
+    """The provider gave no receipt for a command before it expired."""
+
+    code = "command-expired"
+    status = 504
+    title = "The command expired"
+    fault = "Server.ClientProxy.NetworkError"
+    disposition = "reject"
+    acted = "unknown"
 
 
 class Timeout(BusError):
@@ -540,6 +580,7 @@ DROP_CODES = frozenset(
         "expires-missing",
         "expires-too-late",
         "header-malformed",
+        "id-reused",
         "instance-foreign",
         "log-unwritable",
         "node-not-in-use",
@@ -553,6 +594,7 @@ DROP_CODES = frozenset(
         "question-of-a-stranger",
         "replayed",
         "reply-subject-foreign",
+        "reply-unmatched",
         "revocation-unknown",
         "seal-digest-mismatch",
         "seen-ids-full",

@@ -133,6 +133,16 @@ class GatewayMetrics:
             ("service",),
             registry=registry,
         )
+        self.outbox_records = Gauge(
+            "lienthong_outbox_records",
+            "Commands and results that wait for the receiver's signed receipt.",
+            registry=registry,
+        )
+        self.outbox_oldest = Gauge(
+            "lienthong_outbox_oldest_seconds",
+            "Age of the oldest record in the outbox; 0 when empty.",
+            registry=registry,
+        )
         self._children = lru_cache(maxsize=8192)(self._make_children)
         self._in_flight: dict[Side, int] = {"client": 0, "provider": 0}
         self.flight.labels("client").set_function(lambda: self._in_flight["client"])

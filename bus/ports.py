@@ -76,3 +76,36 @@ class Outbound(Protocol):
 
     async def send(self, subject: str, payload: bytes) -> None:
         """Publishes."""
+
+
+class Queues(Protocol):
+    """Durable queues of the broker, towards other members."""
+
+    @property
+    def connected(self) -> bool:
+        """Whether messages can be sent now."""
+
+    async def put(self, subject: str, payload: bytes, message_id: str) -> bool:
+        """Stores one message; False when the broker says that it has one under this id already.
+
+        Raises:
+            BusError: it is not known to be stored.
+        """
+
+
+class Pulled(Protocol):
+    """One message taken from a queue; it comes again until it is `done`."""
+
+    @property
+    def subject(self) -> str:
+        """Under which it was stored."""
+
+    @property
+    def data(self) -> bytes:
+        """Its body."""
+
+    async def done(self) -> None:
+        """It is not needed any more. Never raises: at worst it comes again."""
+
+    async def later(self, after_s: float) -> None:
+        """It cannot be taken now. Never raises."""

@@ -110,10 +110,22 @@ class LimitSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=T
     json_depth: int = 64
 
 
+class CommandSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Commands: how long they live, and how they are repeated."""
+
+    life_s: float = 259_200.0
+    longest_life_s: float = 604_800.0
+    retry_s: float = 30.0
+    retry_max_s: float = 900.0
+    waiting: int = 100_000
+    at_once: int = 64
+
+
 class Retention(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How long contents are kept beside the log; the log itself is permanent."""
 
     particulars_days: int = 366
+    results_days: float = 7.0
 
 
 class Client(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -167,6 +179,7 @@ class GatewaySettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields
     directory: DirectorySettings = DirectorySettings()
     revocation: RevocationSettings = RevocationSettings()
     limits: LimitSettings = LimitSettings()
+    commands: CommandSettings = CommandSettings()
     retention: Retention = Retention()
     logging: Logging = Logging()
     client: tuple[Client, ...] = ()
@@ -341,6 +354,14 @@ def _node_meaning(settings: GatewaySettings) -> list[tuple[str, str]]:
         r"https?://[^/\s#]+(/[^\s#]*)?(#sha256:[0-9a-f]{64})?", settings.registry.url
     ):
         found.append(("registry.url", "must be http:// or https:// and a host"))
+    commands = settings.commands
+    if not 0 < commands.life_s <= commands.longest_life_s:
+        found.append(("commands.life_s", "must be more than 0 and at most longest_life_s"))
+    if not 0 < commands.retry_s <= commands.retry_max_s:
+        found.append(("commands.retry_s", "must be more than 0 and at most retry_max_s"))
+    for key, number in (("waiting", commands.waiting), ("at_once", commands.at_once)):
+        if number < 1:
+            found.append((f"commands.{key}", "must be at least 1"))
     if (front.certificate is None) != (front.key is None):
         found.append(("front", "certificate and key go together"))
     if front.certificate is None and not front.plain_http:

@@ -44,9 +44,9 @@ async def kept_predecessor(
     if head is not None and (before is None or before.digest != head.digest):
         raise PredecessorUnproven(
             f"the newest {kind} document of {subject} in the directory is not the one in {home.data / 'own.db'}: "
-            "nothing was signed. If another home of this member made the change, make this one there, too, and copy its "
-            "data/own.db here. Otherwise the registry holds documents back, or somebody else signs as this member: see "
-            f"lienthong doctor --home {home.path}, and revoke the member's key if it is stolen"
+            "nothing was signed. If another home of this member made the change, make this one there, too, and copy "
+            "its data/own.db here. Otherwise the registry holds documents back, or somebody else signs as this member: "
+            f"see lienthong doctor --home {home.path}, and revoke the member's key if it is stolen"
         )
     return before
 

@@ -18,7 +18,7 @@ import structlog
 
 from bus import envelope as wire
 from bus import errors
-from bus.exchange.calls import ClientAnswer, ClientCall
+from bus.exchange.calls import ClientAnswer, ClientCall, request_particulars
 from bus.exchange.composing import Composer, Draft
 from bus.exchange.contracts import Contracts
 from bus.exchange.keeping import Keeper, Row
@@ -217,21 +217,6 @@ class Asker:
             raise errors.ProviderUnavailable(
                 f"{service.provider} has no sealing key in the directory that is in use now"
             )
-        particulars = Particulars(
-            method=call.method,
-            path=call.path,
-            query=call.query,
-            content_type=call.content_type,
-            headers=call.headers,
-            official=call.official,
-            issue=call.issue,
-            represented_party=call.represented_party,
-            purpose=call.purpose,
-            legal_basis=call.legal_basis,
-            body_bytes=len(call.body),
-            trace=call.trace,
-            request_hash=call.request_hash,
-        )
         return self._composer.sealed(
             "query",
             source=call.client,
@@ -240,7 +225,7 @@ class Asker:
             key=key,
             use="query",
             operation=operation,
-            particulars=particulars,
+            particulars=request_particulars(call),
             body=call.body,
             now=now,
             expires_at=now + timedelta(seconds=deadline_s),

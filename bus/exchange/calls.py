@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from bus.sealing.contents import Particulars
+
 
 class ClientCall(msgspec.Struct, frozen=True, gc=False):
     """One call of an authenticated client system.
@@ -35,6 +37,25 @@ class ClientCall(msgspec.Struct, frozen=True, gc=False):
     legal_basis: str = ""
     trace: str = ""
     request_hash: str = ""
+
+
+def request_particulars(call: ClientCall) -> Particulars:
+    """What of a call travels inside the seal, beside its body."""
+    return Particulars(
+        method=call.method,
+        path=call.path,
+        query=call.query,
+        content_type=call.content_type,
+        headers=call.headers,
+        official=call.official,
+        issue=call.issue,
+        represented_party=call.represented_party,
+        purpose=call.purpose,
+        legal_basis=call.legal_basis,
+        body_bytes=len(call.body),
+        trace=call.trace,
+        request_hash=call.request_hash,
+    )
 
 
 class ClientAnswer(msgspec.Struct, frozen=True, gc=False):

@@ -42,7 +42,7 @@ class Examiner:
 
     Args:
         genesis: of the instance.
-        member: own member, to which queries are sealed.
+        member: own member, to which queries and commands are sealed, each for its use.
         clock: for the quotas.
         rights: what this provider enforces now.
         quotas: as they are counted.
@@ -130,7 +130,7 @@ class Examiner:
         if pair is None:
             raise errors.RequestMalformed("the request is sealed for a key that this member no longer has; try again")
         try:
-            return unseal(self._opener, self._genesis, record, self._member, pair, "query")
+            return unseal(self._opener, self._genesis, record, self._member, pair, record.header.type)
         except errors.AnswerUnverifiable as error:
             raise errors.RequestMalformed(error.detail) from error
 

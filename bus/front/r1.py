@@ -10,15 +10,18 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import msgspec
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from bus import errors
+from bus.delivery.accepting import SAFE, CommandDesk
 from bus.exchange.asking import Asker
 from bus.exchange.calls import ClientAnswer, ClientCall
 from bus.front.clientlimits import ClientLimits
 from bus.front.credentials import Credentials
 from bus.front.headers import answer_headers, travelling
+from bus.front.prefer import preferences
 from bus.front.target import Target, client_of, parse_target
 
 _OCTETS = "application/octet-stream"
@@ -44,8 +47,10 @@ class CallFront:
         limits: FrontLimits,
         resolve: Callable[[str], str],
         monotonic: Callable[[], float] = time.monotonic,
+        commands: CommandDesk | None = None,
     ) -> None:
         self._asker = asker
+        self._commands = commands
         self._credentials = credentials
         self._limits = limits
         self._resolve = resolve
@@ -74,6 +79,8 @@ class CallFront:
         self, request: web.BaseRequest, client: str, target: Target, raw_target: str
     ) -> web.StreamResponse:
         call = await self._call(request, client, target, raw_target)
+        if self._commands is not None and "Prefer" in request.headers and _wants_command(request):
+            return _accepted(request, call, await self._commands.accept(call))
         answer = await self._asker.ask(call)
         return _response(request, call, answer)
 
@@ -124,6 +131,10 @@ class CallFront:
         return body if encoding == "identity" else _gunzip(body, limit)
 
 
+def _wants_command(request: web.BaseRequest) -> bool:
+    return request.method not in SAFE and "respond-async" in preferences(request.headers.getall("Prefer"))
+
+
 def stated_client(request: web.BaseRequest) -> str:
     """The subsystem that the request says it comes from.
 
@@ -167,7 +178,8 @@ def _told(value: str) -> str:
     return value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
-def _response(request: web.BaseRequest, call: ClientCall, answer: ClientAnswer) -> web.Response:
+def plain_response(answer: ClientAnswer) -> web.Response:
+    """Status, headers and body as the provider's back end answered."""
     response = web.Response(status=answer.status, body=answer.body)
     headers = response.headers
     if answer.content_type:
@@ -176,9 +188,28 @@ def _response(request: web.BaseRequest, call: ClientCall, answer: ClientAnswer) 
         del headers["Content-Type"]
     for name, value in answer_headers(answer.headers):
         headers.add(name, value)
-    headers["x-road-id"] = request.headers.get("X-Road-Id", answer.record_id)
+    return response
+
+
+def _response(request: web.BaseRequest, call: ClientCall, answer: ClientAnswer) -> web.Response:
+    return _named(request, call, answer.record_id, plain_response(answer))
+
+
+def _accepted(request: web.BaseRequest, call: ClientCall, record_id: str) -> web.Response:
+    """`202`: from here on the command is safe (RFC 7240 section 4.1)."""
+    location = f"/exchanges/{record_id}"
+    body = msgspec.json.encode({"id": record_id, "state": "accepted", "exchange": location})
+    response = web.Response(status=202, body=body, content_type="application/json")
+    response.headers["Location"] = location
+    response.headers["Preference-Applied"] = "respond-async"
+    return _named(request, call, record_id, response)
+
+
+def _named(request: web.BaseRequest, call: ClientCall, record_id: str, response: web.Response) -> web.Response:
+    headers = response.headers
+    headers["x-road-id"] = request.headers.get("X-Road-Id", record_id)
     headers["x-road-client"] = call.client
     headers["x-road-service"] = call.service
-    headers["x-road-request-id"] = answer.record_id
+    headers["x-road-request-id"] = record_id
     headers["x-road-request-hash"] = call.request_hash
     return response

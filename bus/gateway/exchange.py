@@ -21,12 +21,16 @@ from bus.settings import GatewaySettings, LimitSettings
 from evidence.log import ExchangeLog
 from registry.quota import QuotaBook
 
-_ENVELOPE_OVERHEAD_BYTES = 512 * 1024
+ENVELOPE_OVERHEAD_BYTES = 512 * 1024
 _LONGEST_LIFE = timedelta(seconds=300)
 
 
 class Exchange:
-    """Asking side, answering side and control questions over one log."""
+    """Asking side, answering side and control questions over one log.
+
+    Attributes:
+        composer, keeper, opener, examiner, sourcing, served: what delivery of commands shares with it.
+    """
 
     def __init__(self, parts: Parts, log: ExchangeLog, settings: GatewaySettings) -> None:
         limits, clock = settings.limits, parts.clock
@@ -34,7 +38,7 @@ class Exchange:
         self.seen = SeenIds()
         self._per_client = InFlight("client", limits.per_client)
         self._per_service = InFlight("service", limits.per_service)
-        self._served = InFlight("service", limits.served_per_service)
+        self.served = InFlight("service", limits.served_per_service)
         self.control = Control(
             node=parts.node,
             log=log,
@@ -47,12 +51,24 @@ class Exchange:
         )
         self._verifier = RecordVerifier(parts.member, parts.memory, _times(limits), parts.metrics.alarm, parts.standing)
         sealer = Sealer(parts.genesis, parts.origin, clock.random, clock.monotonic)
-        composer = Composer(parts.genesis, parts.node, clock, sealer, lambda: parts.follower.directory.view)
-        keeper, opener = Keeper(parts.day_keys, clock.random), Opener(parts.genesis)
-        self.asker = self._asker(parts, composer, keeper, opener, limits)
-        self.answerer = self._answerer(parts, composer, keeper, opener, settings)
+        self.composer = Composer(parts.genesis, parts.node, clock, sealer, lambda: parts.follower.directory.view)
+        self.keeper, self.opener = Keeper(parts.day_keys, clock.random), Opener(parts.genesis)
+        self.sourcing = Sourcing(clock, parts.metrics, parts.backends.current)
+        quotas = QuotaBook()
+        self.examiner = Examiner(
+            genesis=parts.genesis,
+            member=parts.member,
+            clock=clock,
+            rights=parts.rights,
+            quotas=quotas,
+            contracts=parts.contracts,
+            opener=self.opener,
+            query_keys=parts.query_keys,
+        )
+        self.asker = self._asker(parts, limits)
+        self.answerer = self._answerer(parts, quotas, settings)
 
-    def _asker(self, parts: Parts, composer: Composer, keeper: Keeper, opener: Opener, limits: LimitSettings) -> Asker:
+    def _asker(self, parts: Parts, limits: LimitSettings) -> Asker:
         return Asker(
             genesis=parts.genesis,
             node=parts.node,
@@ -63,10 +79,10 @@ class Exchange:
             broker=parts.connection,
             directory=parts.directory,
             contracts=parts.contracts,
-            composer=composer,
-            keeper=keeper,
+            composer=self.composer,
+            keeper=self.keeper,
             verifier=self._verifier,
-            opener=opener,
+            opener=self.opener,
             answer_keys=parts.answer_keys,
             per_client=self._per_client,
             per_service=self._per_service,
@@ -74,34 +90,21 @@ class Exchange:
             standing=parts.standing,
         )
 
-    def _answerer(
-        self, parts: Parts, composer: Composer, keeper: Keeper, opener: Opener, settings: GatewaySettings
-    ) -> Answerer:
-        quotas = QuotaBook()
-        examiner = Examiner(
-            genesis=parts.genesis,
-            member=parts.member,
-            clock=parts.clock,
-            rights=parts.rights,
-            quotas=quotas,
-            contracts=parts.contracts,
-            opener=opener,
-            query_keys=parts.query_keys,
-        )
+    def _answerer(self, parts: Parts, quotas: QuotaBook, settings: GatewaySettings) -> Answerer:
         return Answerer(
             clock=parts.clock,
             observer=parts.metrics,
             log=self.log,
             outbound=parts.connection,
             directory=parts.directory,
-            examiner=examiner,
-            sourcing=Sourcing(parts.clock, parts.metrics, parts.backends.current),
-            composer=composer,
-            keeper=keeper,
+            examiner=self.examiner,
+            sourcing=self.sourcing,
+            composer=self.composer,
+            keeper=self.keeper,
             verifier=self._verifier,
             seen=self.seen,
-            per_service=self._served,
-            max_envelope_bytes=settings.front.max_body_bytes + _ENVELOPE_OVERHEAD_BYTES,
+            per_service=self.served,
+            max_envelope_bytes=settings.front.max_body_bytes + ENVELOPE_OVERHEAD_BYTES,
             # also in maintenance: what is told beside a refusal depends on no right
             notices=Notices(lambda: parts.own.view, quotas, parts.metrics),
             hints_per_s=settings.limits.hints_per_s,
@@ -112,7 +115,7 @@ class Exchange:
         self.asker.limits = AskingLimits(limits.deadline_s)
         self._per_client.limit = limits.per_client
         self._per_service.limit = limits.per_service
-        self._served.limit = limits.served_per_service
+        self.served.limit = limits.served_per_service
         self._verifier.limits = _times(limits)
         self.answerer.hints.per_s = limits.hints_per_s
 

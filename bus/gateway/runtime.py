@@ -18,16 +18,19 @@ import structlog
 from aiohttp import web
 
 from bus import errors
+from bus.delivery import store as delivery
 from bus.exchange.keeping import TABLES
 from bus.exchange.recovery import left_behind, newest_peer_notes
 from bus.front.admin import AdminFront
 from bus.front.adminapi import AdminApi
+from bus.front.exchanges import ExchangeFront, is_exchange_target
 from bus.front.r1 import CallFront, FrontLimits
 from bus.front.server import HttpServer
 from bus.front.services import DirectoryFront, is_directory_target
 from bus.gateway.adminacts import AdminActs
 from bus.gateway.backends import build_sources
 from bus.gateway.background import persist
+from bus.gateway.delivery import Delivery
 from bus.gateway.exchange import Exchange
 from bus.gateway.health import Health
 from bus.gateway.nodekeys import Announcements, keys_of_log, load_log_signer, successor
@@ -51,7 +54,7 @@ _HEAD_DEADLINE_S = 10.0
 _FIXED = (
     "node", "genesis", "incarnation", "data", "broker", "registry", "keys.log", "keys.broker", "keys.passphrase",
     "front.listen", "front.client_ca", "front.max_body_bytes", "front.max_header_bytes", "admin.listen",
-    "limits.pending_records", "limits.json_depth", "logging",
+    "limits.pending_records", "limits.json_depth", "commands", "logging",
 )  # fmt: skip
 """What a reload cannot take over; everything else it does."""
 
@@ -79,6 +82,8 @@ class Gateway:
         self._health = Health(self._parts)
         self._exchange: Exchange | None = None
         self._calls: CallFront | None = None
+        self._commands: ExchangeFront | None = None
+        self._delivery: Delivery | None = None
         self._halted: errors.BusError | EvidenceError | None = None
         self._head_unconfirmed = False
         self._front_tls: ssl.SSLContext | None = None
@@ -185,7 +190,7 @@ class Gateway:
             self.metrics.registry,
             self._health.checks,
             self._status,
-            lambda: self._health.refresh(self.settings),
+            self._refresh,
             AdminApi(parts.admins, acts.deeds(), acts.record, self._clock.monotonic),
         )
         self.admin_server = HttpServer(settings.admin.listen, admin.handle, None, 4096)
@@ -196,12 +201,21 @@ class Gateway:
         await self.admin_server.start()
         await self.front_server.start()
 
+    def _refresh(self) -> None:
+        self._health.refresh(self.settings)
+        if self._delivery is not None:
+            self._delivery.refresh(self.metrics)
+
     def _status(self) -> dict[str, object]:
         return self._health.status(self.settings, self.front_server.url)
 
     async def _dispatch(self, request: web.BaseRequest, raw_target: str) -> web.StreamResponse:
         if is_directory_target(raw_target):
             return await self._services.handle(request, raw_target)
+        if is_exchange_target(raw_target):
+            if self._commands is None:
+                raise errors.Starting("the gateway is starting: what became of a command can be told in a moment")
+            return await self._commands.handle(request, raw_target)
         if not raw_target.startswith("/r1/"):
             raise errors.NotFound("calls go to /r1/{instance}/{class}/{member}/{subsystem}/{service}/…")
         self._parts.maintenance.refuse()
@@ -236,6 +250,9 @@ class Gateway:
         await parts.connection.start()
         log = self._health.log = await self._open_log()
         exchange = self._exchange = Exchange(parts, log, settings)
+        delivering = self._delivery = Delivery(parts, exchange, settings)
+        await delivering.open()
+        self._commands = ExchangeFront(delivering.statuses, parts.credentials)
         self._health.serving_code = "confirming-head"
         control, answerer = exchange.control, exchange.answerer
         for note in await asyncio.to_thread(newest_peer_notes, settings.data / "log.db"):
@@ -246,12 +263,14 @@ class Gateway:
         await self._close_open_requests(exchange)
         limits = FrontLimits(settings.front.max_body_bytes, settings.front.max_header_bytes)
         self._calls = CallFront(
-            exchange.asker, parts.credentials, limits, parts.follower.directory.resolve_alias, self._clock.monotonic
-        )
+            exchange.asker, parts.credentials, limits, parts.follower.directory.resolve_alias, self._clock.monotonic,
+            delivering.desk,
+        )  # fmt: skip
         await parts.connection.serve(
             f"lt.q.{subjects.member_token(parts.member)}.*", answerer.on_query, subjects.query_group(parts.member)
         )
         self._health.serving_code = ""
+        await delivering.run()
 
     async def _open_log(self) -> ExchangeLog:
         signer, directory = load_log_signer(self.settings), self._parts.follower.directory
@@ -264,7 +283,7 @@ class Gateway:
                     signer=signer,
                     now=self._clock.now,
                     token=lambda: self._clock.random(16).hex(),
-                    schema=TABLES,
+                    schema=TABLES + delivery.TABLES,
                     store_factory=self._store_factory,
                     observer=self.metrics,
                     max_pending=self.settings.limits.pending_records,
@@ -404,7 +423,9 @@ class Gateway:
         self._health.serving_code = "draining"
         grace_s = self.settings.limits.drain_s
         until_s = self._clock.monotonic() + grace_s
-        await self._parts.connection.stop_serving(grace_s)
+        if self._delivery is not None:
+            await self._delivery.stop(grace_s)
+        await self._parts.connection.stop_serving(max(0.0, until_s - self._clock.monotonic()))
         if self._exchange is not None:
             await self._exchange.asker.wait_idle(max(0.0, until_s - self._clock.monotonic()))
 
@@ -412,6 +433,8 @@ class Gateway:
         for server in (getattr(self, "front_server", None), getattr(self, "admin_server", None)):
             if server is not None:
                 await server.stop()
+        if self._delivery is not None:
+            self._delivery.close()
         await self._parts.close()
         if self._health.log is not None:
             with contextlib.suppress(EvidenceError):

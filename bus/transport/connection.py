@@ -14,7 +14,7 @@ import contextlib
 import os
 import re
 import ssl
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -301,8 +301,10 @@ class Connection:
             if not future.done():
                 future.set_exception(Timeout("the connection to the broker was lost while the answer was awaited"))
 
-    async def exchange(self, subject: str, payload: bytes, deadline_s: float) -> Msg:
-        """One request and the first message that comes back.
+    async def exchange(
+        self, subject: str, payload: bytes, deadline_s: float, headers: Mapping[str, str] | None = None
+    ) -> Msg:
+        """One request and the first message that comes back; `headers` are for the broker only.
 
         Raises:
             BrokerUnavailable: not connected; nothing was sent.
@@ -317,7 +319,7 @@ class Connection:
         deadline = self._deadlines.add(deadline_s, partial(_expire, future))
         try:
             try:
-                await client.publish(subject, payload, reply)
+                await client.publish(subject, payload, reply, headers)  # type: ignore[arg-type]  # a dict, it says
             except (nats.errors.Error, OSError) as error:
                 raise BrokerUnavailable from error
             message = await future
@@ -328,14 +330,14 @@ class Connection:
             raise ProviderUnavailable
         return message
 
-    async def send(self, subject: str, payload: bytes) -> None:
-        """Publishes an answer.
+    async def send(self, subject: str, payload: bytes, reply: str = "") -> None:
+        """Publishes an answer; `reply` is where more than one message is to come back.
 
         Raises:
             BrokerUnavailable: not connected.
         """
         try:
-            await self.client.publish(subject, payload)
+            await self.client.publish(subject, payload, reply)
         except (nats.errors.Error, OSError) as error:
             raise BrokerUnavailable from error
 

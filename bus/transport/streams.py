@@ -136,7 +136,7 @@ def own_consumer() -> ConsumerConfig:
         durable_name=subjects.OWN_CONSUMER,
         deliver_policy=DeliverPolicy.ALL,
         ack_policy=AckPolicy.EXPLICIT,
-        ack_wait=30,
+        ack_wait=5,  # a message is acknowledged as soon as it is logged; what a dead node took comes again soon
         max_deliver=-1,
         max_ack_pending=1_000,
     )

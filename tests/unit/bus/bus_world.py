@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from adapters.port import AdapterAnswer
 from bus import errors
+from bus.delivery.store import TABLES as DELIVERY_TABLES
 from bus.exchange.answering import Answerer
 from bus.exchange.asking import Asker, AskingLimits
 from bus.exchange.calls import ClientCall
@@ -496,7 +497,7 @@ async def open_log(path: Path, node: str, clock: Clock, faults: Faults | None = 
         signer=signer_of(node),
         now=clock.now,
         token=lambda: clock.random(16).hex(),
-        schema=TABLES,
+        schema=TABLES + DELIVERY_TABLES,
         store_factory=lambda path: FaultyStore(path, faults),
         retry_s=0.005,
     )

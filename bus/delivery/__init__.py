@@ -1,0 +1,1 @@
+"""Delivery of commands: durable once accepted, repeated until a signed receipt comes, answered by a result."""

@@ -1,0 +1,59 @@
+"""What waited in the outbox until its time was over: given up, with an `outcome` in the log that says so.
+
+A command that expires was not taken by its provider as far as this node knows: no receipt came. A receipt or result
+that comes later is logged all the same, and the command's state follows it. Decides nothing about what has a receipt.
+"""
+
+from __future__ import annotations
+
+from bus.delivery.outbox import Outbox
+from bus.delivery.store import DeliveryReader, arrived_row, expired_row
+from bus.delivery.watching import Watchers
+from bus.exchange.composing import Composer
+from bus.exchange.keeping import Row
+from bus.ports import Clock
+from evidence import header
+from evidence.header import OutcomeClass
+from evidence.log import ExchangeLog
+from evidence.merkle import leaf_hash
+
+_BATCH = 128
+
+
+class Expiry:
+    """Gives up for one node."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        log: ExchangeLog,
+        composer: Composer,
+        store: DeliveryReader,
+        outbox: Outbox,
+        watchers: Watchers,
+    ) -> None:
+        self._clock = clock
+        self._log = log
+        self._composer = composer
+        self._store = store
+        self._outbox = outbox
+        self._watchers = watchers
+
+    async def sweep(self) -> int:
+        """Gives up what is overdue now, a bounded number; how many."""
+        now = self._clock.now()
+        overdue = await self._store.overdue(int(now.timestamp()), _BATCH)
+        if not overdue:
+            return 0
+        leaves, rows, at = [], list[Row](), header.encode_time(now)
+        for one in overdue:
+            sent_at = self._outbox.sent_at(one.idx)
+            class_: OutcomeClass = "timedout" if sent_at is not None else "undelivered"
+            leaves.append(self._composer.outcome(one.header, leaf_hash(one.leaf).hex(), class_, now))
+            rows.append(arrived_row(one.idx))
+            rows.append(expired_row(one.idx, at, None if sent_at is None else header.encode_time(sent_at)))
+        await self._log.append(leaves, rows)
+        for one in overdue:
+            self._outbox.arrived(one.idx)
+            self._watchers.notify(one.header.id)
+        return len(overdue)

@@ -1,0 +1,200 @@
+"""The outbox: what must arrive is published until the receiver's signed receipt for it is in the log.
+
+One rule for commands on the asking side and for results on the answering side. The broker's word is only a reason to
+wait longer before the next attempt: it can lose its store, and its `duplicate` may be about a stranger's message. What
+is in the outbox is decided by the store; here are only the times of the next attempts, and they start anew with the
+process. Writes no record and removes no row: who logs the receipt says `arrived`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import heapq
+from dataclasses import dataclass
+from datetime import datetime
+
+import structlog
+
+from bus import envelope as wire
+from bus import errors
+from bus.delivery.store import DeliveryReader, Outgoing
+from bus.ports import Clock, Queues
+from evidence import leaf
+from evidence.errors import EvidenceError
+from evidence.log import ExchangeLog
+
+_log = structlog.get_logger("lienthong.delivery")
+_AT_ONCE = 64
+_LONGEST_SLEEP_S = 0.5
+_FIRST_FAILURE_S, _LONGEST_FAILURE_S = 0.2, 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxLimits:
+    """How often and how much.
+
+    Attributes:
+        retry_s: wait for the receipt after the broker took it the first time; doubled each time.
+        retry_max_s: longest wait.
+        waiting: most records in the outbox.
+    """
+
+    retry_s: float = 30.0
+    retry_max_s: float = 900.0
+    waiting: int = 100_000
+
+
+@dataclass(slots=True)
+class _Entry:
+    since_s: int
+    stored: int = 0
+    failed: int = 0
+    sent_at: datetime | None = None
+
+
+class Outbox:
+    """The outbox of one node.
+
+    Args:
+        clock: time and randomness.
+        log: gives the proof that travels.
+        store: what waits.
+        queues: of the broker.
+        limits: see there.
+    """
+
+    def __init__(
+        self, clock: Clock, log: ExchangeLog, store: DeliveryReader, queues: Queues, limits: OutboxLimits
+    ) -> None:
+        self._clock = clock
+        self._log = log
+        self._store = store
+        self._queues = queues
+        self._limits = limits
+        self._entries: dict[int, _Entry] = {}
+        self._due: list[tuple[float, int]] = []
+        self._wake = asyncio.Event()
+        self._in_doubt = False
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def require_room(self) -> None:
+        """Returns when another record may be put in.
+
+        Raises:
+            OutboxFull: by name.
+        """
+        if len(self._entries) >= self._limits.waiting:
+            raise errors.OutboxFull(
+                f"{self._limits.waiting} records wait for their receivers' receipts; try again later"
+            )
+
+    def oldest_s(self) -> float:
+        """Age of the oldest record that waits, seconds."""
+        if not self._entries:
+            return 0.0
+        # in the order of the log, so the first is the oldest
+        return max(0.0, self._clock.now().timestamp() - next(iter(self._entries.values())).since_s)
+
+    def put(self, idx: int, since_s: int) -> None:
+        """The record at log index `idx` is durable, and its row is in the store: it goes out now."""
+        if idx not in self._entries:
+            self._entries[idx] = _Entry(since_s)
+            self._plan(idx, 0.0)
+
+    def arrived(self, idx: int) -> None:
+        """Its row is gone from the store."""
+        self._entries.pop(idx, None)
+
+    def doubt(self) -> None:
+        """A commit's outcome is unknown: what it may have put into the store is looked for."""
+        self._in_doubt = True
+        self._wake.set()
+
+    def sent_at(self, idx: int) -> datetime | None:
+        """When the broker first had it, as far as this process knows."""
+        entry = self._entries.get(idx)
+        return None if entry is None else entry.sent_at
+
+    async def load(self) -> None:
+        """Takes up what waits in the store."""
+        for one in await self._store.waiting():
+            self.put(one.idx, one.since_s)
+
+    async def run(self) -> None:
+        """Sends what is due, for ever."""
+        while True:
+            try:
+                if self._in_doubt and self._log.writable:
+                    self._in_doubt = False
+                    await self.load()
+                sent = await self.send_due()
+            except EvidenceError as error:  # the log cannot be read or written now
+                sent = 0
+                _log.warning("outbox.waits", error=error.code)
+            if not sent:
+                await self._pause()
+
+    async def _pause(self) -> None:
+        left_s = self._due[0][0] - self._clock.monotonic() if self._due and self._queues.connected else _LONGEST_SLEEP_S
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._wake.wait(), min(max(left_s, 0.01), _LONGEST_SLEEP_S))
+        self._wake.clear()
+
+    async def send_due(self) -> int:
+        """Sends what is due now, a bounded number at once; how many were tried."""
+        if not self._queues.connected or not self._log.writable:
+            return 0
+        now_s = self._clock.monotonic()
+        batch: list[int] = []
+        while self._due and self._due[0][0] <= now_s and len(batch) < _AT_ONCE:
+            _, idx = heapq.heappop(self._due)
+            if idx in self._entries:
+                batch.append(idx)
+        await asyncio.gather(*(self._send(idx) for idx in batch))
+        return len(batch)
+
+    async def _send(self, idx: int) -> None:
+        """One attempt; it always plans the next one, unless the record has arrived."""
+        entry = self._entries[idx]
+        try:
+            row = await self._store.outgoing(idx)
+            if row is None:
+                self.arrived(idx)
+                return
+            stored = await self._queues.put(row.subject, await envelope_of(self._log, row), row.header.id)
+        except (errors.BusError, EvidenceError) as error:
+            entry.failed += 1
+            wait_s = min(_FIRST_FAILURE_S * 2 ** min(entry.failed, 10), _LONGEST_FAILURE_S)
+            _log.debug("outbox.unsent", code=error.code)
+        else:
+            entry.stored, entry.failed = entry.stored + 1, 0
+            if stored and entry.sent_at is None:
+                entry.sent_at = self._clock.now()
+            wait_s = min(self._limits.retry_s * 2 ** min(entry.stored - 1, 20), self._limits.retry_max_s)
+        self._plan(idx, wait_s * (0.75 + self._clock.random(1)[0] / 512))
+
+    def _plan(self, idx: int, after_s: float) -> None:
+        if idx in self._entries:
+            heapq.heappush(self._due, (self._clock.monotonic() + after_s, idx))
+            self._wake.set()
+
+
+async def envelope_of(log: ExchangeLog, row: Outgoing) -> bytes:
+    """Wire form of a logged record, with a proof against the newest checkpoint."""
+    logged = await log.prove(row.idx)
+    return wire.encode(
+        wire.Envelope(
+            wire.VERSION,
+            leaf.unwrap(row.leaf)[1],
+            logged.index,
+            logged.size,
+            logged.path,
+            logged.note,
+            row.wrapped,
+            row.nonce,
+            row.ciphertext,
+        )
+    )

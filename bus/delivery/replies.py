@@ -1,0 +1,230 @@
+"""What comes back: receipts for what this node sent, results and refusals of its commands.
+
+A receipt ends the repeating of what it is for. A result or a refusal closes a command, in one commit with this node's
+own receipt for it; its contents are kept, encrypted, for the client system. Matched in every field as an answer is;
+what matches nothing that is open here is dropped. A repeat of what is known gets the first receipt again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import structlog
+
+from bus import envelope as wire
+from bus import errors
+from bus.delivery.outbox import Outbox
+from bus.delivery.replying import Replier
+from bus.delivery.results import ResultBook
+from bus.delivery.store import (
+    Command,
+    DeliveryReader,
+    arrived_row,
+    closed_row,
+    delivered_row,
+    forget_rows,
+    taken_row,
+)
+from bus.delivery.watching import Watchers
+from bus.exchange.keeping import Keeper, Row
+from bus.exchange.opening import Opened, unseal
+from bus.exchange.verification import RecordVerifier, VerifiedRecord
+from bus.ports import Clock, ExchangeObserver, Pulled
+from bus.sealing.epoch import Opener
+from bus.sealing.keys import SealingKeyPair
+from evidence import header
+from evidence.errors import EvidenceError
+from evidence.header import Header
+from evidence.log import ExchangeLog
+from registry.view import DirectoryView
+
+_log = structlog.get_logger("lienthong.delivery")
+_REPLIES = frozenset({"receipt", "result", "refusal"})
+_LATER_S = 5.0
+
+
+class ReplyTaker:
+    """Takes the replies to what one node sent. All collaborators are given; see the composition root."""
+
+    def __init__(
+        self,
+        *,
+        genesis: str,
+        member: str,
+        clock: Clock,
+        observer: ExchangeObserver,
+        log: ExchangeLog,
+        directory: Callable[[], DirectoryView],
+        keeper: Keeper,
+        verifier: RecordVerifier,
+        opener: Opener,
+        member_keys: Mapping[str, SealingKeyPair],
+        store: DeliveryReader,
+        outbox: Outbox,
+        replier: Replier,
+        results: ResultBook,
+        watchers: Watchers,
+        max_envelope_bytes: int,
+        remembered_s: float,
+    ) -> None:
+        self._genesis = genesis
+        self._member = member
+        self._clock = clock
+        self._observer = observer
+        self._log = log
+        self._directory = directory
+        self._keeper = keeper
+        self._verifier = verifier
+        self._opener = opener
+        self._member_keys = member_keys
+        self._store = store
+        self._outbox = outbox
+        self._replier = replier
+        self._results = results
+        self._watchers = watchers
+        self._max_envelope_bytes = max_envelope_bytes
+        self._remembered_s = remembered_s
+        self._taking: set[bytes] = set()
+
+    async def on_reply(self, message: Pulled) -> None:
+        """Handles one message of the result stream; never raises for what a stranger sent."""
+        hashed = b""
+        try:
+            record = self._admit(message)
+            if record.leaf_hash in self._taking:
+                await message.later(1.0)
+                return
+            self._taking.add(hashed := record.leaf_hash)
+            await (self._receipt(record) if record.header.type == "receipt" else self._result(record))
+            await message.done()
+        except errors.Dropped as drop:
+            self._observer.dropped(drop.code)
+            await (message.later(_LATER_S) if drop.code == "log-unwritable" else message.done())
+        except errors.BusError as error:  # the directory is too old, or a contract is not here yet
+            self._observer.dropped(error.code) if error.code in errors.DROP_CODES else None
+            await message.later(error.retry_after_s or _LATER_S)
+        except EvidenceError as error:
+            self._keeper.forget_notes()
+            _log.warning("reply.not-taken", code=error.code)
+            await message.later(_LATER_S)
+        finally:
+            self._taking.discard(hashed)
+
+    def _admit(self, message: Pulled) -> VerifiedRecord:
+        if not self._log.writable:
+            raise errors.Dropped("log-unwritable")
+        view, now = self._directory(), self._clock.now()
+        envelope = wire.decode(message.data, self._max_envelope_bytes)
+        return self._verifier.verify(envelope, view, now, _REPLIES, message.subject.rpartition(".")[2])
+
+    def _now_text(self) -> str:
+        return header.encode_time(self._clock.now())
+
+    def _sent_at(self, idx: int) -> str | None:
+        at = self._outbox.sent_at(idx)
+        return None if at is None else header.encode_time(at)
+
+    # Receipts -----------------------------------------------------------------------------------------------------
+
+    async def _receipt(self, record: VerifiedRecord) -> None:
+        replied = bytes.fromhex(record.header.inreplyto or "")
+        rows = [*self._keeper.proof(0, record), *forget_rows(int(self._clock.now().timestamp()))]
+        command = await self._store.command_of(replied)
+        if command is not None:
+            _match(record.header, command.header)
+            if command.receipt_idx is not None:
+                return  # a repeat
+            idx = command.idx
+            rows.append(delivered_row(0, idx, self._now_text(), self._sent_at(idx)))
+        else:
+            outgoing = await self._store.outgoing_of(replied)
+            if outgoing is None:
+                raise errors.Dropped("reply-unmatched")
+            _match(record.header, outgoing.header)
+            idx = outgoing.idx
+        rows.append(arrived_row(idx))
+        await self._log.append([record.leaf], rows)
+        self._outbox.arrived(idx)
+        if command is not None:
+            self._watchers.notify(command.header.id)
+
+    # Results and refusals -----------------------------------------------------------------------------------------
+
+    async def _result(self, record: VerifiedRecord) -> None:
+        member = record.node.member
+        known = await self._store.taken(member, record.leaf_hash, record.header.id)
+        if known is not None and known.leaf_hash != record.leaf_hash:
+            self._observer.alarm("id-reused", member)
+            raise errors.Dropped("id-reused")
+        if known is not None:
+            if known.receipt is not None:
+                await self._replier.send_again(record, known.receipt)
+            return
+        command = await self._store.command_of(bytes.fromhex(record.header.inreplyto or ""))
+        if command is None:
+            raise errors.Dropped("reply-unmatched")
+        _match(record.header, command.header)
+        if command.closing_idx is not None:
+            self._observer.alarm("second-result", member)
+            raise errors.Dropped("reply-unmatched")
+        await self._close(record, command)
+
+    async def _close(self, record: VerifiedRecord, command: Command) -> None:
+        now = self._clock.now()
+        now_s = int(now.timestamp())
+        state, code, rows = await self._judge(record, command)
+        key = self._replier.key_of(record.node.member, now)
+        receipt = self._replier.compose(record.header, record.leaf_hash, key, "receipt", "ok", now)
+        until_s = now_s + int(self._remembered_s)
+        rows += [
+            *self._keeper.proof(0, record),
+            taken_row(0, record.node.member, record.header.id, record.leaf_hash, until_s, receipt),
+            closed_row(0, command.idx, state, self._now_text(), code, self._sent_at(command.idx)),
+            *forget_rows(now_s),
+        ]
+        # A result does not end the repeating: the receipt for the command may have been lost, and it is evidence too.
+        refused = record.header.type == "refusal"
+        if refused:
+            rows.append(arrived_row(command.idx))
+        _, logged = await self._log.append([record.leaf, receipt.leaf], rows)
+        if refused:
+            self._outbox.arrived(command.idx)
+        self._watchers.notify(command.header.id)
+        self._ended(record, command)
+        await self._replier.send_first(record, receipt, logged)
+
+    def _ended(self, record: VerifiedRecord, command: Command) -> None:
+        head = command.header
+        seconds = (self._clock.now() - header.decode_time(head.time)).total_seconds()
+        class_ = record.header.class_ or "ok"
+        self._observer.ended("client", head.to, record.node.member, class_, max(0.0, seconds), 0, 0)
+
+    async def _judge(self, record: VerifiedRecord, command: Command) -> tuple[str, str, list[Row]]:
+        """State and code of the command, and the rows that keep the contents for the client system."""
+        try:
+            opened = self._open(record)
+        except errors.AnswerUnverifiable as error:
+            return "failed", error.code, []
+        now = self._clock.now()
+        rows = [self._keeper.particulars(0, opened.kept, now)]
+        try:
+            await self._results.check(command, opened)
+        except errors.BusError as error:
+            if error.disposition == "retry":
+                raise
+            return "failed", error.code, rows
+        rows.append(self._results.keep(command.idx, opened, now))
+        state = "completed" if record.header.class_ == "ok" else "failed"
+        return state, opened.particulars.fault, rows
+
+    def _open(self, record: VerifiedRecord) -> Opened:
+        pair = self._member_keys.get(record.header.keyid or "")
+        if pair is None:
+            raise errors.AnswerUnverifiable("the result is sealed for a key that this member no longer has")
+        return unseal(self._opener, self._genesis, record, self._member, pair, "answer")
+
+
+def _match(reply: Header, sent: Header) -> None:
+    """The reply belongs to what was sent, in every field; `inreplyto` has found it."""
+    if reply.source != sent.to or reply.to != sent.source or reply.operation != sent.operation:
+        raise errors.Dropped("reply-unmatched")

@@ -1,0 +1,333 @@
+"""Tables of delivery in the log's database, the rows that go into them, and a reader.
+
+Every row is written in the same commit as the record that it belongs to (`log.append(…, also_write)`); nothing here
+writes by itself. Reading is done by one thread with a read-only connection.
+
+| table | holds |
+|---|---|
+| `command` | each command that this node sent, and what became of it |
+| `outbox` | sealed parts of records that are sent until the receiver's signed receipt is in the log |
+| `taken` | received records that got a receipt, by sender and leaf hash, with the receipt to be sent again |
+| `task` | commands that have a receipt but no result yet |
+| `command_result` | results until their retention ends, encrypted under the key of the day |
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from bus.errors import StoreTooNew
+from bus.exchange.composing import Draft
+from bus.exchange.keeping import Row
+from evidence import header, leaf
+from evidence.errors import SourceUnreadable
+from evidence.header import Header
+from evidence.merkle import leaf_hash
+
+SCHEMA_VERSION = 1
+TABLES = (
+    "CREATE TABLE IF NOT EXISTS delivery_schema (version INTEGER NOT NULL)",
+    "INSERT INTO delivery_schema SELECT 1 WHERE NOT EXISTS (SELECT 1 FROM delivery_schema)",
+    (
+        "CREATE TABLE IF NOT EXISTS command (idx INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE,"
+        " leaf_hash BLOB NOT NULL UNIQUE, state TEXT NOT NULL, sent_at TEXT, delivered_at TEXT, closed_at TEXT,"
+        " code TEXT NOT NULL DEFAULT '', receipt_idx INTEGER, closing_idx INTEGER)"
+    ),
+    (
+        "CREATE TABLE IF NOT EXISTS outbox (idx INTEGER PRIMARY KEY, leaf_hash BLOB NOT NULL UNIQUE,"
+        " subject TEXT NOT NULL, since_s INTEGER NOT NULL, until_s INTEGER NOT NULL, wrapped BLOB NOT NULL,"
+        " nonce BLOB NOT NULL, ciphertext BLOB NOT NULL)"
+    ),
+    "CREATE INDEX IF NOT EXISTS outbox_until ON outbox (until_s)",
+    (
+        "CREATE TABLE IF NOT EXISTS taken (idx INTEGER NOT NULL, sender TEXT NOT NULL, leaf_hash BLOB NOT NULL,"
+        " id TEXT NOT NULL, until_s INTEGER NOT NULL, wrapped BLOB, nonce BLOB, ciphertext BLOB,"
+        " PRIMARY KEY (sender, leaf_hash), UNIQUE (sender, id)) WITHOUT ROWID"
+    ),
+    "CREATE INDEX IF NOT EXISTS taken_until ON taken (until_s)",
+    "CREATE TABLE IF NOT EXISTS task (idx INTEGER PRIMARY KEY, envelope BLOB NOT NULL)",
+    (
+        "CREATE TABLE IF NOT EXISTS command_result (idx INTEGER PRIMARY KEY, until_s INTEGER NOT NULL,"
+        " day TEXT NOT NULL, data BLOB NOT NULL)"
+    ),
+)
+
+_COMMAND = "INSERT INTO command (idx, id, leaf_hash, state) VALUES (?, ?, ?, 'accepted')"
+# Truth before order: a receipt after the expiry reopens the command, one after the result changes no state.
+_DELIVERED = (
+    "UPDATE command SET receipt_idx = ?, delivered_at = ?, sent_at = coalesce(sent_at, ?),"
+    " closed_at = CASE state WHEN 'expired' THEN NULL ELSE closed_at END,"
+    " state = CASE WHEN state IN ('accepted', 'expired') THEN 'delivered' ELSE state END WHERE idx = ?"
+)
+_CLOSED = (
+    "UPDATE command SET closing_idx = ?, state = ?, closed_at = ?, code = ?, sent_at = coalesce(sent_at, ?)"
+    " WHERE idx = ?"
+)
+_EXPIRED = (
+    "UPDATE command SET state = 'expired', closed_at = ?, sent_at = coalesce(sent_at, ?)"
+    " WHERE idx = ? AND receipt_idx IS NULL AND closing_idx IS NULL"
+)
+_OUTBOX = (
+    "INSERT INTO outbox (idx, leaf_hash, subject, since_s, until_s, wrapped, nonce, ciphertext)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+)
+_ARRIVED = "DELETE FROM outbox WHERE idx = ?"
+_TAKEN = (
+    "INSERT INTO taken (idx, sender, leaf_hash, id, until_s, wrapped, nonce, ciphertext)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+)
+_FORGET_TAKEN = "DELETE FROM taken WHERE until_s < ?"
+_TASK = "INSERT INTO task (idx, envelope) VALUES (?, ?)"
+_TASK_DONE = "DELETE FROM task WHERE idx = ?"
+_RESULT = "INSERT INTO command_result (idx, until_s, day, data) VALUES (?, ?, ?, ?)"
+_FORGET_RESULTS = "DELETE FROM command_result WHERE until_s < ?"
+
+T = TypeVar("T")
+
+
+class Command(msgspec.Struct, frozen=True):
+    """A command that this node sent.
+
+    Attributes:
+        idx: log index of the command record.
+        header: of the record.
+        state: accepted, delivered, completed, failed or expired.
+        sent_at: when the broker first had it, as far as this is stored; times are header texts.
+        code: error code of a failed command.
+    """
+
+    idx: int
+    header: Header
+    state: str
+    sent_at: str | None
+    delivered_at: str | None
+    closed_at: str | None
+    code: str
+    receipt_idx: int | None
+    closing_idx: int | None
+
+
+class Outgoing(msgspec.Struct, frozen=True):
+    """A record in the outbox: its leaf and its sealed part."""
+
+    idx: int
+    subject: str
+    leaf: bytes
+    wrapped: bytes
+    nonce: bytes
+    ciphertext: bytes
+
+    @property
+    def header(self) -> Header:
+        """Of the record."""
+        return header.decode(leaf.unwrap(self.leaf)[1])
+
+
+class Taken(msgspec.Struct, frozen=True):
+    """A received record; `receipt` is the outgoing receipt for it, None when another record answered it."""
+
+    idx: int
+    leaf_hash: bytes
+    receipt: Outgoing | None
+    open_task: bool
+
+
+class Waiting(msgspec.Struct, frozen=True):
+    """What the outbox plans with: log index, and since when it waits (seconds)."""
+
+    idx: int
+    since_s: int
+
+
+# Rows ---------------------------------------------------------------------------------------------------------------
+
+
+def command_row(position: int, draft: Draft) -> Row:
+    """A command was accepted."""
+    return position, _COMMAND, (draft.header.id, leaf_hash(draft.leaf))
+
+
+def outbox_row(position: int, draft: Draft, subject: str, since_s: int, until_s: int) -> Row:
+    """The record at `position` is sent to `subject` until a receipt for it comes, or `until_s`."""
+    sealed = (draft.wrapped, draft.nonce, draft.ciphertext)
+    return position, _OUTBOX, (leaf_hash(draft.leaf), subject, since_s, until_s, *sealed)
+
+
+def arrived_row(idx: int) -> Row:
+    """The record at log index `idx` has a receipt, or is given up."""
+    return None, _ARRIVED, (idx,)
+
+
+def delivered_row(position: int, idx: int, at: str, sent_at: str | None) -> Row:
+    """The record at `position` is the receipt of the command at log index `idx`."""
+    return position, _DELIVERED, (at, sent_at, idx)
+
+
+def closed_row(position: int, idx: int, state: str, at: str, code: str, sent_at: str | None) -> Row:
+    """The record at `position` closes the command at log index `idx`."""
+    return position, _CLOSED, (state, at, code, sent_at, idx)
+
+
+def expired_row(idx: int, at: str, sent_at: str | None) -> Row:
+    """The command at log index `idx` was given up."""
+    return None, _EXPIRED, (at, sent_at, idx)
+
+
+def taken_row(position: int, sender: str, record_id: str, hash_: bytes, until_s: int, receipt: Draft | None) -> Row:
+    """The received record at `position`; its receipt, if any, is the record after it."""
+    sealed = (None, None, None) if receipt is None else (receipt.wrapped, receipt.nonce, receipt.ciphertext)
+    return position, _TAKEN, (sender, hash_, record_id, until_s, *sealed)
+
+
+def task_row(position: int, envelope: bytes) -> Row:
+    """The command at `position` is to be done; its envelope, still sealed."""
+    return position, _TASK, (envelope,)
+
+
+def task_done_row(idx: int) -> Row:
+    """The command at log index `idx` has its result."""
+    return None, _TASK_DONE, (idx,)
+
+
+def result_row(idx: int, until_s: int, day: str, data: bytes) -> Row:
+    """The contents of the result of the command at log index `idx`, encrypted."""
+    return None, _RESULT, (idx, until_s, day, data)
+
+
+def forget_rows(now_s: int) -> list[Row]:
+    """What is past its time goes with any commit."""
+    return [(None, _FORGET_TAKEN, (now_s,)), (None, _FORGET_RESULTS, (now_s,))]
+
+
+# Reading ------------------------------------------------------------------------------------------------------------
+
+_COMMANDS = (
+    "SELECT command.idx, leaf.data, state, sent_at, delivered_at, closed_at, code, receipt_idx, closing_idx"
+    " FROM command JOIN leaf USING (idx) WHERE "
+)
+_OUTGOING = "SELECT outbox.idx, subject, leaf.data, wrapped, nonce, ciphertext FROM outbox JOIN leaf USING (idx) WHERE "
+_TAKEN_OF = (
+    "SELECT taken.idx, leaf_hash, leaf.data, wrapped, nonce, ciphertext, EXISTS (SELECT 1 FROM task WHERE"
+    " task.idx = taken.idx) FROM taken LEFT JOIN leaf ON leaf.idx = taken.idx + 1 WHERE sender = ?"
+)
+
+
+class DeliveryReader:
+    """Reads the tables of one log file; every method may raise SourceUnreadable.
+
+    Args:
+        path: of the log's database, which is there already.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._db: sqlite3.Connection | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="delivery-reader")
+
+    async def command(self, record_id: str) -> Command | None:
+        """The command with that record id."""
+        return await self._one(_command, f"{_COMMANDS} id = ?", record_id)
+
+    async def command_of(self, hash_: bytes) -> Command | None:
+        """The command with that leaf hash."""
+        return await self._one(_command, f"{_COMMANDS} command.leaf_hash = ?", hash_)
+
+    async def outgoing(self, idx: int) -> Outgoing | None:
+        """What waits in the outbox under that log index."""
+        return await self._one(_outgoing, f"{_OUTGOING} outbox.idx = ?", idx)
+
+    async def outgoing_of(self, hash_: bytes) -> Outgoing | None:
+        """What waits in the outbox with that leaf hash."""
+        return await self._one(_outgoing, f"{_OUTGOING} outbox.leaf_hash = ?", hash_)
+
+    async def overdue(self, now_s: int, limit: int) -> list[Outgoing]:
+        """What waited in the outbox until its time was over, the oldest first."""
+        rows = await self._all(f"{_OUTGOING} until_s <= ? ORDER BY until_s LIMIT ?", now_s, limit)
+        return [_outgoing(row) for row in rows]
+
+    async def waiting(self) -> list[Waiting]:
+        """All of the outbox, in the order of the log."""
+        return [Waiting(*row) for row in await self._all("SELECT idx, since_s FROM outbox ORDER BY idx")]
+
+    async def taken(self, sender: str, hash_: bytes, record_id: str) -> Taken | None:
+        """The received record with that leaf hash, or another one of the sender under the same id."""
+        row = await self._row(f"{_TAKEN_OF} AND leaf_hash = ?", sender, hash_)
+        row = row or await self._row(f"{_TAKEN_OF} AND id = ?", sender, record_id)
+        if row is None:
+            return None
+        idx, found, data, *sealed, open_task = row
+        receipt = None if sealed[0] is None else Outgoing(idx + 1, "", data, *sealed)
+        return Taken(idx, found, receipt, bool(open_task))
+
+    async def tasks(self) -> list[int]:
+        """Log indexes of the commands without a result."""
+        return [row[0] for row in await self._all("SELECT idx FROM task ORDER BY idx")]
+
+    async def task(self, idx: int) -> bytes | None:
+        """Envelope of the command at that log index, while it has no result."""
+        row = await self._row("SELECT envelope FROM task WHERE idx = ?", idx)
+        return None if row is None else bytes(row[0])
+
+    async def result(self, idx: int, now_s: int) -> tuple[str, bytes] | None:
+        """Day and encrypted contents of a command's result, while they are kept."""
+        row = await self._row("SELECT day, data FROM command_result WHERE idx = ? AND until_s >= ?", idx, now_s)
+        return None if row is None else (row[0], row[1])
+
+    async def particulars(self, idx: int) -> tuple[str, bytes] | None:
+        """Day and encrypted particulars of the record at that log index."""
+        row = await self._row("SELECT day, data FROM particulars WHERE idx = ?", idx)
+        return None if row is None else (row[0], row[1])
+
+    async def check_version(self) -> None:
+        """To be called once before use.
+
+        Raises:
+            StoreTooNew: written by a newer version; this one must not go on with it.
+        """
+        row = await self._row("SELECT version FROM delivery_schema")
+        if row is not None and row[0] > SCHEMA_VERSION:
+            raise StoreTooNew(f"{self._path} was written by a newer version of lienthong; use that version")
+
+    def close(self) -> None:
+        """Ends the thread."""
+        self._thread.submit(self._disconnect)
+        self._thread.shutdown()
+
+    async def _one(self, make: Callable[[Any], T], sql: str, *params: object) -> T | None:
+        row = await self._row(sql, *params)
+        return None if row is None else make(row)
+
+    async def _row(self, sql: str, *params: object) -> Any:
+        rows = await self._all(sql, *params)
+        return rows[0] if rows else None
+
+    async def _all(self, sql: str, *params: object) -> list[Any]:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._ask, sql, params)
+
+    def _ask(self, sql: str, params: tuple[object, ...]) -> list[Any]:
+        try:
+            if self._db is None:
+                self._db = sqlite3.connect(f"{self._path.resolve().as_uri()}?mode=ro", uri=True)
+            return self._db.execute(sql, params).fetchall()
+        except sqlite3.Error as error:
+            raise SourceUnreadable(f"the exchange log {self._path} cannot be read ({error})") from error
+
+    def _disconnect(self) -> None:
+        if self._db is not None:
+            self._db.close()
+
+
+def _command(row: Any) -> Command:
+    idx, data, *rest = row
+    return Command(idx, header.decode(leaf.unwrap(data)[1]), *rest)
+
+
+def _outgoing(row: Any) -> Outgoing:
+    return Outgoing(*row)

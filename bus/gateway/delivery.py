@@ -1,0 +1,174 @@
+"""Delivery of commands, put together on top of the exchange of a node."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from datetime import timedelta
+from typing import Any
+
+import structlog
+
+from bus.delivery.accepting import CommandDesk
+from bus.delivery.expiry import Expiry
+from bus.delivery.outbox import Outbox, OutboxLimits
+from bus.delivery.receiving import CommandTaker
+from bus.delivery.replies import ReplyTaker
+from bus.delivery.replying import Replier
+from bus.delivery.results import ResultBook
+from bus.delivery.statuses import Statuses
+from bus.delivery.store import DeliveryReader
+from bus.delivery.watching import Watchers
+from bus.exchange.verification import RecordVerifier, TimeLimits
+from bus.gateway.exchange import ENVELOPE_OVERHEAD_BYTES, Exchange
+from bus.gateway.parts import Parts
+from bus.metrics import GatewayMetrics
+from bus.settings import GatewaySettings
+from bus.transport import subjects
+from bus.transport.queues import MemberQueues, PulledMessage, Puller
+from evidence.errors import EvidenceError
+from registry.view import DirectoryView
+
+_log = structlog.get_logger("lienthong.delivery")
+_SWEEP_S = 1.0
+_DAY_S = 86_400.0
+
+
+class Delivery:
+    """Outbox, both takers and the page of one node.
+
+    Args:
+        parts: of the node.
+        exchange: over the same log.
+        settings: of the node.
+    """
+
+    def __init__(self, parts: Parts, exchange: Exchange, settings: GatewaySettings) -> None:
+        self._parts = parts
+        self._exchange = exchange
+        self._settings = settings
+        commands, limits, clock, log = settings.commands, settings.limits, parts.clock, exchange.log
+        self._max_bytes = settings.front.max_body_bytes + ENVELOPE_OVERHEAD_BYTES
+        self._store = DeliveryReader(settings.data / "log.db")
+        queues = MemberQueues(parts.connection)
+        self._outbox = Outbox(
+            clock, log, self._store, queues, OutboxLimits(commands.retry_s, commands.retry_max_s, commands.waiting)
+        )
+        self._watchers = Watchers()
+        self._results = ResultBook(
+            clock, self._known, parts.contracts, parts.day_keys, self._store, settings.retention.results_days * _DAY_S
+        )
+        self.statuses = Statuses(clock, self._store, self._outbox, self._results, self._watchers)
+        self.desk = CommandDesk(
+            member=parts.member,
+            clock=clock,
+            observer=parts.metrics,
+            log=log,
+            directory=parts.directory,
+            contracts=parts.contracts,
+            composer=exchange.composer,
+            keeper=exchange.keeper,
+            outbox=self._outbox,
+            standing=parts.standing,
+            life_s=commands.life_s,
+            skew_s=limits.clock_skew_s,
+        )
+        self._replier = Replier(parts.member, log, exchange.composer, queues, self._known)
+        times = TimeLimits(timedelta(seconds=limits.clock_skew_s), timedelta(seconds=commands.longest_life_s))
+        self._verifier = RecordVerifier(parts.member, parts.memory, times, parts.metrics.alarm, parts.standing)
+        self._taker = self._command_taker()
+        self._expiry = Expiry(clock, log, exchange.composer, self._store, self._outbox, self._watchers)
+        replies = self._reply_taker()
+        self._pullers = [
+            self._puller(subjects.command_stream(parts.member), self._taker.on_command),
+            self._puller(subjects.result_stream(parts.member), replies.on_reply),
+        ]
+
+    def _known(self) -> DirectoryView:
+        return self._parts.follower.directory
+
+    def _command_taker(self) -> CommandTaker:
+        parts, exchange = self._parts, self._exchange
+        return CommandTaker(
+            clock=parts.clock,
+            observer=parts.metrics,
+            log=exchange.log,
+            directory=parts.directory,
+            examiner=exchange.examiner,
+            sourcing=exchange.sourcing,
+            keeper=exchange.keeper,
+            verifier=self._verifier,
+            store=self._store,
+            outbox=self._outbox,
+            replier=self._replier,
+            per_service=exchange.served,
+            max_envelope_bytes=self._max_bytes,
+            result_life_s=self._settings.commands.longest_life_s,
+        )
+
+    def _reply_taker(self) -> ReplyTaker:
+        parts, exchange = self._parts, self._exchange
+        return ReplyTaker(
+            genesis=parts.genesis,
+            member=parts.member,
+            clock=parts.clock,
+            observer=parts.metrics,
+            log=exchange.log,
+            directory=parts.directory,
+            keeper=exchange.keeper,
+            verifier=self._verifier,
+            opener=exchange.opener,
+            member_keys=parts.query_keys,
+            store=self._store,
+            outbox=self._outbox,
+            replier=self._replier,
+            results=self._results,
+            watchers=self._watchers,
+            max_envelope_bytes=self._max_bytes,
+            remembered_s=self._settings.commands.longest_life_s,
+        )
+
+    def _puller(self, stream: str, take: Callable[[PulledMessage], Coroutine[Any, Any, None]]) -> Puller:
+        parts = self._parts
+        inbox = f"{subjects.inbox(parts.node)}{parts.clock.random(12).hex()}.pull"
+        return Puller(parts.connection, stream, inbox, take, self._settings.commands.at_once)
+
+    async def open(self) -> None:
+        """Looks at what an earlier run left.
+
+        Raises:
+            StoreTooNew: a newer version wrote it.
+        """
+        await self._store.check_version()
+        await self._outbox.load()
+
+    async def run(self) -> None:
+        """Delivers until it is cancelled."""
+        await asyncio.gather(
+            self._outbox.run(),
+            self._taker.resume_all(),
+            self._sweep(),
+            *(puller.run() for puller in self._pullers),
+        )
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(_SWEEP_S)
+            try:
+                while self._exchange.log.writable and await self._expiry.sweep():
+                    pass
+            except EvidenceError as error:  # the next round may fare better
+                _log.warning("expiry.failed", code=error.code)
+
+    def refresh(self, metrics: GatewayMetrics) -> None:
+        """Brings gauges up to date, before a scrape."""
+        metrics.outbox_records.set(len(self._outbox))
+        metrics.outbox_oldest.set(self._outbox.oldest_s())
+
+    async def stop(self, grace_s: float) -> None:
+        """Takes nothing more; what was taken may end."""
+        await asyncio.gather(*(puller.stop(grace_s) for puller in self._pullers))
+
+    def close(self) -> None:
+        """Gives back what was opened."""
+        self._store.close()

@@ -1,0 +1,159 @@
+"""Delivery between the two nodes of `bus_world`: real stores, real records, a broker's queues that a test can turn."""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+from bus_world import G01, GENESIS, H37, QUERY_PAIR, Bus, Side, call, posted, running_bus, sealing_entry
+
+from bus.delivery.accepting import CommandDesk
+from bus.delivery.expiry import Expiry
+from bus.delivery.outbox import Outbox, OutboxLimits
+from bus.delivery.receiving import CommandTaker
+from bus.delivery.replies import ReplyTaker
+from bus.delivery.replying import Replier
+from bus.delivery.results import ResultBook
+from bus.delivery.statuses import Statuses
+from bus.delivery.store import DeliveryReader
+from bus.delivery.watching import Watchers
+from bus.exchange.standing import CertificateStanding
+from bus.exchange.verification import RecordVerifier, TimeLimits
+from bus.sealing.epoch import Opener
+from bus.sealing.keys import X25519, SealingKeyPair
+
+H37_PAIR = SealingKeyPair.load(X25519, b"\x44" * 32)
+LIFE_S, SKEW_S, LONGEST_S, RETRY_S = 3_600.0, 60.0, 86_400.0, 30.0
+MAX_BYTES = 8 * 1024 * 1024
+
+
+class Pulled:
+    """A message in hand; remembers what became of it."""
+
+    def __init__(self, subject: str, data: bytes) -> None:
+        self.subject, self.data = subject, data
+        self.fate = ""
+
+    async def done(self) -> None:
+        assert not self.fate
+        self.fate = "done"
+
+    async def later(self, after_s: float) -> None:
+        assert 0 < after_s <= 30
+        assert not self.fate, "it was acknowledged already: it will not come again"
+        self.fate = "later"
+
+
+class Queues:
+    """Keeps what is put; a test may let it be down, forget, or say that it has the message already."""
+
+    def __init__(self) -> None:
+        self.connected = True
+        self.error: Exception | None = None
+        self.duplicate = False
+        self.lose = False
+        self.stored: list[tuple[str, bytes, str]] = []
+        self.puts = 0
+
+    async def put(self, subject, payload, message_id):
+        self.puts += 1
+        if self.error is not None:
+            raise self.error
+        if self.duplicate:
+            return False
+        if not self.lose:
+            self.stored.append((subject, payload, message_id))
+        return True
+
+
+class Station:
+    """One node's part."""
+
+    def __init__(self, bus: Bus, side: Side, member: str, pair: SealingKeyPair, queues: Queues) -> None:
+        self.side, self.bus = side, bus
+        self.watchers = Watchers()
+        clock, view = bus.clock, bus.directory
+        self.store = DeliveryReader(side.path)
+        self.outbox = Outbox(clock, side.log, self.store, queues, OutboxLimits(RETRY_S, 4 * RETRY_S, 5))
+        self.results = ResultBook(clock, lambda: view, bus.shelf, side.day_keys, self.store, 86_400.0)
+        self.statuses = Statuses(clock, self.store, self.outbox, self.results, self.watchers)
+        self.expiry = Expiry(clock, side.log, side.composer, self.store, self.outbox, self.watchers)
+        replier = Replier(member, side.log, side.composer, queues, lambda: view)
+        times = TimeLimits(timedelta(seconds=SKEW_S), timedelta(seconds=LONGEST_S))
+        verifier = RecordVerifier(member, side.verifier.memory, times, side.heard.alarm)
+        self.desk = CommandDesk(
+            member=member, clock=clock, observer=side.heard, log=side.log, directory=lambda: view, contracts=bus.shelf,
+            composer=side.composer, keeper=side.keeper, outbox=self.outbox, standing=CertificateStanding(),
+            life_s=LIFE_S, skew_s=SKEW_S,
+        )  # fmt: skip
+        self.commands = CommandTaker(
+            clock=clock, observer=side.heard, log=side.log, directory=lambda: view, examiner=bus.answerer._examiner,
+            sourcing=bus.answerer._sourcing, keeper=side.keeper, verifier=verifier, store=self.store,
+            outbox=self.outbox, replier=replier, per_service=bus.answerer._per_service, max_envelope_bytes=MAX_BYTES,
+            result_life_s=LONGEST_S,
+        )  # fmt: skip
+        self.replies = ReplyTaker(
+            genesis=GENESIS, member=member, clock=clock, observer=side.heard, log=side.log, directory=lambda: view,
+            keeper=side.keeper, verifier=verifier, opener=Opener(GENESIS), member_keys={pair.keyid: pair},
+            store=self.store, outbox=self.outbox, replier=replier, results=self.results, watchers=self.watchers,
+            max_envelope_bytes=MAX_BYTES, remembered_s=LONGEST_S,
+        )  # fmt: skip
+
+    def types(self) -> Counter[str]:
+        """Exchange records of its log."""
+        return Counter(self.side.types())
+
+
+class Line:
+    """Both stations and what is between them."""
+
+    def __init__(self, bus: Bus) -> None:
+        self.bus, self.queues = bus, Queues()
+        bus.directory.sealing.append(sealing_entry(H37, H37_PAIR, "query", "command"))
+        self.h37 = Station(bus, bus.h37, H37, H37_PAIR, self.queues)
+        self.g01 = Station(bus, bus.g01, G01, QUERY_PAIR, self.queues)
+
+    async def submit(self, **changes: object) -> str:
+        """A command of the client system."""
+        return await self.h37.desk.accept(call(**{**posted(), **changes}))
+
+    async def carry(self, subject: str, data: bytes) -> str:
+        """Brings one message to who pulls it; what became of it."""
+        message = Pulled(subject, data)
+        station = self.g01 if subject.split(".")[2] == "GOV~G01" else self.h37
+        taker = station.commands.on_command if subject.startswith("lt.c.") else station.replies.on_reply
+        await taker(message)
+        return message.fate
+
+    async def flow(self) -> list[str]:
+        """Sends and carries until nothing is due; the subjects and fates in order."""
+        fates = []
+        while await self.h37.outbox.send_due() + await self.g01.outbox.send_due() or self.queues.stored:
+            while self.queues.stored:
+                subject, data, _ = self.queues.stored.pop(0)
+                fates.append(await self.carry(subject, data))
+        return fates
+
+    async def state(self, record_id: str) -> str:
+        """As the client system is told."""
+        command = await self.h37.store.command(record_id)
+        return str(self.h37.statuses.told(command)["state"])
+
+    @property
+    def effects(self) -> list[str]:
+        """Exchange ids that the source heard."""
+        return [request.exchange_id for request in self.bus.source.requests]
+
+
+@asynccontextmanager
+async def running_line(folder):
+    """Two nodes that deliver to each other."""
+    async with running_bus(folder) as bus:
+        bus.source.answer = type(bus.source.answer)(200, (), "application/json", b'{"done":true}')
+        line = Line(bus)
+        try:
+            yield line
+        finally:
+            line.h37.store.close()
+            line.g01.store.close()
