@@ -7,6 +7,7 @@ what it aimed at is still there. Nothing of another member is changed, and what 
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from collections.abc import Awaitable, Callable
@@ -19,6 +20,7 @@ from console.demo.handclient import HandClient, HandRefused, Heard
 from evidence.signer import FileSigner
 
 _API = "$JS.API"
+_STREAMS_S = 15.0
 _MOST_SENT = 5_000
 
 
@@ -335,6 +337,23 @@ async def enter(
     return Intruder(client, url, ca, jwt, signer, node, member, victim, victim_node, third, leaf)
 
 
+async def _has_its_stream(intruder: Intruder) -> None:
+    """Waits until the own stream takes and gives commands.
+
+    The registry makes it a moment after a member's first node; a gateway that was stopped may have asked for the next
+    few messages, and the broker keeps them for it for seconds.
+    """
+    token = subjects.member_token(intruder.member)
+    while True:
+        sent = await intruder.asked(f"lt.c.{token}.{token}", b"there?")
+        given = [await intruder.next_command() for _ in range(3)]
+        if sent is not None and b'"seq"' in sent.data and any(given):
+            break
+        await asyncio.sleep(0.1)
+    while await intruder.next_command() is not None:
+        continue
+
+
 async def try_intrusions(
     home: Path,
     url: str,
@@ -343,9 +362,19 @@ async def try_intrusions(
     third: str,
     leaf: tuple[str, Callable[[bytes], bytes]] | None = None,
 ) -> Intrusions:
-    """Tries every intrusion against a running instance; see `enter`."""
+    """Tries every intrusion against a running instance; see `enter`.
+
+    Raises:
+        TimeoutError: the registry has not made the member's streams, or a gateway empties them.
+    """
     listed = [*INTRUSIONS, *([LEAF_INTRUSION] if leaf is not None else [])]
     let_in = []
+    own = await enter(home, url, node, victim_node, third, leaf)
+    try:
+        async with asyncio.timeout(_STREAMS_S):
+            await _has_its_stream(own)
+    finally:
+        await own.client.close()
     for intrusion in listed:
         intruder = await enter(home, url, node, victim_node, third, leaf)
         try:

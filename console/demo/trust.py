@@ -39,6 +39,8 @@ _ASKS = {
 }
 _BREAKS_THE_CONTRACT = "/citizens/not-a-number"
 """A gateway that would use the service looks at its contract and says no to this: nothing is logged or sent."""
+_LAST_PULL_S = 2.2
+"""Until the broker has forgotten what the visitor's gateway last asked for before it was stopped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,7 @@ class TrustScene:
         found: list[Forgeries | None] = await together(self._forge(), self._world.give_visitor_a_log())
         forgeries = found[0]
         assert forgeries is not None
+        await asyncio.sleep(_LAST_PULL_S)
         return WhoMaySpeak(forgeries, await self._intrude(), await self._revoke())
 
     async def _forge(self) -> Forgeries:
