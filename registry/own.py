@@ -57,6 +57,7 @@ class OwnStore:
         self.member = member
         self.state = State(genesis)
         self._connection = open_store(path, kind="own-documents", version=VERSION, genesis=genesis, schema=_SCHEMA)
+        self._read_version = self._data_version()  # before the rows: what is written meanwhile counts as changed
         rows = self._connection.execute("SELECT digest, payload FROM own ORDER BY type DESC, subject, seq")
         for digest, payload in rows:
             self._take(digest, decode_checked(payload))
@@ -64,6 +65,13 @@ class OwnStore:
     def close(self) -> None:
         """Close the file."""
         self._connection.close()
+
+    def changed(self) -> bool:
+        """Whether another process has written since this store was read (SQLite `PRAGMA data_version`)."""
+        return self._data_version() != self._read_version
+
+    def _data_version(self) -> int:
+        return int(self._connection.execute("PRAGMA data_version").fetchone()[0])
 
     def intend(self, jws: bytes) -> None:
         """Write down what is about to be submitted, if `put` will keep it: afterwards it could not be taken back.

@@ -36,9 +36,9 @@ class OwnRights:
 
     def take_over(self) -> None:
         """Reads the store again if its file changed; an unreadable one changes nothing."""
-        # read before the store is: a document that is written meanwhile must be seen at the next look
+        # The stamp tells another file in its place; times of files are too coarse for two writes in a row.
         stamp = _stamp(self._path)
-        if stamp == self._stamp:
+        if stamp == self._stamp and not self._store.changed():
             return
         try:
             store = OwnStore(self._path, genesis=self._genesis, member=self._member)

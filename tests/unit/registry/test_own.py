@@ -187,3 +187,16 @@ def test_a_group_of_a_member_that_is_shown_out_gives_no_rights(tmp_path: Path, h
         assert not any(f"{SERVICE}#friends" in {r.subject for r in view.rights(CLIENT, SERVICE)} for view in views)
     finally:
         store.close()
+
+
+def test_a_store_notices_what_another_process_writes(world: World, own: OwnStore, tmp_path: Path) -> None:
+    other = OwnStore(tmp_path / "own.db", genesis=world.genesis, member=PROVIDER)
+    assert not other.changed()
+    jws = world.sign(world.access(f"{SERVICE}#other"), world.provider)
+    own.intend(jws)
+    assert other.changed()
+    again = OwnStore(tmp_path / "own.db", genesis=world.genesis, member=PROVIDER)
+    own.put(jws)  # in the same moment: the file's time may be the same
+    assert again.changed()
+    other.close()
+    again.close()
