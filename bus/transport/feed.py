@@ -72,6 +72,10 @@ class NatsFeedReader:
 class NatsFeed(NatsFeedReader):
     """The registry's end: makes the stream, publishes, and reads back how far the feed is."""
 
+    async def latest_checkpoint(self) -> bytes:
+        """What the stream has: an announcement of one's own says nothing about a store that was lost."""
+        return await self._get(_CHECKPOINT)
+
     async def prepare(self) -> None:
         """Makes the stream if the broker's store does not have it.
 
