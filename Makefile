@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Tests wait for processes more than they compute; the tests of one file share theirs.
+TEST_PROCESSES ?= 2
 
 .PHONY: help setup demo up test test-all check bench bench-quick bundle lock clean
 
@@ -37,10 +39,10 @@ up: setup
 	@$(BIN)/lienthong demo --keep-running
 
 test: setup
-	@$(BIN)/python -m pytest -q
+	@$(BIN)/python -m pytest -q -n $(TEST_PROCESSES) --dist loadfile
 
 test-all: setup
-	@LIENTHONG_TEST_ALL=1 $(BIN)/python -m pytest -q
+	@LIENTHONG_TEST_ALL=1 $(BIN)/python -m pytest -q -n $(TEST_PROCESSES) --dist loadfile
 
 check: setup
 	@$(BIN)/ruff check .

@@ -405,6 +405,7 @@ def peak_kb(stand: Stand) -> int:
     "body",
     [b"no gzip", gzip.compress(b'{"text":""}')[:-4], gzip.compress(b'{"text":""}') + b"tail",
      gzip.compress(b'{"text":"a"}') + gzip.compress(b" "), zlib.compress(b'{"text":""}')],
+    ids=("no gzip", "cut", "more behind", "two members", "zlib"),
 )  # fmt: skip
 def test_a_damaged_gzip_body_is_refused(stand: Stand, reached: int, body: bytes) -> None:
     refused(stand, post(stand, body, "Content-Encoding: gzip"), 400, "request-malformed", reached)

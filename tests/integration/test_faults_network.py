@@ -124,8 +124,13 @@ def test_a_broker_that_is_killed_again_and_again_is_always_found_again(world: Fa
         before = load.count(200)
         wait_until(lambda: load.count(200) > before, "calls", BUSY_S)
     assert {outcome.status for outcome in load.outcomes} <= {200, 503, 504}
-    # the directory flows again too
-    wait_until(lambda: world.metric("H37", "lienthong_directory_age_seconds") < MAX_AGE_S, "a fresh directory", BUSY_S)
+    until_fresh(world)  # the directory flows again too
+
+
+def until_fresh(world: FaultWorld) -> None:
+    """Waits until calls cannot be refused for the directory's age, on a busy machine either."""
+    age_s = "lienthong_directory_age_seconds"
+    wait_until(lambda: world.metric("H37", age_s) < MAX_AGE_S / 2, "a fresh directory", BUSY_S)
 
 
 # --- the provider's gateway ----------------------------------------------------------------------------------------------
@@ -140,6 +145,7 @@ def test_without_a_gateway_of_the_provider_the_client_knows_at_once(
         world.stop_gateway("G01")
     else:
         world.kill_gateway("G01")
+    until_fresh(world)
     outcome = world.timed(client, SERVICE)
     assert_retryable(outcome, "provider-unavailable", 1)
     assert (outcome.status, outcome.acted) == (503, "no")

@@ -246,6 +246,7 @@ async def test_a_gzip_body_is_decoded(front):
         (b"plain", errors.RequestMalformed),
         (b"", errors.RequestMalformed),
     ],
+    ids=("a byte too long", "ten megabytes", "cut", "cut deeply", "more behind", "two members", "plain", "empty"),
 )
 def test_a_gzip_body_that_is_damaged_or_too_large_is_refused(body, expected):
     with pytest.raises(expected):
