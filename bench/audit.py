@@ -69,14 +69,19 @@ def audit(product: Product, counted: int) -> Audited:
         records += report.records_verified
         if not report.verified:
             raise BenchFailed(f"{path} does not verify: {report.problems[:3]}")
-    _match(logs)
+    match_logs(logs)
     pairs = _pairs(logs)
     if pairs < counted:
         raise BenchFailed(f"the generator counted {counted} exchanges, the logs hold {pairs} of them")
     return Audited(pairs, counted, records, round(records / seconds, 1))
 
 
-def _match(logs: list[Path]) -> None:
+def match_logs(logs: list[Path]) -> None:
+    """Double entry over these logs.
+
+    Raises:
+        BenchFailed: Records are in one log only, or malformed.
+    """
     sources = [LogReader(path) for path in logs]
     try:
         matched = reconcile(sources)

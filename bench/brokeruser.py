@@ -1,4 +1,4 @@
-"""Two further users of the instance's broker account, of the same kind and size as a node's."""
+"""Further users of the instance's broker accounts: two of the same kind and size as a node's, one that stores."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ ECHO_SUBJECT = "bench.q.echo.front"
 GROUP = "q~relay"
 _PUBLISH = ["bench.q.*.front", "bench.k.*.front", "_I.>", "$JS.API.DIRECT.GET.LT_DIR.>"]
 _SUBSCRIBE = ["bench.q.relay.* q~relay", "bench.q.echo.*", "_I.bench.>", "lt.dir.>"]
+_STORE_PUBLISH = ["bench.s.*", "$JS.API.>"]
+_STORE_SUBSCRIBE = ["_I.bench.>"]
 
 
 class Unobserved:
@@ -69,9 +71,9 @@ class BrokerUser:
         return FileSigner.load(self.folder / f"{self.name}.pem"), jwt
 
 
-def mint(instance_home: Path, folder: Path, name: str) -> BrokerUser:
-    """Makes key and user JWT in the instance's account."""
-    account = FileSigner.load(instance_home / "broker" / "account.pem")
+def mint(instance_home: Path, folder: Path, name: str, *, stores: bool = False) -> BrokerUser:
+    """Makes key and user JWT in the account of the nodes, or in that of the streams."""
+    account = FileSigner.load(instance_home / "broker" / ("streams.pem" if stores else "account.pem"))
     key = generate_key_file(folder / f"{name}.pem", "ed25519")
     now_s = int(time.time())
     jwt = nkeys.user_jwt(
@@ -81,8 +83,8 @@ def mint(instance_home: Path, folder: Path, name: str) -> BrokerUser:
         account.sign,
         now_s - 1,
         expires_at_s=now_s + 86_400,
-        publish=_PUBLISH,
-        subscribe=_SUBSCRIBE,
+        publish=_STORE_PUBLISH if stores else _PUBLISH,
+        subscribe=_STORE_SUBSCRIBE if stores else _SUBSCRIBE,
     )
     (folder / f"{name}.jwt").write_text(jwt, encoding="ascii")
     return BrokerUser(folder, name)

@@ -11,6 +11,7 @@ from typing import Any
 
 from bench import memory, report
 from bench.audit import audit
+from bench.commands import CommandStand, backlog, check_evidence
 from bench.instance import bring_up
 from bench.parts import measure
 from bench.processes import BenchFailed, Children
@@ -31,12 +32,14 @@ class Sizes:
         logs: Records in the logs that are measured alone.
         documents: In the directory.
         exchanges: For the memory of a gateway.
+        backlog: Commands that wait for a provider that was away.
     """
 
     seconds: float = 3.0
     logs: tuple[int, ...] = (10**4, 10**6)
     documents: int = 10**5
     exchanges: int = 10**6
+    backlog: int = 10**5
 
 
 LONG = Sizes(logs=(10**4, 10**6, 10**7))
@@ -47,6 +50,8 @@ def run(folder: Path, sizes: Sizes) -> int:
     results: dict[str, Any] = {}
     parts: list[tuple[str, Callable[[Path, Sizes], dict[str, Any]]]] = [
         ("exchange", _exchange),
+        ("commands", _commands),
+        ("backlog", _backlog),
         ("stages", _stages),
         ("memory", _memory),
         ("logs", _logs),
@@ -97,6 +102,22 @@ def _exchange(folder: Path, sizes: Sizes) -> dict[str, Any]:
         "commits": batches,
         "evidence": audited.report(),
     }
+
+
+def _commands(folder: Path, sizes: Sizes) -> dict[str, Any]:
+    with Children(folder) as children:
+        product = bring_up(children)
+        stand = CommandStand(children, product)
+        taken = stand.take_turns(_ROUNDS, sizes.seconds, sizes.seconds)
+        stand.wait_receipted()
+        for gateway in (product.consumer, product.provider):
+            children.stop(gateway)
+        check_evidence(product, stand)
+    return taken.figures()
+
+
+def _backlog(folder: Path, sizes: Sizes) -> dict[str, Any]:
+    return backlog(folder, sizes.backlog)
 
 
 def _stages(folder: Path, sizes: Sizes) -> dict[str, Any]:

@@ -95,7 +95,7 @@ class Side:
         for task in hanging:
             _count(errors, f"no answer {_GRACE_S:g} s after the round, waiting in {_place(task)}")
             task.cancel()
-        return {"count": len(latencies), "errors": errors, "seconds": clock() - started, **_quantiles(latencies)}
+        return {"count": len(latencies), "errors": errors, "seconds": clock() - started, **quantiles(latencies)}
 
     async def close(self) -> None:
         """Closes all connections."""
@@ -120,7 +120,7 @@ def _count(errors: dict[str, int], text: str) -> None:
         errors["others"] = errors.get("others", 0) + 1
 
 
-def _quantiles(latencies: list[float]) -> dict[str, float]:
+def quantiles(latencies: list[float]) -> dict[str, float]:
     if not latencies:
         return {"p50_ms": 0.0, "p99_ms": 0.0}
     latencies.sort()

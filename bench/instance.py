@@ -124,7 +124,7 @@ def bring_up(children: Children, gateway_command: dict[str, list[str]] | None = 
         name: children.start(name, [*commands.get(name, [*LIENTHONG, "gateway"]), "--home", str(folder / name)], env)
         for name, env in (("consumer", {}), ("provider", PLUGIN_PATH))
     }
-    url = _wait_ready(children, folder)
+    url = wait_ready(children, folder, ("consumer", "provider"))
     product = Product(
         folder,
         url,
@@ -182,10 +182,10 @@ def _publish(folder: Path) -> None:
     )
 
 
-def _wait_ready(children: Children, folder: Path) -> str:
-    """Waits for both gateways; the consumer's front."""
+def wait_ready(children: Children, folder: Path, names: tuple[str, ...]) -> str:
+    """Waits for gateways by the names of their homes; the first one's front."""
     fronts = []
-    for name in ("consumer", "provider"):
+    for name in names:
         path = folder / name / "data" / "listening.json"
         facts = children.wait_for(f"the {name}'s gateway", partial(read_json, path))
         admin = facts["admin"]

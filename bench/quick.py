@@ -12,6 +12,7 @@ from typing import Any
 
 from bench import report
 from bench.audit import audit
+from bench.commands import CommandStand, Rounds, check_evidence
 from bench.instance import bring_up
 from bench.processes import Children
 from bench.rounds import Stand, Taken, check_yardstick, rows
@@ -26,12 +27,16 @@ class Pace:
         wide_s: One round over 128 connections.
         single_s: One round over one connection.
         bare_s: One round of bare request/reply, and of the HTTP hop.
+        command_rounds: Turns of commands and of plain JetStream publish.
+        command_s: One round of commands over 128 connections; half of it over one connection.
     """
 
     rounds: int = 5
-    wide_s: float = 2.2
-    single_s: float = 1.5
-    bare_s: float = 0.8
+    wide_s: float = 2.0
+    single_s: float = 1.4
+    bare_s: float = 0.7
+    command_rounds: int = 3
+    command_s: float = 1.2
 
 
 def run(folder: Path) -> int:
@@ -40,16 +45,16 @@ def run(folder: Path) -> int:
     Raises:
         BenchFailed: The figures mean nothing.
     """
-    wide, single = measure(folder, Pace())
-    found = figures(wide, single)
+    wide, single, commands = measure(folder, Pace())
+    found = figures(wide, single) | commands.figures()
     report.keep("quick", {"figures": found, "sides": rows([single, wide])})
     print(json.dumps(found), flush=True)
     check_yardstick(wide)
     return 0
 
 
-def measure(folder: Path, pace: Pace) -> tuple[Taken, Taken]:
-    """At 128 and at 1 connections; every counted exchange is looked up in both logs afterwards.
+def measure(folder: Path, pace: Pace) -> tuple[Taken, Taken, Rounds]:
+    """Queries at 128 and at 1 connections, and commands; each that was counted is looked up in both logs afterwards.
 
     Raises:
         BenchFailed: An answer was wrong, or is missing in the logs.
@@ -65,15 +70,21 @@ def measure(folder: Path, pace: Pace) -> tuple[Taken, Taken]:
         say("everything is up")
         wide = stand.take_turns(128, pace.rounds, pace.wide_s, pace.bare_s)
         single = stand.take_turns(1, pace.rounds, pace.single_s)
-        say("measured")
+        say("queries measured")
+        handing_over = CommandStand(children, product)
+        commands = handing_over.take_turns(pace.command_rounds, pace.command_s, pace.command_s / 2)
+        handing_over.wait_receipted()
+        say("commands measured")
         for gateway in (product.consumer, product.provider):
             children.stop(gateway)
         audited = audit(product, stand.product_count)
+        check_evidence(product, handing_over)
         say(
-            f"{audited.counted} exchanges counted, {audited.pairs} pairs in both logs, all matched;"
+            f"{audited.counted} queries counted, {audited.pairs} pairs in both logs;"
+            f" {handing_over.accepted} commands accepted, all completed; all matched;"
             f" {audited.records_per_s:.0f} records/s verified"
         )
-    return wide, single
+    return wide, single, commands
 
 
 def figures(wide: Taken, single: Taken) -> dict[str, Any]:

@@ -65,6 +65,10 @@ def render(results: dict[str, Any]) -> str:
                 for one in exchange["commits"]
             ],
         ),
+        "Commands, and plain JetStream publish that syncs each write",
+        _table(("what", "value"), [*_flat(results["commands"])]),
+        "A backlog of commands while the provider was away",
+        _table(("what", "value"), [*_flat(results["backlog"])]),
         "Where the microseconds of one exchange go (medians; an indented stage is part of the one above)",
         _stages(results["stages"]["stages"]),
         "The exchange log alone",

@@ -34,8 +34,11 @@ _PROMISED = {
     "relay_cpu_us",
     "product_cpu_us",
     "cpu_ratio",
+    "commands_accepted_rps_1",
+    "commands_accepted_rps_128",
+    "commands_ratio_128",
 }
-_SHORT = Pace(rounds=2, wide_s=0.3, single_s=0.3, bare_s=0.2)
+_SHORT = Pace(rounds=2, wide_s=0.3, single_s=0.3, bare_s=0.2, command_rounds=1, command_s=0.2)
 _GONE_DEADLINE_S = 40.0
 
 
@@ -54,9 +57,9 @@ def _running_below(folder: Path) -> list[psutil.Process]:
 
 @pytest.mark.slow
 def test_every_promised_figure_is_measured_and_every_exchange_is_in_both_logs(tmp_path: Path) -> None:
-    wide, single = quick.measure(tmp_path, _SHORT)
+    wide, single, commands = quick.measure(tmp_path, _SHORT)
 
-    found = figures(wide, single)
+    found = figures(wide, single) | commands.figures()
 
     assert found.keys() >= _PROMISED
     assert all(value > 0 for value in found.values())
