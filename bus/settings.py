@@ -126,6 +126,7 @@ class Retention(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     particulars_days: int = 366
     results_days: float = 7.0
+    commands_days: float = 90.0
 
 
 class Client(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -139,6 +140,9 @@ class Client(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     further_certificates_sha256: tuple[str, ...] = ()
     max_in_flight: int | None = None
     per_second: float | None = None
+    webhook_url: str = ""
+    webhook_secret: Path | None = None
+    webhook_ca: Path | None = None
 
 
 class AdminKey(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -329,6 +333,10 @@ def _client_meaning(client: Client, at: str) -> list[tuple[str, str]]:
         for digest in (client.certificate_sha256, *client.further_certificates_sha256)
         if digest and not re.fullmatch(r"[0-9a-f]{64}", digest)
     ]
+    if client.webhook_url and not re.fullmatch(r"https?://[^/\s#@]+(/[^\s#]*)?", client.webhook_url):
+        found.append((f"{at}.webhook_url", "must be https:// (or http:// on a network of your own), host and path"))
+    if bool(client.webhook_url) != (client.webhook_secret is not None):
+        found.append((f"{at}.webhook_url", "webhook_url and webhook_secret go together"))
     if client.max_in_flight is not None and client.max_in_flight < 1:
         found.append((f"{at}.max_in_flight", "must be at least 1"))
     if client.per_second is not None and client.per_second <= 0:
@@ -359,6 +367,8 @@ def _node_meaning(settings: GatewaySettings) -> list[tuple[str, str]]:
         found.append(("commands.life_s", "must be more than 0 and at most longest_life_s"))
     if not 0 < commands.retry_s <= commands.retry_max_s:
         found.append(("commands.retry_s", "must be more than 0 and at most retry_max_s"))
+    if settings.retention.commands_days < settings.retention.results_days:
+        found.append(("retention.commands_days", "must be at least results_days"))
     for key, number in (("waiting", commands.waiting), ("at_once", commands.at_once)):
         if number < 1:
             found.append((f"commands.{key}", "must be at least 1"))
@@ -443,6 +453,10 @@ def named_files(settings: GatewaySettings | GatewayPart) -> list[tuple[str, Path
     named: list[tuple[str, Path | None]] = [(f"client[{at}].key", one.key) for at, one in enumerate(settings.client)]
     for at, client in enumerate(settings.client):
         named += [(f"client[{at}].further_keys", file) for file in client.further_keys]
+        named += [
+            (f"client[{at}].webhook_secret", client.webhook_secret),
+            (f"client[{at}].webhook_ca", client.webhook_ca),
+        ]
     named += [(f"admin_key[{at}].key", one.key) for at, one in enumerate(settings.admin_key)]
     if isinstance(settings, GatewaySettings):
         keys, front = settings.keys, settings.front

@@ -19,7 +19,7 @@ import structlog
 
 from bus import envelope as wire
 from bus import errors
-from bus.delivery.accepting import SAFE
+from bus.delivery.cancelled import Cancellations
 from bus.delivery.outbox import Outbox
 from bus.delivery.replying import Replier
 from bus.delivery.store import DeliveryReader, Taken, forget_rows, outbox_row, taken_row, task_done_row, task_row
@@ -61,6 +61,7 @@ class CommandTaker:
         store: DeliveryReader,
         outbox: Outbox,
         replier: Replier,
+        cancellations: Cancellations,
         per_service: InFlight,
         max_envelope_bytes: int,
         result_life_s: float,
@@ -76,6 +77,7 @@ class CommandTaker:
         self._store = store
         self._outbox = outbox
         self._replier = replier
+        self._cancellations = cancellations
         self._per_service = per_service
         self._max_envelope_bytes = max_envelope_bytes
         self._result_life_s = result_life_s
@@ -126,6 +128,13 @@ class CommandTaker:
         if known is not None:
             await self._known(message, record, known)
             return
+        if self._cancellations.is_wish(record):
+            await self._cancel(message, record, key)
+            return
+        if self._cancellations.holds(record):
+            await self._refuse(record, key, errors.CommandCancelled("its sender cancelled it before it was taken"))
+            await message.done()
+            return
         service = self._directory().service(record.header.to)
         try:
             self._per_service.enter(record.header.to, None if service is None else service.limits.max_concurrent)
@@ -152,6 +161,27 @@ class CommandTaker:
         await message.done()
         await self._do(idx, record, examined, key)
 
+    async def _cancel(self, message: Pulled, record: VerifiedRecord, key: SealingKeyEntry) -> None:
+        """A command that was not taken will be refused: the receipt of the wish says so, durably."""
+        now = self._clock.now()
+        try:
+            target = self._cancellations.read(record)
+            if target.id in self._taking:
+                await message.later(_BUSY_S)
+                return
+            marks = await self._cancellations.hold(record, target, int(now.timestamp()))
+        except errors.BusError as error:
+            if error.disposition == "retry":
+                await message.later(_LATER_S)
+                return
+            await self._refuse(record, key, error)
+        else:
+            receipt = self._replier.compose(record.header, record.leaf_hash, key, "receipt", "ok", now)
+            rows = [*self._received_rows(record, receipt), *marks]
+            _, logged = await self._log.append([record.leaf, receipt.leaf], rows)
+            await self._replier.send_first(record, receipt, logged)
+        await message.done()
+
     async def _known(self, message: Pulled, record: VerifiedRecord, known: Taken) -> None:
         """A repeat: it gets the first receipt again and has no second effect."""
         if known.leaf_hash != record.leaf_hash:
@@ -168,14 +198,11 @@ class CommandTaker:
 
     async def _examine(self, record: VerifiedRecord) -> Examined:
         try:
-            examined = await self._examiner.examine(record, self._clock.now())
+            return await self._examiner.examine(record, self._clock.now())
         except errors.BusError:
             raise
         except Exception as error:  # a defect: the message comes again, until it expires
             raise defect("examining", record.header.to, error) from error
-        if examined.particulars.method in SAFE:
-            raise errors.RequestInvalid("an operation that changes nothing is a query, not a command")
-        return examined
 
     def _received_rows(self, record: VerifiedRecord, receipt: Draft | None) -> list[Row]:
         now_s = int(self._clock.now().timestamp())

@@ -13,7 +13,7 @@ import msgspec
 from bus import errors
 from bus.exchange.contracts import Contracts
 from bus.exchange.opening import Opened, unseal
-from bus.exchange.validation import check_request
+from bus.exchange.validation import check_request, require_delivery
 from bus.exchange.verification import VerifiedRecord
 from bus.ports import Clock
 from bus.sealing.contents import Particulars
@@ -108,6 +108,7 @@ class Examiner:
         )
         if match.operation.id != head.operation:
             raise errors.RequestInvalid("the header names another operation than the sealed request")
+        require_delivery(match, head.type == "command")
         return Examined(service, compiled, match, parameters, particulars, body, opened.kept)
 
     def _authorise_coarse(self, rights: DecisionView, client: str, service_id: str, now: datetime) -> ServiceEntry:

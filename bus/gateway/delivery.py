@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+import itertools
+from collections.abc import Callable, Coroutine, Mapping
 from datetime import timedelta
 from typing import Any
 
 import structlog
 
 from bus.delivery.accepting import CommandDesk
+from bus.delivery.cancelled import Cancellations
+from bus.delivery.cancelling import CancelDesk
+from bus.delivery.changes import Changes
 from bus.delivery.expiry import Expiry
+from bus.delivery.forgetting import Forgetting
+from bus.delivery.idempotency import KeyBook
+from bus.delivery.orders import open_order_key
 from bus.delivery.outbox import Outbox, OutboxLimits
 from bus.delivery.receiving import CommandTaker
 from bus.delivery.replies import ReplyTaker
@@ -19,9 +26,11 @@ from bus.delivery.results import ResultBook
 from bus.delivery.statuses import Statuses
 from bus.delivery.store import DeliveryReader
 from bus.delivery.watching import Watchers
+from bus.delivery.webhooks import HookLimits, Target, Webhooks
 from bus.exchange.verification import RecordVerifier, TimeLimits
 from bus.gateway.exchange import ENVELOPE_OVERHEAD_BYTES, Exchange
 from bus.gateway.parts import Parts
+from bus.gateway.webhookposts import WebhookPoster
 from bus.metrics import GatewayMetrics
 from bus.settings import GatewaySettings
 from bus.transport import subjects
@@ -31,6 +40,7 @@ from registry.view import DirectoryView
 
 _log = structlog.get_logger("lienthong.delivery")
 _SWEEP_S = 1.0
+_FORGET_SWEEPS = 600
 _DAY_S = 86_400.0
 
 
@@ -55,10 +65,15 @@ class Delivery:
             clock, log, self._store, queues, OutboxLimits(commands.retry_s, commands.retry_max_s, commands.waiting)
         )
         self._watchers = Watchers()
+        self._poster = WebhookPoster()
+        hook_limits = HookLimits(min(HookLimits().first_s, commands.retry_s))
+        self._webhooks = Webhooks(clock, self._store, self._poster, self._order_key, hook_limits)
+        self._changes = Changes(self._outbox, self._watchers, self._webhooks, lambda: clock.now().timestamp())
         self._results = ResultBook(
             clock, self._known, parts.contracts, parts.day_keys, self._store, settings.retention.results_days * _DAY_S
         )
         self.statuses = Statuses(clock, self._store, self._outbox, self._results, self._watchers)
+        self._forgetting = Forgetting(self._store, settings.retention.commands_days * _DAY_S)
         self.desk = CommandDesk(
             member=parts.member,
             clock=clock,
@@ -68,16 +83,34 @@ class Delivery:
             contracts=parts.contracts,
             composer=exchange.composer,
             keeper=exchange.keeper,
+            day_keys=parts.day_keys,
             outbox=self._outbox,
+            keys=KeyBook(self._store.rows),
+            forgetting=self._forgetting,
             standing=parts.standing,
             life_s=commands.life_s,
             skew_s=limits.clock_skew_s,
+        )
+        self.cancel_desk = CancelDesk(
+            member=parts.member,
+            clock=clock,
+            log=log,
+            directory=parts.directory,
+            composer=exchange.composer,
+            keeper=exchange.keeper,
+            store=self._store,
+            outbox=self._outbox,
+            changes=self._changes,
+            skew_s=limits.clock_skew_s,
+        )
+        self._cancellations = Cancellations(
+            parts.genesis, parts.member, exchange.opener, parts.query_keys, self._store, commands.waiting
         )
         self._replier = Replier(parts.member, log, exchange.composer, queues, self._known)
         times = TimeLimits(timedelta(seconds=limits.clock_skew_s), timedelta(seconds=commands.longest_life_s))
         self._verifier = RecordVerifier(parts.member, parts.memory, times, parts.metrics.alarm, parts.standing)
         self._taker = self._command_taker()
-        self._expiry = Expiry(clock, log, exchange.composer, self._store, self._outbox, self._watchers)
+        self._expiry = Expiry(clock, log, exchange.composer, self._store, self._outbox, self._changes)
         replies = self._reply_taker()
         self._pullers = [
             self._puller(subjects.command_stream(parts.member), self._taker.on_command),
@@ -101,6 +134,7 @@ class Delivery:
             store=self._store,
             outbox=self._outbox,
             replier=self._replier,
+            cancellations=self._cancellations,
             per_service=exchange.served,
             max_envelope_bytes=self._max_bytes,
             result_life_s=self._settings.commands.longest_life_s,
@@ -124,6 +158,7 @@ class Delivery:
             replier=self._replier,
             results=self._results,
             watchers=self._watchers,
+            changes=self._changes,
             max_envelope_bytes=self._max_bytes,
             remembered_s=self._settings.commands.longest_life_s,
         )
@@ -141,6 +176,17 @@ class Delivery:
         """
         await self._store.check_version()
         await self._outbox.load()
+        await self._cancellations.load()
+        await self._webhooks.load()
+
+    def take_webhooks(self, targets: Mapping[str, Target]) -> None:
+        """Takes over new settings; cannot fail."""
+        self._webhooks.replace(targets)
+
+    async def _order_key(self, idx: int) -> str:
+        for day, data in await self._store.rows("SELECT day, data FROM command_order WHERE idx = ?", idx):
+            return open_order_key(self._parts.day_keys, day, data)
+        return ""
 
     async def run(self) -> None:
         """Delivers until it is cancelled."""
@@ -148,16 +194,20 @@ class Delivery:
             self._outbox.run(),
             self._taker.resume_all(),
             self._sweep(),
+            self._webhooks.run(),
             *(puller.run() for puller in self._pullers),
         )
 
     async def _sweep(self) -> None:
-        while True:
+        for sweep in itertools.count():
             await asyncio.sleep(_SWEEP_S)
             try:
+                if sweep % _FORGET_SWEEPS == 0:
+                    await self._forgetting.look(self._parts.clock.now())
                 while self._exchange.log.writable and await self._expiry.sweep():
                     pass
             except EvidenceError as error:  # the next round may fare better
+                self._outbox.doubt()
                 _log.warning("expiry.failed", code=error.code)
 
     def refresh(self, metrics: GatewayMetrics) -> None:
@@ -169,6 +219,7 @@ class Delivery:
         """Takes nothing more; what was taken may end."""
         await asyncio.gather(*(puller.stop(grace_s) for puller in self._pullers))
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Gives back what was opened."""
+        await self._poster.close()
         self._store.close()

@@ -36,6 +36,7 @@ from bus.gateway.health import Health
 from bus.gateway.nodekeys import Announcements, keys_of_log, load_log_signer, successor
 from bus.gateway.parts import Parts, front_tls, read_changeable
 from bus.gateway.warming import keep_warm
+from bus.gateway.webhookposts import read_targets
 from bus.metrics import GatewayMetrics
 from bus.ports import Clock
 from bus.settings import GatewaySettings, load_settings
@@ -112,6 +113,7 @@ class Gateway:
         except (OSError, ssl.SSLError) as error:
             raise errors.SettingsInvalid([(0, "front.certificate", str(error))], str(self._path)) from error
         log_signer = self._next_log_signer(settings)
+        webhooks = read_targets(settings)
         await self._parts.backends.replace(sources)
         # Commit point: from here on nothing can fail.
         self.settings = settings
@@ -125,6 +127,8 @@ class Gateway:
             self._front_tls.load_cert_chain(front.certificate, front.key)
         if self._exchange is not None:
             self._exchange.take_limits(settings.limits)
+        if self._delivery is not None:
+            self._delivery.take_webhooks(webhooks)
         _log.info("settings.reloaded", services=len(settings.service), clients=len(settings.client))
 
     def _next_log_signer(self, settings: GatewaySettings) -> FileSigner | None:
@@ -251,8 +255,9 @@ class Gateway:
         log = self._health.log = await self._open_log()
         exchange = self._exchange = Exchange(parts, log, settings)
         delivering = self._delivery = Delivery(parts, exchange, settings)
+        delivering.take_webhooks(read_targets(settings))
         await delivering.open()
-        self._commands = ExchangeFront(delivering.statuses, parts.credentials)
+        self._commands = ExchangeFront(delivering.statuses, parts.credentials, delivering.cancel_desk)
         self._health.serving_code = "confirming-head"
         control, answerer = exchange.control, exchange.answerer
         for note in await asyncio.to_thread(newest_peer_notes, settings.data / "log.db"):
@@ -264,7 +269,7 @@ class Gateway:
         limits = FrontLimits(settings.front.max_body_bytes, settings.front.max_header_bytes)
         self._calls = CallFront(
             exchange.asker, parts.credentials, limits, parts.follower.directory.resolve_alias, self._clock.monotonic,
-            delivering.desk,
+            delivering.desk, delivering.statuses,
         )  # fmt: skip
         await parts.connection.serve(
             f"lt.q.{subjects.member_token(parts.member)}.*", answerer.on_query, subjects.query_group(parts.member)
@@ -434,7 +439,7 @@ class Gateway:
             if server is not None:
                 await server.stop()
         if self._delivery is not None:
-            self._delivery.close()
+            await self._delivery.close()
         await self._parts.close()
         if self._health.log is not None:
             with contextlib.suppress(EvidenceError):

@@ -9,7 +9,12 @@ from datetime import timedelta
 from bus_world import G01, GENESIS, H37, QUERY_PAIR, Bus, Side, call, posted, running_bus, sealing_entry
 
 from bus.delivery.accepting import CommandDesk
+from bus.delivery.cancelled import Cancellations
+from bus.delivery.cancelling import CancelDesk
+from bus.delivery.changes import Changes
 from bus.delivery.expiry import Expiry
+from bus.delivery.forgetting import Forgetting
+from bus.delivery.idempotency import KeyBook
 from bus.delivery.outbox import Outbox, OutboxLimits
 from bus.delivery.receiving import CommandTaker
 from bus.delivery.replies import ReplyTaker
@@ -18,6 +23,7 @@ from bus.delivery.results import ResultBook
 from bus.delivery.statuses import Statuses
 from bus.delivery.store import DeliveryReader
 from bus.delivery.watching import Watchers
+from bus.delivery.webhooks import HookLimits, Webhooks
 from bus.exchange.standing import CertificateStanding
 from bus.exchange.verification import RecordVerifier, TimeLimits
 from bus.sealing.epoch import Opener
@@ -67,6 +73,24 @@ class Queues:
         return True
 
 
+class Poster:
+    """Receives webhooks; answers what the test says."""
+
+    def __init__(self) -> None:
+        self.got: list[tuple[str, dict[str, str], bytes]] = []
+        self.status: int | Exception = 200
+
+    async def post(self, target, headers, body):
+        self.got.append((target.url, dict(headers), body))
+        if isinstance(self.status, Exception):
+            raise self.status
+        return self.status
+
+
+async def no_order_key(idx: int) -> str:
+    return ""
+
+
 class Station:
     """One node's part."""
 
@@ -78,26 +102,37 @@ class Station:
         self.outbox = Outbox(clock, side.log, self.store, queues, OutboxLimits(RETRY_S, 4 * RETRY_S, 5))
         self.results = ResultBook(clock, lambda: view, bus.shelf, side.day_keys, self.store, 86_400.0)
         self.statuses = Statuses(clock, self.store, self.outbox, self.results, self.watchers)
-        self.expiry = Expiry(clock, side.log, side.composer, self.store, self.outbox, self.watchers)
+        self.poster = Poster()
+        self.webhooks = Webhooks(clock, self.store, self.poster, no_order_key, HookLimits(at_once=4))
+        self.changes = Changes(self.outbox, self.watchers, self.webhooks, lambda: clock.now().timestamp())
+        self.expiry = Expiry(clock, side.log, side.composer, self.store, self.outbox, self.changes)
+        self.forgetting = Forgetting(self.store, 30 * 86_400.0)
+        self.keys = KeyBook(self.store.rows)
+        self.cancellations = Cancellations(GENESIS, member, Opener(GENESIS), {pair.keyid: pair}, self.store)
+        self.cancel_desk = CancelDesk(
+            member=member, clock=clock, log=side.log, directory=lambda: view, composer=side.composer,
+            keeper=side.keeper, store=self.store, outbox=self.outbox, changes=self.changes, skew_s=SKEW_S,
+        )  # fmt: skip
         replier = Replier(member, side.log, side.composer, queues, lambda: view)
         times = TimeLimits(timedelta(seconds=SKEW_S), timedelta(seconds=LONGEST_S))
         verifier = RecordVerifier(member, side.verifier.memory, times, side.heard.alarm)
         self.desk = CommandDesk(
             member=member, clock=clock, observer=side.heard, log=side.log, directory=lambda: view, contracts=bus.shelf,
-            composer=side.composer, keeper=side.keeper, outbox=self.outbox, standing=CertificateStanding(),
+            composer=side.composer, keeper=side.keeper, day_keys=side.day_keys, outbox=self.outbox, keys=self.keys, forgetting=self.forgetting,
+            standing=CertificateStanding(),
             life_s=LIFE_S, skew_s=SKEW_S,
         )  # fmt: skip
         self.commands = CommandTaker(
             clock=clock, observer=side.heard, log=side.log, directory=lambda: view, examiner=bus.answerer._examiner,
             sourcing=bus.answerer._sourcing, keeper=side.keeper, verifier=verifier, store=self.store,
-            outbox=self.outbox, replier=replier, per_service=bus.answerer._per_service, max_envelope_bytes=MAX_BYTES,
+            outbox=self.outbox, replier=replier, cancellations=self.cancellations, per_service=bus.answerer._per_service, max_envelope_bytes=MAX_BYTES,
             result_life_s=LONGEST_S,
         )  # fmt: skip
         self.replies = ReplyTaker(
             genesis=GENESIS, member=member, clock=clock, observer=side.heard, log=side.log, directory=lambda: view,
             keeper=side.keeper, verifier=verifier, opener=Opener(GENESIS), member_keys={pair.keyid: pair},
             store=self.store, outbox=self.outbox, replier=replier, results=self.results, watchers=self.watchers,
-            max_envelope_bytes=MAX_BYTES, remembered_s=LONGEST_S,
+            changes=self.changes, max_envelope_bytes=MAX_BYTES, remembered_s=LONGEST_S,
         )  # fmt: skip
 
     def types(self) -> Counter[str]:

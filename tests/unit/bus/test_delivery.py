@@ -329,10 +329,17 @@ def _maintenance():
     raise errors.Maintenance("until four o'clock")
 
 
-async def test_a_safe_method_is_no_command(line):
-    record_id = await line.submit(method="GET", path="/citizens/042091004444", content_type="", body=b"")
+async def test_a_safe_method_is_no_command_on_either_side(line, monkeypatch):
+    safe = {"method": "GET", "path": "/citizens/042091004444", "content_type": "", "body": b""}
+    with pytest.raises(errors.QueryRequired):
+        await line.submit(**safe)
+    assert line.h37.types() == Counter()
+    monkeypatch.setattr("bus.delivery.accepting.require_delivery", lambda _match, _command: None)
+    record_id = await line.submit(**safe)
     await line.flow()
     assert (await line.state(record_id), line.effects) == ("failed", [])
+    command = await line.h37.statuses.of(record_id, CLIENT)
+    assert command.code == "query-required"
 
 
 async def test_a_command_without_a_receipt_expires_and_a_late_copy_is_dropped(line):
