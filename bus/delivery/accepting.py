@@ -83,6 +83,8 @@ class CommandDesk:
             BusError: it was not accepted. With `acted: unknown` it may have been: the log failed in the middle.
         """
         try:
+            if not self._log.writable:
+                raise errors.LogUnwritable("the command was not accepted")
             self._outbox.require_room()
             draft = await self._compose(call)
             await self._commit(draft)

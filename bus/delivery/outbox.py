@@ -164,7 +164,8 @@ class Outbox:
             if row is None:
                 self.arrived(idx)
                 return
-            stored = await self._queues.put(row.subject, await envelope_of(self._log, row), row.header.id)
+            data = await envelope_of(self._log, row)
+            stored = await self._queues.put(row.subject, data, self._message_id(row, entry))
         except (errors.BusError, EvidenceError) as error:
             entry.failed += 1
             wait_s = min(_FIRST_FAILURE_S * 2 ** min(entry.failed, 10), _LONGEST_FAILURE_S)
@@ -175,6 +176,14 @@ class Outbox:
                 entry.sent_at = self._clock.now()
             wait_s = min(self._limits.retry_s * 2 ** min(entry.stored - 1, 20), self._limits.retry_max_s)
         self._plan(idx, wait_s * (0.75 + self._clock.random(1)[0] / 512))
+
+    def _message_id(self, row: Outgoing, entry: _Entry) -> str:
+        """The record's id at first, so that an attempt whose answer was lost is not stored twice; then one that nobody used.
+
+        A repeat is for a copy that may be lost, or whose receipt is. The broker knows ids for minutes, also of messages
+        that are gone and of strangers': under the same id it would swallow the repeat.
+        """
+        return f"{row.header.id}/{self._clock.random(6).hex()}" if entry.stored else row.header.id
 
     def _plan(self, idx: int, after_s: float) -> None:
         if idx in self._entries:
