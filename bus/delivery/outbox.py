@@ -178,7 +178,7 @@ class Outbox:
         self._plan(idx, wait_s * (0.75 + self._clock.random(1)[0] / 512))
 
     def _message_id(self, row: Outgoing, entry: _Entry) -> str:
-        """The record's id at first, so that an attempt whose answer was lost is not stored twice; then one that nobody used.
+        """The record's id at first: an attempt whose answer was lost is not stored twice. Then an id that nobody used.
 
         A repeat is for a copy that may be lost, or whose receipt is. The broker knows ids for minutes, also of messages
         that are gone and of strangers': under the same id it would swallow the repeat.
