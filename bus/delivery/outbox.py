@@ -158,7 +158,9 @@ class Outbox:
 
     async def _send(self, idx: int) -> None:
         """One attempt; it always plans the next one, unless the record has arrived."""
-        entry = self._entries[idx]
+        entry = self._entries.get(idx)
+        if entry is None:  # it arrived since it was taken from the plan
+            return
         try:
             row = await self._store.outgoing(idx)
             if row is None:

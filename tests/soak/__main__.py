@@ -53,7 +53,7 @@ def run(options: argparse.Namespace, out: Path) -> dict[str, Any]:
         drained_s = time.monotonic() - drained_s
         verdict = judge(Books.of(out, told), merged, careless=options.careless)
         evidence = look(stage.world, told)
-    problems = verdict.problems + evidence.problems
+    problems = verdict.problems + evidence.problems + [f"ended by itself: {one}" for one in breaker.ended]
     rest = {name: value for name, value in asdict(verdict).items() if name not in ("states", "problems")}
     return {
         "ok": not problems,

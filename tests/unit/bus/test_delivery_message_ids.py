@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from delivery_world import RETRY_S, Line, Queues, running_line
 
@@ -64,3 +66,14 @@ async def test_while_the_log_is_known_to_be_unwritable_nothing_is_accepted_and_t
     with pytest.raises(errors.LogUnwritable) as caught:
         await line.submit()
     assert caught.value.acted == "no"
+
+
+async def test_a_record_that_arrives_between_plan_and_sending_is_not_sent_and_stops_nothing(line):
+    """The receipt of an earlier copy is handled in the moment in which the repeat begins."""
+    await line.submit()
+    (idx,) = [one.idx for one in await line.h37.store.waiting()]
+    sending = asyncio.ensure_future(line.h37.outbox.send_due())
+    # the loop runs what was called soon in its order: the plan is read, the record arrives, the sending begins
+    asyncio.get_running_loop().call_soon(line.h37.outbox.arrived, idx)
+    assert await sending == 1
+    assert line.queues.stored == []
