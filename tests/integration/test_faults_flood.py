@@ -22,6 +22,8 @@ FLOODED, QUIET = "G01/desk/notes", "F77/desk/notes"
 WAITING = 1_500
 BODY = json.dumps({"text": "flood " * 2_500}).encode()
 GROWTH_MIB = 80.0
+IDLE = 0.25
+"""Most of a processor that a gateway may use whose receivers are all stuck."""
 PACE_S = 0.75
 """Longest median from acceptance to completion of the undisturbed member, while the others are flooding."""
 
@@ -117,6 +119,7 @@ def test_a_flood_towards_a_stuck_gateway_is_bounded_and_nobody_elses_concern(wor
     assert all(grown < GROWTH_MIB for grown in used(before, during).values()), (before, during)
     assert flooded_s < PACE_S, (calm_s, flooded_s)
     assert stuck_s < PACE_S, (calm_s, stuck_s)
+    assert left["H37"] < IDLE, "attempts that the stuck receiver's stream refuses keep the processor busy"
     wait_until(lambda: world.metric("H37", "lienthong_outbox_records") == 0, "the flood drained", 60)
 
 
