@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
+from evidence.durable import sync_folder
 from evidence.errors import KeyUnusable
 
 Algorithm = Literal["EdDSA", "ES256", "ES384", "PS256"]
@@ -141,6 +142,7 @@ class FileSigner:
                 file.write(pem)
                 file.flush()
                 os.fsync(file.fileno())
+            sync_folder(Path(path).parent)
         except OSError as error:
             raise KeyUnusable(
                 f"the key file {path} cannot be written ({error.strerror}); nothing was replaced"

@@ -113,6 +113,8 @@ class CommandDesk:
         """
         wish = wish or Wish()
         try:
+            if not self._log.writable:
+                raise errors.LogUnwritable("the command was not accepted")
             now = self._clock.now()
             view, service, match = await self._route(call, now)
             require_delivery(match, True)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import heapq
+import math
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -19,6 +20,7 @@ import structlog
 
 from bus import envelope as wire
 from bus import errors
+from bus.delivery.gates import Gates
 from bus.delivery.orders import OPEN, OrderBook
 from bus.delivery.store import DeliveryReader, Outgoing
 from bus.ports import Clock, Queues
@@ -30,6 +32,7 @@ _log = structlog.get_logger("lienthong.delivery")
 _AT_ONCE = 64
 _LONGEST_SLEEP_S = 0.5
 _FIRST_FAILURE_S, _LONGEST_FAILURE_S = 0.2, 5.0
+_RECEIVER_TAKES_NOTHING = frozenset({"queue-refused", "provider-unavailable"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,7 @@ class _Entry:
     sent_at: datetime | None = None
     fresh: bool = True  # this process accepted it and has not tried to send it
     due_s: float | None = None  # None while it waits for its turn
+    subject: str = ""
 
 
 class Outbox:
@@ -81,6 +85,7 @@ class Outbox:
         self._limits = limits
         self._entries: dict[int, _Entry] = {}
         self._due: list[tuple[float, int]] = []
+        self._gates = Gates()
         self._wake = asyncio.Event()
         self._in_doubt = False
         self._withdrawn: set[int] = set()
@@ -176,51 +181,75 @@ class Outbox:
                 await self._pause()
 
     async def _pause(self) -> None:
-        left_s = self._due[0][0] - self._clock.monotonic() if self._due and self._queues.connected else _LONGEST_SLEEP_S
+        left_s = self._next_s() - self._clock.monotonic() if self._queues.connected else _LONGEST_SLEEP_S
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._wake.wait(), min(max(left_s, 0.01), _LONGEST_SLEEP_S))
         self._wake.clear()
+
+    def _next_s(self) -> float:
+        gate_s = self._gates.next_s()
+        due_s = self._due[0][0] if self._due else math.inf
+        return due_s if gate_s is None else min(due_s, gate_s)
 
     async def send_due(self) -> int:
         """Sends what is due now, a bounded number at once; how many were tried."""
         if not self._queues.connected or not self._log.writable:
             return 0
         now_s = self._clock.monotonic()
-        batch: list[int] = []
-        while self._due and self._due[0][0] <= now_s and len(batch) < _AT_ONCE:
+        batch = [idx for idx in self._gates.release(now_s) if idx in self._entries]
+        released = frozenset(batch)
+        while self._due and self._due[0][0] <= now_s and len(batch) < _AT_ONCE + len(released):
             due_s, idx = heapq.heappop(self._due)
             entry = self._entries.get(idx)
             if entry is None or entry.due_s != due_s:
                 continue
-            if self.orders.may_go(idx):
-                entry.fresh = False
-                batch.append(idx)
-            else:
+            if not self.orders.may_go(idx):
                 entry.due_s = None
-        await asyncio.gather(*(self._send(idx) for idx in batch))
+            elif not (entry.subject and self._gates.wait(entry.subject, idx)):
+                batch.append(idx)
+        await asyncio.gather(*(self._send(idx, released=idx in released) for idx in batch))
         return len(batch)
 
-    async def _send(self, idx: int) -> None:
-        """One attempt; it always plans the next one, unless the record has arrived."""
+    async def _send(self, idx: int, *, released: bool = False) -> None:
+        """One attempt; it always plans the next one or stands in line, unless the record has arrived."""
         entry = self._entries.get(idx)
-        if entry is None:
+        if entry is None:  # it arrived since it was taken from the plan
             return
         try:
             row = await self._store.outgoing(idx)
             if row is None:
                 self.arrived(idx)
                 return
-            stored = await self._queues.put(row.subject, await envelope_of(self._log, row), row.header.id)
+            entry.subject = row.subject
+            if not released and self._gates.wait(row.subject, idx):
+                return
+            if idx not in self._entries:  # withdrawn while its row was read
+                return
+            entry.fresh = False
+            data = await envelope_of(self._log, row)
+            stored = await self._queues.put(row.subject, data, self._message_id(row, entry))
         except (errors.BusError, EvidenceError) as error:
+            if error.code in _RECEIVER_TAKES_NOTHING:
+                self._gates.refused(entry.subject, idx, self._clock.monotonic())
+                return
             entry.failed += 1
             wait_s = min(_FIRST_FAILURE_S * 2 ** min(entry.failed, 10), _LONGEST_FAILURE_S)
             _log.debug("outbox.unsent", code=error.code)
         else:
+            self._gates.taken(row.subject)
             entry.stored, entry.failed = entry.stored + 1, 0
             if stored and entry.sent_at is None:
                 entry.sent_at = self._clock.now()
             wait_s = min(self._limits.retry_s * 2 ** min(entry.stored - 1, 20), self._limits.retry_max_s)
         self._plan(idx, wait_s * (0.75 + self._clock.random(1)[0] / 512))
+
+    def _message_id(self, row: Outgoing, entry: _Entry) -> str:
+        """The record's id at first: an attempt whose answer was lost is not stored twice. Then an id that nobody used.
+
+        A repeat is for a copy that may be lost, or whose receipt is. The broker knows ids for minutes, also of messages
+        that are gone and of strangers': under the same id it would swallow the repeat.
+        """
+        return f"{row.header.id}/{self._clock.random(6).hex()}" if entry.stored else row.header.id
 
     def _unpark(self, idx: int) -> None:
         entry = self._entries.get(idx)
