@@ -90,6 +90,7 @@ class AdminApi:
             await self._record(name, target, key, "refused", refused.code)
             raise refused
         await self._record(name, target, key, "allowed", "")
+        request["lienthong.admin_key"] = key
         try:
             return await deed.perform(request, values)
         except errors.BusError as failure:
