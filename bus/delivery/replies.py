@@ -132,6 +132,9 @@ class ReplyTaker:
         command = await self._store.command_of(replied)
         if command is not None:
             _match(record.header, command.header)
+            if self._open(record).body:
+                await self._notice(record)
+                return
             if command.receipt_idx is not None:
                 return  # a repeat
             idx = command.idx
@@ -147,6 +150,24 @@ class ReplyTaker:
         self._outbox.arrived(idx)
         if command is not None:
             self._watchers.notify(command.header.id)
+
+    async def _notice(self, record: VerifiedRecord) -> None:
+        """A receipt with contents, about a command between receipt and result: it is logged and gets a receipt."""
+        member, now = record.node.member, self._clock.now()
+        known = await self._store.taken(member, record.leaf_hash, record.header.id)
+        if known is not None:
+            if known.receipt is not None and known.leaf_hash == record.leaf_hash:
+                await self._replier.send_again(record, known.receipt)
+            return
+        key = self._replier.key_of(member, now)
+        receipt = self._replier.compose(record.header, record.leaf_hash, key, "receipt", "ok", now)
+        until_s = int(now.timestamp() + self._remembered_s)
+        rows = [
+            *self._keeper.proof(0, record),
+            taken_row(0, member, record.header.id, record.leaf_hash, until_s, receipt),
+        ]
+        _, logged = await self._log.append([record.leaf, receipt.leaf], rows)
+        await self._replier.send_first(record, receipt, logged)
 
     # Results and refusals -----------------------------------------------------------------------------------------
 
