@@ -136,7 +136,15 @@ class AttemptBook:
     def _opened(self) -> sqlite3.Connection:
         if self._db is None:
             db = sqlite3.connect(self._path)
-            (version,) = db.execute("PRAGMA user_version").fetchone()
+            try:
+                (version,) = db.execute("PRAGMA user_version").fetchone()
+            except sqlite3.OperationalError:
+                raise
+            except sqlite3.DatabaseError:  # torn: it is only about when attempts are
+                db.close()
+                self._path.replace(self._path.with_suffix(".damaged"))
+                _log.warning("attempts.damaged", kept=f"{self._path.stem}.damaged")
+                raise
             if version > _VERSION:
                 db.close()
                 raise StoreTooNew(f"{self._path} was written by a newer version of lienthong; use that version")
