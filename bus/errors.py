@@ -476,6 +476,17 @@ class CommandExpired(BusError):
     acted = "unknown"
 
 
+class CommandDiscarded(BusError):
+    """The provider's operator ended a command that could not be done."""
+
+    code = "command-discarded"
+    status = 502
+    title = "The provider's operator discarded the command"
+    fault = "Server.ServerProxy.ServiceFailed"
+    disposition = "reject"
+    acted = "unknown"
+
+
 class Timeout(BusError):
     """No answer came within the deadline."""
 

@@ -119,6 +119,12 @@ class CommandSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields
     retry_max_s: float = 900.0
     waiting: int = 100_000
     at_once: int = 64
+    tasks: int = 100_000
+    at_backend: int = 16
+    attempt_s: float = 5.0
+    attempt_max_s: float = 900.0
+    attempts_for_s: float = 259_200.0
+    attempts: int = 1_000
 
 
 class Retention(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -153,12 +159,22 @@ class AdminKey(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     key: Path
 
 
+class ServiceCommands(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is different for the commands of one service; without a key, `[commands]` holds."""
+
+    attempt_s: float | None = None
+    attempt_max_s: float | None = None
+    attempts_for_s: float | None = None
+    attempts: int | None = None
+
+
 class Service(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A service's back end: a kind and its own settings."""
 
     id: str
     kind: str
     settings: dict[str, Any] = {}
+    commands: ServiceCommands = ServiceCommands()
 
 
 class Logging(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -307,6 +323,7 @@ def _meaning(settings: GatewaySettings | GatewayPart) -> list[tuple[str, str]]:
         found.extend(_node_meaning(settings))
     for at, service in enumerate(settings.service):
         checks.append((f"service[{at}].id", ServiceId, service.id))
+        found.extend(_attempts_meaning(service.commands, f"service[{at}].commands"))
     for at, client in enumerate(settings.client):
         checks.extend((f"client[{at}].subsystems", SubsystemId, item) for item in client.subsystems)
         if client.key is None and not client.certificate_sha256:
@@ -321,6 +338,17 @@ def _meaning(settings: GatewaySettings | GatewayPart) -> list[tuple[str, str]]:
             kind.parse(text)
         except IdentifierInvalid as error:
             found.append((key, str(error)))
+    return found
+
+
+def _attempts_meaning(told: CommandSettings | ServiceCommands, at: str) -> list[tuple[str, str]]:
+    found = [
+        (f"{at}.{key}", "must be more than 0")
+        for key in ("attempt_s", "attempt_max_s", "attempts_for_s", "attempts")
+        if (number := getattr(told, key)) is not None and number <= 0
+    ]
+    if told.attempt_s is not None and told.attempt_max_s is not None and told.attempt_s > told.attempt_max_s:
+        found.append((f"{at}.attempt_s", "must be at most attempt_max_s"))
     return found
 
 
@@ -369,9 +397,12 @@ def _node_meaning(settings: GatewaySettings) -> list[tuple[str, str]]:
         found.append(("commands.retry_s", "must be more than 0 and at most retry_max_s"))
     if settings.retention.commands_days < settings.retention.results_days:
         found.append(("retention.commands_days", "must be at least results_days"))
-    for key, number in (("waiting", commands.waiting), ("at_once", commands.at_once)):
-        if number < 1:
-            found.append((f"commands.{key}", "must be at least 1"))
+    found += [
+        (f"commands.{key}", "must be at least 1")
+        for key in ("waiting", "at_once", "tasks", "at_backend")
+        if getattr(commands, key) < 1
+    ]
+    found.extend(_attempts_meaning(commands, "commands"))
     if (front.certificate is None) != (front.key is None):
         found.append(("front", "certificate and key go together"))
     if front.certificate is None and not front.plain_http:

@@ -39,6 +39,7 @@ _SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "config": ("console.commands.config", "config"),
         "doctor": ("console.commands.doctor", "doctor"),
         "admin": ("console.commands.admin", "admin"),
+        "commands": ("console.commands.commands", "commands"),
     },
     "Evidence": {
         "audit": ("console.commands.audit", "audit"),

@@ -8,7 +8,7 @@ writes by itself. Reading is done by one thread with a read-only connection.
 | `command` | each command that this node sent, and what became of it |
 | `outbox` | sealed parts of records that are sent until the receiver's signed receipt is in the log |
 | `taken` | received records that got a receipt, by sender and leaf hash, with the receipt to be sent again |
-| `task` | commands that have a receipt but no result yet |
+| `task` | commands that have a receipt but no result yet (`bus.delivery.tasks`) |
 | `command_result` | results until their retention ends, encrypted under the key of the day |
 """
 
@@ -57,7 +57,13 @@ TABLES = (
         " PRIMARY KEY (sender, leaf_hash), UNIQUE (sender, id)) WITHOUT ROWID"
     ),
     "CREATE INDEX IF NOT EXISTS taken_until ON taken (until_s)",
-    "CREATE TABLE IF NOT EXISTS task (idx INTEGER PRIMARY KEY, envelope BLOB NOT NULL)",
+    (
+        "CREATE TABLE IF NOT EXISTS task (idx INTEGER PRIMARY KEY, id TEXT NOT NULL, service TEXT NOT NULL,"
+        " taken_s INTEGER NOT NULL, begun_s INTEGER NOT NULL, state TEXT NOT NULL, attempts INTEGER NOT NULL,"
+        " code TEXT NOT NULL, detail TEXT NOT NULL, told TEXT NOT NULL, changed_s INTEGER NOT NULL,"
+        " envelope BLOB NOT NULL)"
+    ),
+    "CREATE INDEX IF NOT EXISTS task_plan ON task (state, service, taken_s)",
     (
         "CREATE TABLE IF NOT EXISTS command_result (idx INTEGER PRIMARY KEY, until_s INTEGER NOT NULL,"
         " day TEXT NOT NULL, data BLOB NOT NULL)"
@@ -93,8 +99,6 @@ _TAKEN = (
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _FORGET_TAKEN = "DELETE FROM taken WHERE until_s < ?"
-_TASK = "INSERT INTO task (idx, envelope) VALUES (?, ?)"
-_TASK_DONE = "DELETE FROM task WHERE idx = ?"
 _RESULT = "INSERT INTO command_result (idx, until_s, day, data) VALUES (?, ?, ?, ?)"
 _FORGET_RESULTS = "DELETE FROM command_result WHERE until_s < ?"
 
@@ -159,12 +163,15 @@ class Outgoing(msgspec.Struct, frozen=True):
 
 
 class Taken(msgspec.Struct, frozen=True):
-    """A received record; `receipt` is the outgoing receipt for it, None when another record answered it."""
+    """A received record; `receipt` is the outgoing receipt for it, None when another record answered it.
+
+    `waiting_for` is the service of a task that is to be done.
+    """
 
     idx: int
     leaf_hash: bytes
     receipt: Outgoing | None
-    open_task: bool
+    waiting_for: str | None
 
 
 class Waiting(msgspec.Struct, frozen=True):
@@ -214,16 +221,6 @@ def taken_row(position: int, sender: str, record_id: str, hash_: bytes, until_s:
     return position, _TAKEN, (sender, hash_, record_id, until_s, *sealed)
 
 
-def task_row(position: int, envelope: bytes) -> Row:
-    """The command at `position` is to be done; its envelope, still sealed."""
-    return position, _TASK, (envelope,)
-
-
-def task_done_row(idx: int) -> Row:
-    """The command at log index `idx` has its result."""
-    return None, _TASK_DONE, (idx,)
-
-
 def result_row(idx: int, until_s: int, day: str, data: bytes) -> Row:
     """The contents of the result of the command at log index `idx`, encrypted."""
     return None, _RESULT, (idx, until_s, day, data)
@@ -244,8 +241,9 @@ _COMMANDS = (
 )
 _OUTGOING = "SELECT outbox.idx, subject, leaf.data, wrapped, nonce, ciphertext FROM outbox JOIN leaf USING (idx) WHERE "
 _TAKEN_OF = (
-    "SELECT taken.idx, leaf_hash, leaf.data, wrapped, nonce, ciphertext, EXISTS (SELECT 1 FROM task WHERE"
-    " task.idx = taken.idx) FROM taken LEFT JOIN leaf ON leaf.idx = taken.idx + 1 WHERE sender = ?"
+    "SELECT taken.idx, leaf_hash, leaf.data, wrapped, nonce, ciphertext, (SELECT service FROM task WHERE"
+    " task.idx = taken.idx AND state = 'waiting') FROM taken LEFT JOIN leaf ON leaf.idx = taken.idx + 1"
+    " WHERE sender = ?"
 )
 
 
@@ -300,18 +298,9 @@ class DeliveryReader:
         row = row or await self._row(f"{_TAKEN_OF} AND id = ?", sender, record_id)
         if row is None:
             return None
-        idx, found, data, *sealed, open_task = row
+        idx, found, data, *sealed, waiting = row
         receipt = None if sealed[0] is None else Outgoing(idx + 1, "", data, *sealed)
-        return Taken(idx, found, receipt, bool(open_task))
-
-    async def tasks(self) -> list[int]:
-        """Log indexes of the commands without a result."""
-        return [row[0] for row in await self._all("SELECT idx FROM task ORDER BY idx")]
-
-    async def task(self, idx: int) -> bytes | None:
-        """Envelope of the command at that log index, while it has no result."""
-        row = await self._row("SELECT envelope FROM task WHERE idx = ?", idx)
-        return None if row is None else bytes(row[0])
+        return Taken(idx, found, receipt, waiting)
 
     async def result(self, idx: int, now_s: int) -> tuple[str, bytes] | None:
         """Day and encrypted contents of a command's result, while they are kept."""

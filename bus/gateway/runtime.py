@@ -30,6 +30,7 @@ from bus.front.services import DirectoryFront, is_directory_target
 from bus.gateway.adminacts import AdminActs
 from bus.gateway.backends import build_sources
 from bus.gateway.background import persist
+from bus.gateway.commandacts import CommandActs
 from bus.gateway.delivery import Delivery
 from bus.gateway.exchange import Exchange
 from bus.gateway.health import Health
@@ -129,6 +130,7 @@ class Gateway:
             self._exchange.take_limits(settings.limits)
         if self._delivery is not None:
             self._delivery.take_webhooks(webhooks)
+            self._delivery.take_settings(settings)
         _log.info("settings.reloaded", services=len(settings.service), clients=len(settings.client))
 
     def _next_log_signer(self, settings: GatewaySettings) -> FileSigner | None:
@@ -189,7 +191,13 @@ class Gateway:
         self._services = DirectoryFront(
             lambda: parts.follower.directory, parts.follower, parts.credentials, self._clock
         )
-        acts = AdminActs(parts, self._health, lambda: self.settings, self._status, self.reload)
+        about_commands = CommandActs(
+            parts.node,
+            self._clock,
+            settings.data / "log.db",
+            lambda: None if self._delivery is None else self._delivery.letters,
+        )
+        acts = AdminActs(parts, self._health, lambda: self.settings, self._status, self.reload, about_commands)
         admin = AdminFront(
             self.metrics.registry,
             self._health.checks,
