@@ -134,7 +134,9 @@ def _derive_request(operation: Operation, granted: frozenset[str]) -> Operation:
         if representation.kind == "json":
             derived = derive_answer(representation, granted)
             if missing := required_names(derived.schema) & (derived.dropped - derived.kept):
-                reason = f"{', '.join(sorted(missing))} is required where it is not declared, and names a withheld field"
+                reason = (
+                    f"{', '.join(sorted(missing))} is required where it is not declared, and names a withheld field"
+                )
                 raise FieldGrantUnderivable(pointer.join(representation.pointer, "schema"), reason)
             kept.append(replace(representation, schema=derived.schema))
     return replace(operation, request=tuple(kept))
