@@ -126,7 +126,10 @@ async def test_every_field_that_cannot_be_taken_is_told_with_its_reason_and_noth
         assert "secret" not in json.dumps(said)
         assert await person(made) == {"commune": "00001", "marital": "1", "phone": "0900", "version": 1}
         status, said = told(await made.call(asked({"residence": {"commune": None}, "phone": 5}, id_="e2")))
-        assert {one["field"]: one["code"] for one in said["fields"]} == {"residence.commune": "null", "phone": "pattern"}
+        assert {one["field"]: one["code"] for one in said["fields"]} == {
+            "residence.commune": "null",
+            "phone": "pattern",
+        }
 
 
 async def test_one_field_that_cannot_be_taken_keeps_the_others_from_being_changed(place: Place) -> None:

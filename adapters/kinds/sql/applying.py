@@ -106,7 +106,7 @@ def check(update: Update, changes: Mapping[str, object]) -> tuple[dict[str, obje
         except (ValueError, TypeError):
             reasons[name] = "type"
         else:
-            values[name] = bound
+            values[name] = known.settings.codes.get(bound, bound) if isinstance(bound, str) else bound
     return values, reasons
 
 
@@ -128,7 +128,7 @@ def _reason(known: Field, value: object) -> str | None:
     if value is None:
         return None if settings.nullable else "null"
     text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
-    if settings.values and text not in settings.values:
+    if (settings.values and text not in settings.values) or (settings.codes and text not in settings.codes):
         return "value-not-allowed"
     if settings.max_length and len(text) > settings.max_length:
         return "too-long"

@@ -42,6 +42,7 @@ class FieldSettings(Settings, frozen=True):
         type: What the value must be; the types of `parameters`.
         nullable: JSON null empties the column.
         values: The only values that are allowed, as text.
+        codes: The only values that are allowed, each with the code that is stored for it.
         pattern: Regular expression (Python's) that the whole text must match.
         max_length: Longest text; 0 for no limit of its own.
         reference: A code list in the same database that must have the value.
@@ -52,6 +53,7 @@ class FieldSettings(Settings, frozen=True):
     type: ParameterType = "text"
     nullable: bool = False
     values: tuple[str, ...] = ()
+    codes: dict[str, str] = msgspec.field(default_factory=dict)
     pattern: str = ""
     max_length: int = 0
     reference: ReferenceSettings | None = None
@@ -215,6 +217,8 @@ def _field(name: str, settings: Mapping[str, object], key: str) -> Field:
         _check(_NAME, read.reference.column, dotted(key, "reference.column"))
     if (read.pattern or read.max_length) and read.type not in {"text", "name"}:
         raise SettingsInvalid(key, "pattern and max_length are for text")
+    if read.codes and (read.values or read.type != "text"):
+        raise SettingsInvalid(dotted(key, "codes"), "says the allowed values itself, and is for text")
     try:
         pattern = re.compile(read.pattern) if read.pattern else None
     except re.error as error:
