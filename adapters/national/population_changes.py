@@ -1,4 +1,4 @@
-"""Kind `population-changes`: proposed changes of population records, taken into a table of citizens over the kind `sql`.
+"""Kind `population-changes`: proposed changes of population records taken into a table of citizens, over kind `sql`.
 
 The contract is `schemas/population-changes`. Settings that are not named here are those of the kind `sql`, without
 `operations`, `updates` and `enums`. The table is the one of the kind `population`, with a version column.
