@@ -80,10 +80,10 @@ def show(id_: str, home: Path, service: str | None, as_json: bool) -> None:
             if review.id == id_:
                 told = {"service": name, **_told(review), "changes": review.changes, "record": review.record_key}
                 told |= {"official": review.official, "source": review.source, "legalGround": review.legal_ground}
-                lines = [f"{key:<12}{value if isinstance(value, str) else _json(value)}" for key, value in told.items()]
+                lines = [f"{key:<16}{value if isinstance(value, str) else _json(value)}" for key, value in told.items()]
                 emit(
                     told,
-                    "\n".join([*lines, f"next        lienthong writeback accept|reject {id_} --home {home}"]),
+                    "\n".join([*lines, f"next            lienthong writeback accept|reject {id_} --home {home}"]),
                     as_json,
                 )
                 return
