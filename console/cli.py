@@ -36,6 +36,7 @@ _SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "broker": ("console.commands.processes", "broker"),
         "registry": ("console.commands.processes", "registry"),
         "gateway": ("console.commands.processes", "gateway"),
+        "adapter": ("console.commands.adapter", "adapter"),
         "wait": ("console.commands.wait", "wait"),
         "config": ("console.commands.config", "config"),
         "doctor": ("console.commands.doctor", "doctor"),
