@@ -23,6 +23,7 @@ from adapters.kinds.sql.updates import Update
 from adapters.port import AdapterAnswer, AdapterRequest
 
 _PERSON_S = 30.0
+_MAX_REASON = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,9 +170,12 @@ class WriteBack:
             onto: Accept although the record was changed since, if it still has this version.
 
         Raises:
-            ReviewRefused: It does not wait (any more), the record was changed since, or a field is not possible now.
+            ReviewRefused: It does not wait (any more), the record was changed since, a field is not possible now, or the
+                reason is too long.
             AdapterError: The database is not there, or does not fit.
         """
+        if len(reason) > _MAX_REASON:
+            raise ReviewRefused(f"a reason has at most {_MAX_REASON} characters")
         now = self._now().isoformat()
         for applier in self._appliers.values():
             steps = _decision(applier, id_, verdict, person, reason, onto, now)

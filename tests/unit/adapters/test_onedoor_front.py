@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from aiohttp import web
 from test_onedoor_forms import CODE, DOSSIER, LONG, STEP
 
 from adapters.agency.onedoor import OneDoor
-from adapters.agency.onedoorsettings import load
+from adapters.agency.onedoorsettings import DeskSettings, OneDoorSettings, load
 from adapters.agency.sessions import Sessions
 from adapters.errors import SettingsInvalid
 
@@ -281,6 +282,21 @@ def test_settings_that_cannot_be_used_are_refused(tmp_path: Path, changes: dict[
     with pytest.raises(SettingsInvalid) as refusal:
         load(write_settings(tmp_path, 1, **changes))
     assert refusal.value.key == key
+
+
+def test_the_sample_settings_have_every_key_and_can_be_read(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[3] / "config" / "onedoor.toml").read_text(encoding="utf-8")
+    for name in ("onedoor.key", "motcua.password"):
+        (tmp_path / "secrets").mkdir(exist_ok=True)
+        (tmp_path / "secrets" / name).write_text("x")
+        (tmp_path / "secrets" / name).chmod(0o600)
+    (tmp_path / "onedoor.toml").write_text(text)
+    read = load(tmp_path / "onedoor.toml")
+    told = tomllib.loads(text)
+    assert set(told) == set(OneDoorSettings.__struct_fields__)
+    assert set(told["desk"][0]) == set(DeskSettings.__struct_fields__)
+    assert read.ca_file == str(tmp_path / "tls/ca.crt")
+    assert read.certificate_file == ""
 
 
 def test_a_password_that_others_can_read_is_refused(tmp_path: Path) -> None:
