@@ -170,8 +170,8 @@ class WriteBack:
             onto: Accept although the record was changed since, if it still has this version.
 
         Raises:
-            ReviewRefused: It does not wait (any more), the record was changed since, a field is not possible now, or the
-                reason is too long.
+            ReviewRefused: It does not wait (any more), the record was changed since, a field is not possible now, or
+                the reason is too long.
             AdapterError: The database is not there, or does not fit.
         """
         if len(reason) > _MAX_REASON:

@@ -27,6 +27,7 @@ class FakeGateway:
     def __init__(self) -> None:
         self.calls: list[tuple[str, str, dict[str, str], Any]] = []
         self.refuse: dict[int, int] = {}
+        self.said: dict[str, Any] = {}
         self.dossiers: dict[str, Any] = {}
         self.port = 0
 
@@ -44,7 +45,7 @@ class FakeGateway:
         self.calls.append((request.method, request.path, dict(request.headers), json.loads(body) if body else None))
         status = self.refuse.get(len(self.calls))
         if status is not None:
-            return web.json_response({"code": "refused", "detail": "in English"}, status=status)
+            return web.json_response({"code": "refused", "detail": "in English", **self.said}, status=status)
         if request.method == "GET":
             found = self.dossiers.get(request.path.rpartition("/")[2])
             return web.json_response(found or {}, status=200 if found else 404)
@@ -179,9 +180,10 @@ async def test_refusals_of_the_gateway_are_told_in_the_desks_own_codes(desk: Des
 
 
 async def test_an_answer_that_is_no_acceptance_is_never_told_as_one(desk: Desk) -> None:
-    desk.gateway.refuse = {1: 200, 2: 202}
-    assert (await desk.send("DongBoHoSoMC", DOSSIER))["error_code"] == "500"
-    assert (await desk.send("DongBoHoSoMC", DOSSIER))["error_code"] == "500"
+    desk.gateway.refuse = {1: 200, 2: 202, 3: 202, 4: 404}
+    for said in ({"id": "x"}, {}, {"id": 7}, {"id": "x"}):
+        desk.gateway.said = said
+        assert (await desk.send("DongBoHoSoMC", DOSSIER))["error_code"] == "500"
 
 
 async def test_without_a_gateway_nothing_is_acknowledged(desk: Desk) -> None:
