@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import tomllib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,8 @@ class FakeGateway:
         self.said: dict[str, Any] = {}
         self.dossiers: dict[str, Any] = {}
         self.port = 0
+        self.asked, self.release = asyncio.Event(), asyncio.Event()
+        self.release.set()
 
     async def start(self) -> None:
         self._runner = web.ServerRunner(web.Server(self.handle))
@@ -43,6 +46,8 @@ class FakeGateway:
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         body = await request.read()
         self.calls.append((request.method, request.path, dict(request.headers), json.loads(body) if body else None))
+        self.asked.set()
+        await self.release.wait()
         status = self.refuse.get(len(self.calls))
         if status is not None:
             return web.json_response({"code": "refused", "detail": "in English", **self.said}, status=status)
@@ -109,7 +114,9 @@ class Heard:
 async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
     gateway = FakeGateway()
     await gateway.start()
-    front = OneDoor(load(write_settings(tmp_path, gateway.port, max_items=3, max_body_bytes=20_000)), Heard())
+    front = OneDoor(
+        load(write_settings(tmp_path, gateway.port, max_items=3, max_requests=2, max_body_bytes=20_000)), Heard()
+    )
     await front.start()
     async with aiohttp.ClientSession() as http:
         made = Desk(front, gateway, http)
@@ -197,6 +204,35 @@ async def test_without_a_gateway_nothing_is_acknowledged(desk: Desk) -> None:
     await desk.gateway.start()
     async with desk.http.get(f"http://127.0.0.1:{desk.front.port}/readyz") as got:
         assert got.status == 200
+
+
+async def test_a_stop_answers_what_is_under_way_and_takes_nothing_more(desk: Desk) -> None:
+    desk.gateway.release.clear()
+    under_way = asyncio.create_task(desk.send("DongBoHoSoMC", DOSSIER))
+    await asyncio.wait_for(desk.gateway.asked.wait(), 5)
+    stopping = asyncio.create_task(desk.front.stop())
+    desk.gateway.release.set()
+    assert (await asyncio.wait_for(under_way, 5))["error_code"] == "00"
+    await asyncio.wait_for(stopping, 5)
+    with pytest.raises(aiohttp.ClientError):
+        await desk.send("DongBoHoSoMC", DOSSIER)
+
+
+async def test_more_requests_than_allowed_at_once_are_told_to_come_again(desk: Desk) -> None:
+    desk.gateway.release.clear()
+    under_way = asyncio.create_task(desk.send("DongBoHoSoMC", DOSSIER))
+    await asyncio.wait_for(desk.gateway.asked.wait(), 5)
+    second = asyncio.create_task(desk.send("DongBoHoSoMC", DOSSIER))
+    await eventually(lambda: len(desk.gateway.calls) == 2)
+    assert (await desk.send("DongBoHoSoMC", DOSSIER))["error_code"] == "503"
+    desk.gateway.release.set()
+    assert [(await one)["error_code"] for one in (under_way, second)] == ["00", "00"]
+
+
+async def eventually(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0.005)
 
 
 async def test_a_dossier_is_looked_up_at_once_and_told_in_their_form(desk: Desk) -> None:
