@@ -84,7 +84,9 @@ def read_item(service: str, item: object, *, updating: bool) -> Call:
     if service == LOOK_UP:
         return Call(code, "GET", path, b"", "")
     if service == SUBMIT:
-        return _call(service, code, "/dossiers", {"code": code.text, "updating": updating, **_members(item, _DOSSIER)})
+        told = {"code": code.text, "updating": updating, **_members(item, _DOSSIER)}
+        # corrected and corrected back is not a repeat of the first; the same update twice does no harm
+        return _call(service, code, "/dossiers", told, known=not updating)
     if service == PROGRESS:
         return _call(service, code, f"{path}/progress", _members(item, _PROGRESS))
     if service == STATUS:
