@@ -19,10 +19,13 @@ from prometheus_client import CollectorRegistry
 
 import bus
 import console
+from adapters.agency.onedoorsettings import DeskSettings, OneDoorSettings
 from adapters.kinds.http.settings import BreakerSettings, CredentialSettings, HttpSettings, TlsSettings
 from adapters.kinds.sql.binding import ParameterSettings
 from adapters.kinds.sql.settings import NoneSettings, OperationSettings, SqlSettings
+from adapters.kinds.sql.updates import FieldSettings, UpdateSettings
 from adapters.national.population import PopulationSettings
+from adapters.national.population_changes import PopulationChangesSettings
 from bus import errors
 from bus.metrics import GatewayMetrics
 from bus.settings import locate
@@ -216,6 +219,11 @@ PARTS: dict[str, Callable[[], str]] = {
     "kind-sql-operation": lambda: struct_table(OperationSettings),
     "kind-sql-parameter": lambda: struct_table(ParameterSettings),
     "kind-sql-none": lambda: struct_table(NoneSettings),
+    "onedoor": lambda: struct_table(OneDoorSettings),
+    "onedoor-desk": lambda: struct_table(DeskSettings),
+    "kind-sql-update": lambda: struct_table(UpdateSettings),
+    "kind-sql-update-field": lambda: struct_table(FieldSettings),
+    "kind-population-changes": lambda: struct_table(PopulationChangesSettings),
     "kind-population": lambda: struct_table(PopulationSettings),
 }
 

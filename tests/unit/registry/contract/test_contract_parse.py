@@ -412,9 +412,9 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
         "field-mark-misplaced",
     ),
     (
-        "mark in a request",
-        document({"/things": {"post": asking({"properties": {"a": {"x-lienthong-field": "a"}}})}}),
-        "/paths/~1things/post/requestBody/content/application~1json/schema/properties/a/x-lienthong-field",
+        "mark on the root of a request",
+        document({"/things": {"post": asking({"x-lienthong-field": "a"})}}),
+        "/paths/~1things/post/requestBody/content/application~1json/schema/x-lienthong-field",
         "field-mark-misplaced",
     ),
 ]
