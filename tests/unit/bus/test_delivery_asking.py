@@ -24,7 +24,7 @@ from bus.delivery.notices import read_notice
 from bus.delivery.orders import OrderBook, check_order_key, open_order_key
 from bus.delivery.outbox import Outbox, OutboxLimits
 from bus.delivery.statuses import Page
-from bus.delivery.webhooks import Target, read_secret, sign
+from bus.delivery.webhooks import Target, secret_of, sign
 from bus.front.exchanges import page_of
 from evidence import header
 from evidence.log.reader import LogReader
@@ -770,7 +770,7 @@ async def test_expired_cancelled_and_dead_are_told(hooked):
 
 def test_a_signature_is_that_of_the_published_example():
     """Example of the Standard Webhooks libraries: secret, id, time and payload with their known signature."""
-    secret = read_secret("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+    secret = secret_of("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
     payload = b'{"test": 2432232314}'
     made = sign(secret, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, payload)
     assert made == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
@@ -779,7 +779,7 @@ def test_a_signature_is_that_of_the_published_example():
 @pytest.mark.parametrize("text", ["", "whsec_", "whsec_!!", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_AAAA"])
 def test_what_is_no_secret_is_refused(text):
     with pytest.raises(ValueError):
-        read_secret(text)
+        secret_of(text)
 
 
 # --- forgetting -------------------------------------------------------------------------------------------------------
