@@ -21,6 +21,7 @@ from evidence.identifiers import NodeId, ServiceId, SubsystemId
 T = TypeVar("T", "GatewaySettings", "GatewayPart")
 
 MOST_KEYS = 8
+WEBHOOK_URL = re.compile(r"https?://[^/\s#@]+(/[^\s#]*)?")
 ROLES = (
     "XROAD_SECURITY_OFFICER",
     "XROAD_REGISTRATION_OFFICER",
@@ -361,7 +362,7 @@ def _client_meaning(client: Client, at: str) -> list[tuple[str, str]]:
         for digest in (client.certificate_sha256, *client.further_certificates_sha256)
         if digest and not re.fullmatch(r"[0-9a-f]{64}", digest)
     ]
-    if client.webhook_url and not re.fullmatch(r"https?://[^/\s#@]+(/[^\s#]*)?", client.webhook_url):
+    if client.webhook_url and not WEBHOOK_URL.fullmatch(client.webhook_url):
         found.append((f"{at}.webhook_url", "must be https:// (or http:// on a network of your own), host and path"))
     if bool(client.webhook_url) != (client.webhook_secret is not None):
         found.append((f"{at}.webhook_url", "webhook_url and webhook_secret go together"))

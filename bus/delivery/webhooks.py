@@ -81,7 +81,7 @@ class Poster(Protocol):
         """
 
 
-def read_secret(text: str) -> bytes:
+def secret_of(text: str) -> bytes:
     """Secret of a file: `whsec_` and base64 of 24 to 64 bytes.
 
     Raises:

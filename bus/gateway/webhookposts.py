@@ -11,8 +11,10 @@ from pathlib import Path
 
 import aiohttp
 
+from adapters.errors import AdapterError
+from adapters.kinds.settings import read_secret
 from bus import errors
-from bus.delivery.webhooks import Target, read_secret
+from bus.delivery.webhooks import Target, secret_of
 from bus.settings import GatewaySettings
 
 _DEADLINE_S = 15.0
@@ -30,11 +32,16 @@ def read_targets(settings: GatewaySettings) -> dict[str, Target]:
         if not client.webhook_url or client.webhook_secret is None:
             continue
         try:
-            secret = read_secret(client.webhook_secret.read_text(encoding="ascii"))
-            if client.webhook_ca is not None:
-                _context(str(client.webhook_ca))
-        except (OSError, ValueError, ssl.SSLError) as error:
-            message = f"webhook_secret or webhook_ca cannot be used ({type(error).__name__})"
+            secret = secret_of(read_secret(str(client.webhook_secret), "webhook_secret"))
+        except AdapterError as error:
+            raise errors.SettingsInvalid([(0, f"client {client.name}", str(error))]) from error
+        except ValueError as error:
+            message = "webhook_secret: the file must hold whsec_ and base64 of 24 to 64 random bytes"
+            raise errors.SettingsInvalid([(0, f"client {client.name}", message)]) from error
+        try:
+            _context(str(client.webhook_ca or ""))
+        except (OSError, ssl.SSLError) as error:
+            message = f"webhook_ca: the file cannot be used ({type(error).__name__})"
             raise errors.SettingsInvalid([(0, f"client {client.name}", message)]) from error
         found[client.name] = Target(client.webhook_url, secret, str(client.webhook_ca or ""))
     return found

@@ -7,7 +7,6 @@ import base64
 import hashlib
 import hmac
 import json
-import os
 import threading
 from collections.abc import Iterator
 
@@ -17,7 +16,7 @@ from test_commands import SERVICE, ask, effects, fate, quiet, rows, submit
 from world import CONTRACT, Answer, Backend, ClientSystem, wait_until
 
 FORMS = "G01/desk/forms"
-SECRET = os.urandom(32)
+SECRET: list[bytes] = []
 FORMS_CONTRACT = CONTRACT.replace(
     "      operationId: addNote", "      operationId: addNote\n      x-lienthong-delivery: command"
 )
@@ -40,13 +39,9 @@ def world(tmp_path_factory: pytest.TempPathFactory, desk: Backend) -> Iterator[F
         pair(made, "H37", "G01", join_every_s=0.5, clock_skew_s=1.0)
         made.publish("G01", "desk/forms", contract=FORMS_CONTRACT)
         made.grant(made.clients["H37/app"].subsystem, "G01", "desk/forms")
-        home = made.members["H37"].home
-        (part,) = [path for path in (home / "gateway.d").glob("*.toml") if '"app"' in path.read_text()]
-        secret = home / "keys" / "webhook.secret"
-        secret.write_text("whsec_" + base64.b64encode(SECRET).decode())
-        secret.chmod(0o600)
-        with part.open("a") as file:
-            file.write(f'webhook_url = "{desk.url}/hook"\nwebhook_secret = "keys/webhook.secret"\n')
+        home = str(made.members["H37"].home)
+        told = made.command("client", "webhook", "app", f"{desk.url}/hook", "--home", home)
+        SECRET.append(base64.b64decode(told["secret"].removeprefix("whsec_")))
         for code in ("H37", "G01"):
             made.configure(code, "commands", retry_s=1.0, retry_max_s=4.0)
             made.options[code] = ["--clock-offset-s", "0"]
@@ -237,7 +232,7 @@ def test_the_end_is_told_though_the_receiver_fails_and_the_gateway_is_killed(wor
         body = json.loads(one.body)
         assert (one.method, body["type"], body["order_key"]) == ("POST", "command.completed", "H37.2026.000125")
         signed = f"{one.header('webhook-id')}.{one.header('webhook-timestamp')}.".encode() + one.body
-        expected = base64.b64encode(hmac.new(SECRET, signed, hashlib.sha256).digest()).decode()
+        expected = base64.b64encode(hmac.new(SECRET[0], signed, hashlib.sha256).digest()).decode()
         assert one.header("webhook-signature") == f"v1,{expected}"
     assert len({one.header("webhook-id") for one in told(record_id)}) == 1
     follows = submit(world, client)
@@ -285,3 +280,18 @@ async def lose(world: FaultWorld) -> None:
     await asyncio.wait_for(got, 10)
     await thief.flush()
     await thief.close()
+
+
+def test_an_operator_sets_a_webhook_and_takes_it_away(world) -> None:
+    home = world.members["H37"].home
+    secret = home / "keys" / "webhooks" / "app.secret"
+    assert secret.stat().st_mode & 0o777 == 0o600
+    with pytest.raises(AssertionError):
+        world.command("client", "webhook", "app", "ftp://x/", "--home", str(home))
+    with pytest.raises(AssertionError):
+        world.command("client", "webhook", "nobody", "https://x/", "--home", str(home))
+    world.command("client", "webhook", "app", "--remove", "--home", str(home))
+    world.reload_gateway("H37")
+    assert not secret.exists()
+    listed = world.command("client", "list", "--home", str(home))["clients"]
+    assert [one["webhook_url"] for one in listed] == [""]

@@ -24,7 +24,7 @@ from bus.delivery.notices import read_notice
 from bus.delivery.orders import OrderBook, check_order_key, open_order_key
 from bus.delivery.outbox import Outbox, OutboxLimits
 from bus.delivery.statuses import Page
-from bus.delivery.webhooks import Target, read_secret, sign
+from bus.delivery.webhooks import Target, secret_of, sign
 from bus.front.exchanges import page_of
 from evidence import header
 from evidence.log.reader import LogReader
@@ -220,6 +220,7 @@ async def test_a_commit_in_doubt_keeps_its_place(line):
     await line.bus.settle()
     second = await submit(line, order="d1")
     await line.h37.outbox.load()
+    assert await line.h37.outbox.send_due() == 1
     await line.flow()
     assert line.effects == [caught.value.record_id, second]
 
@@ -321,6 +322,17 @@ async def test_what_the_broker_may_have_is_cancelled_when_the_provider_says_so(l
     assert line.g01.types() == Counter(command=2, receipt=2, refusal=1)
     assert unmatched(line) == []
     assert len(line.h37.outbox) == len(line.g01.outbox) == 0
+
+
+async def test_what_is_being_cancelled_is_not_taken_up_again_from_the_store(line):
+    await submit(line)
+    ((idx,),) = line.h37.side.rows("SELECT idx FROM outbox")
+    assert line.h37.outbox.withdraw(idx)
+    await line.h37.outbox.load()
+    assert await line.h37.outbox.send_due() == 0
+    line.h37.outbox.returned(idx)
+    await line.h37.outbox.load()
+    assert await line.h37.outbox.send_due() == 1
 
 
 async def test_after_a_restart_nothing_counts_as_never_sent(line):
@@ -523,12 +535,14 @@ async def test_each_notice_gets_a_receipt_and_its_repeat_the_same_one(line, take
 
 async def test_an_older_notice_that_comes_late_changes_nothing_but_is_receipted(line, taken):
     record_id, provider = taken
-    late = await provider.notice("processing", carry=False)
-    await provider.notice("dead", code="backend-failed")
+    line.h37.webhooks.replace({"onedoor-app": Target("https://desk.example/hook", SECRET)})
+    late = await provider.notice("dead", code="backend-failed", carry=False)
+    await provider.notice("processing")
     line.queues.stored.clear()
     assert await provider.carry(late) == "done"
-    assert await line.state(record_id) == "dead"
+    assert await line.state(record_id) == "processing"
     assert len(line.queues.stored) == 1
+    assert len(line.h37.webhooks) == 0
 
 
 async def test_a_notice_after_the_result_changes_nothing_but_is_receipted(line, taken):
@@ -756,7 +770,7 @@ async def test_expired_cancelled_and_dead_are_told(hooked):
 
 def test_a_signature_is_that_of_the_published_example():
     """Example of the Standard Webhooks libraries: secret, id, time and payload with their known signature."""
-    secret = read_secret("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+    secret = secret_of("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
     payload = b'{"test": 2432232314}'
     made = sign(secret, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, payload)
     assert made == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
@@ -765,7 +779,7 @@ def test_a_signature_is_that_of_the_published_example():
 @pytest.mark.parametrize("text", ["", "whsec_", "whsec_!!", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_AAAA"])
 def test_what_is_no_secret_is_refused(text):
     with pytest.raises(ValueError):
-        read_secret(text)
+        secret_of(text)
 
 
 # --- forgetting -------------------------------------------------------------------------------------------------------
