@@ -205,7 +205,7 @@ class Outbox:
                 continue
             if not self.orders.may_go(idx):
                 entry.due_s = None
-            elif not (entry.subject and self._gates.wait(entry.subject, idx)):
+            elif not self._waits(entry, idx):
                 batch.append(idx)
         await asyncio.gather(*(self._send(idx, released=idx in released) for idx in batch))
         return len(batch)
@@ -221,7 +221,7 @@ class Outbox:
                 self.arrived(idx)
                 return
             entry.subject = row.subject
-            if not released and self._gates.wait(row.subject, idx):
+            if not released and self._waits(entry, idx):
                 return
             if idx not in self._entries:  # withdrawn while its row was read
                 return
@@ -230,7 +230,7 @@ class Outbox:
             stored = await self._queues.put(row.subject, data, self._message_id(row, entry))
         except (errors.BusError, EvidenceError) as error:
             if error.code in _RECEIVER_TAKES_NOTHING:
-                self._gates.refused(entry.subject, idx, self._clock.monotonic())
+                self._gates.refused(entry.subject, idx, self._clock.monotonic(), again=entry.stored > 0)
                 return
             entry.failed += 1
             wait_s = min(_FIRST_FAILURE_S * 2 ** min(entry.failed, 10), _LONGEST_FAILURE_S)
@@ -242,6 +242,9 @@ class Outbox:
                 entry.sent_at = self._clock.now()
             wait_s = min(self._limits.retry_s * 2 ** min(entry.stored - 1, 20), self._limits.retry_max_s)
         self._plan(idx, wait_s * (0.75 + self._clock.random(1)[0] / 512))
+
+    def _waits(self, entry: _Entry, idx: int) -> bool:
+        return bool(entry.subject) and self._gates.wait(entry.subject, idx, again=entry.stored > 0)
 
     def _message_id(self, row: Outgoing, entry: _Entry) -> str:
         """The record's id at first: an attempt whose answer was lost is not stored twice. Then an id that nobody used.

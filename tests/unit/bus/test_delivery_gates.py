@@ -41,6 +41,15 @@ def test_waits_grow_while_nothing_is_taken_and_the_line_moves_once_something_is(
     assert (gates.next_s() or 0.0) - now_s == pytest.approx(0.05)
 
 
+def test_a_quarter_of_a_turn_is_for_repeats_and_all_of_it_when_nothing_else_waits() -> None:
+    gates = Gates()
+    for idx in range(8):
+        gates.refused("a", idx, 0.0, again=idx < 4)
+    assert gates.release(1.0) == [4, 5, 6, 0]
+    gates.taken("a")
+    assert gates.release(10.0) == [7, 1, 2, 3]
+
+
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 1_000)), unique=True))
 def test_whoever_stands_in_line_gets_a_turn_and_only_one(found: list[tuple[str, int]]) -> None:
     gates, now_s, released = Gates(), 0.0, []
