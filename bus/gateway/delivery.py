@@ -121,9 +121,12 @@ class Delivery:
         self._taker = self._command_taker()
         self._expiry = Expiry(clock, log, exchange.composer, self._store, self._outbox, self._changes)
         replies = self._reply_taker()
+        streams = subjects.command_stream, subjects.result_stream
+        takers = self._taker.on_command, replies.on_reply
         self._pullers = [
-            self._puller(subjects.command_stream(parts.member), self._taker.on_command),
-            self._puller(subjects.result_stream(parts.member), replies.on_reply),
+            self._puller(stream(parts.member, large=large), take)
+            for stream, take in zip(streams, takers, strict=True)
+            for large in (False, True)
         ]
 
     def _known(self) -> DirectoryView:

@@ -178,11 +178,14 @@ def test_the_registry_makes_the_streams_of_members_and_makes_them_again_after_th
     assert commands["discard_new_per_subject"] is True
     assert commands["max_msgs_per_subject"] == StreamSettings().per_sender
     assert commands["storage"] == "file"
-    assert [streams[name]["consumers"] for name in ("CMD_GOV~G01", "RES_GOV~G01", "EVT_GOV~G01")] == [
-        ["own"],
-        ["own"],
-        [],
-    ]
+    large = streams["CML_GOV~G01"]
+    assert (
+        large["max_msgs_per_subject"] == StreamSettings().large_per_sender < 100 < 2_000 < StreamSettings().per_sender
+    )
+    for stream in (commands, large):  # half of a stream is the most that one sender can have in it
+        assert 2 * stream["max_msgs_per_subject"] * stream["max_msg_size"] <= stream["max_bytes"]
+    own = {name: streams[f"{name}_GOV~G01"]["consumers"] for name in ("CMD", "CML", "RES", "REL", "EVT")}
+    assert own == {"CMD": ["own"], "CML": ["own"], "RES": ["own"], "REL": ["own"], "EVT": []}
     world.stop_broker()
     shutil.rmtree(world.home / "broker" / "jetstream")
     world.start_broker()
@@ -193,7 +196,7 @@ def test_the_registry_makes_the_streams_of_members_and_makes_them_again_after_th
     world.stop_registry()
     change_facts(world, stream_max_bytes=64 * 1024 * 1024)
     world.start_registry()
-    wait_until(lambda: asyncio.run(streams_of(world))["CMD_GOV~G01"]["max_bytes"] == 64 * 1024 * 1024, "new size")
+    wait_until(lambda: asyncio.run(streams_of(world))["CMD_GOV~G01"]["max_bytes"] == 32 * 1024 * 1024, "new size")
 
 
 def test_an_instance_of_an_older_version_is_upgraded_and_its_nodes_keep_their_credentials(empty_world):

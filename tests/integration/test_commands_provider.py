@@ -47,7 +47,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultWorld]:
 def client(world: FaultWorld) -> Iterator[ClientSystem]:
     world.backend.answers.clear()
     world.backend.release.clear()
-    yield world.clients["H37/onedoor-app"] if "H37/onedoor-app" in world.clients else world.clients["H37/app"]
+    yield world.clients["H37/app"]
     world.backend.answers.clear()
     world.backend.release.set()
 
@@ -321,4 +321,63 @@ def test_a_gateway_that_is_stopped_in_the_middle_of_an_attempt_asks_again_with_t
     assert attempts(world)[record_id] == 2
     world.configure("G01", "limits", drain_s=None)
     world.restart_gateway("G01")
+    quiet(world)
+
+
+# --- flow and poison ----------------------------------------------------------------------------------------------------
+
+
+def test_hundreds_of_small_commands_and_a_large_one_wait_at_the_broker_for_a_gateway_that_is_away(
+    world, client
+) -> None:
+    world.stop_gateway("G01")
+    ids = [submit(world, client) for _ in range(200)]
+    answer = world.call(
+        client, SERVICE, "/notes", method="POST", body=json.dumps({"text": "x" * 90_000}).encode(),
+        headers={"Prefer": "respond-async"},
+    )  # fmt: skip
+    ids.append(answer.json()["id"])
+    wait_until(lambda: all(one["sent"] for one in _sent(world, ids)), "the broker has them all")
+    world.start_gateway("G01")
+    assert {fate(world, client, one)["state"] for one in ids} == {"completed"}
+    assert all(attempts(world)[one] == 1 for one in ids)
+    quiet(world)
+
+
+def _sent(world: FaultWorld, ids: list[str]) -> list[dict]:
+    """As the own outbox knows it; the operator's list has what is stored."""
+    found = []
+    for record_id in ids:
+        told = ask(world, world.clients["H37/app"], record_id).json()
+        found.append({"sent": told["times"].get("sent")})
+    return found
+
+
+async def test_poison_in_the_stream_holds_up_nothing(world, client) -> None:
+    sender = await world.nats_connection(as_node="H37")
+    before = world.dropped("G01").get("envelope-malformed", 0)
+    for size in (0, 1, 400, 20_000):
+        subject = "lt.c.GOV~G01.GOV~H37" if size < 16_000 else "lt.c.large.GOV~G01.GOV~H37"
+        await sender.publish(subject, b"\x95" * size)
+    await sender.flush()
+    await sender.close()
+    record_id = submit(world, client)
+    assert fate(world, client, record_id)["state"] == "completed"
+    wait_until(lambda: world.dropped("G01").get("envelope-malformed", 0) == before + 4, "four drops")
+    quiet(world)
+
+
+def test_a_back_end_that_is_not_there_is_waited_for_and_blocks_nothing_else(world, client) -> None:
+    part = next((world.members["G01"].home / "gateway.d").glob("service-*notes*.toml"))
+    kept = part.read_text()
+    part.write_text(kept.replace(world.backend.url, "http://127.0.0.1:1"))
+    world.reload_gateway("G01")
+    try:
+        record_id = submit(world, client)
+        wait_until(lambda: listed(world).get(record_id, {}).get("code") == "backend-unavailable", "the reason")
+        assert fate(world, client, submit(world, client, OTHER))["state"] == "completed"
+    finally:
+        part.write_text(kept)
+        world.reload_gateway("G01")
+    assert fate(world, client, record_id)["state"] == "completed"
     quiet(world)

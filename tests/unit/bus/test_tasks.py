@@ -369,6 +369,21 @@ async def test_more_than_may_be_taken_stays_with_the_broker(line):
     assert line.g01.types()["command"] == 1
 
 
+async def test_no_more_of_one_service_is_under_way_than_allowed(line):
+    line.g01.restart(at_once=2)
+    line.finish = False
+    line.bus.source.release = asyncio.Event()
+    ids = [await taken(line) for _ in range(3)]
+    await line.bus.source.started.wait()
+    line.g01.runner.start_due()
+    await asyncio.sleep(0)
+    assert line.effects == ids[:2]
+    line.bus.source.release.set()
+    await line.g01.runner.idle()
+    assert await line.work() == 1
+    assert line.effects == ids
+
+
 def test_a_service_that_is_full_holds_up_no_other():
     plan = Schedule()
     for idx in range(3):
