@@ -41,8 +41,11 @@ def make_next_key(home: MemberHome, kind: KeyKind) -> NextKey:
         KeyUnusable: the file cannot be written.
     """
     files = NextKey(home)
+    signer = None
     if not files.private.exists():
         signer = generate_key_file(files.private, kind, passphrase_path=home.passphrase)
+    if signer is not None or not files.public.exists():
+        signer = signer or FileSigner.load(files.private, passphrase_path=home.passphrase)
         pem = signer.private_key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
         replace_file(files.public, pem, 0o644)
     return files
@@ -119,8 +122,10 @@ def take_next_key(home: MemberHome) -> bool:
     if files.private.exists():
         files.private.replace(home.member_key)
     replace_file(home.certificate, files.certificate.read_bytes(), 0o644)
-    replace_file(home.keys / "member.pub", files.public.read_bytes(), 0o644)
-    for path in (files.certificate, files.public, files.change):
+    if files.public.exists():
+        replace_file(home.keys / "member.pub", files.public.read_bytes(), 0o644)
+    # The certificate last: while it is there without its key, this step is not done.
+    for path in (files.change, files.public, files.certificate):
         path.unlink(missing_ok=True)
     return True
 

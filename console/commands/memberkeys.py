@@ -40,7 +40,7 @@ def rotate(home: Path, kind: KeyKind, as_json: bool) -> None:
     if not files.certificate.exists():
         make_next_key(member_home, kind)
         step, following = "made", f"have {files.public} certified as {files.certificate}, then the same command again"
-    elif files.change.exists() and take_next_key(member_home):
+    elif (files.change.exists() or not files.private.exists()) and take_next_key(member_home):
         step, following = "taken", "nodes, rights and evidence of the earlier key go on counting"
     else:
         compose_change(member_home)
