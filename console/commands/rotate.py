@@ -42,7 +42,7 @@ def rotate() -> None:
 @json_option
 @reports_errors
 def log(home: Path, phase: str | None, delay_s: float, overlap_s: float, as_json: bool) -> None:
-    """The key that signs the log's checkpoints. Without a phase: whatever comes next, also after a command broke off."""
+    """The key that signs the log's checkpoints. Without a phase: the next step, wherever a command broke off."""
     import time
     from datetime import UTC, datetime
 
