@@ -21,6 +21,8 @@ REGISTRY = "registry"
 """Token of the registry in control subjects and inboxes; no node's token, because it has no `~`."""
 OWN_CONSUMER = "own"
 """Name of a member's durable pull consumer on its command and result streams."""
+CLAIMS_UPDATE = "$SYS.REQ.CLAIMS.UPDATE"
+"""Where servers take newer account JWTs, in the system account."""
 _LONGEST_IN_NAME = 200
 
 
