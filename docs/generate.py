@@ -157,6 +157,7 @@ DECISIONS = (
     "client-suspended",
     "service-unknown",
     "service-disabled",
+    "own-node-revoked",
     "provider-revoked",
     "no-access-right",
     "right-expired",
