@@ -32,6 +32,7 @@ from bus.settings import locate
 from bus.transport import permissions
 from console.data import data_folder
 from console.processes.registry import RegistryMetrics
+from evidence.errors import EvidenceError
 
 DOCS = Path(__file__).resolve().parent
 _FACTS = re.compile(r"^(### `(?P<code>[a-z0-9-]+)`\n\n)\*.*\*$", re.MULTILINE)
@@ -155,11 +156,18 @@ def all_errors() -> dict[str, type[errors.BusError]]:
     return {code: cls for code, cls in errors.catalogue().items() if cls.__module__.startswith(ours)}
 
 
+def evidence_errors() -> dict[str, type[EvidenceError]]:
+    """Errors of evidence that only the command line raises, by code."""
+    all_errors()  # imports everything
+    return {cls.code: cls for cls in EvidenceError.__subclasses__() if cls.__module__.startswith("console.")}
+
+
 DECISIONS = (
     "client-unknown",
     "client-suspended",
     "service-unknown",
     "service-disabled",
+    "own-node-revoked",
     "provider-revoked",
     "no-access-right",
     "right-expired",
@@ -188,6 +196,8 @@ def facts(code: str) -> str:
         else:
             parts += [f"command line and log, {cls.title.lower()}"]
         parts += [cls.disposition]
+    if code in evidence_errors():
+        parts += ["command line", evidence_errors()[code].disposition]
     if code in DECISIONS:
         parts.append("`reason` of an access decision")
     if code in errors.DROP_CODES:

@@ -417,7 +417,10 @@ class Gateway:
             await exchange.asker.close_orphans(self._open_requests)
 
     async def _erase_old_contents(self) -> None:
-        oldest = self._clock.now().date() - timedelta(days=self.settings.retention.particulars_days)
+        now = self._parts.confirmed_now()
+        if now is None:
+            return  # what is erased does not come back when the clock is set right
+        oldest = now.date() - timedelta(days=self.settings.retention.particulars_days)
         if gone := self._parts.day_keys.erase_before(oldest):
             _log.info("particulars.erased", days=gone)
 

@@ -24,6 +24,8 @@ OWN_CONSUMER = "own"
 LARGE = "large"
 SMALL_BYTES = 16 * 1024
 """Up to here a message is small: of such, a sender may have thousands in a stream."""
+CLAIMS_UPDATE = "$SYS.REQ.CLAIMS.UPDATE"
+"""Where servers take newer account JWTs, in the system account."""
 _LONGEST_IN_NAME = 200
 
 

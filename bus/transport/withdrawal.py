@@ -2,6 +2,7 @@
 
 A push takes effect in the servers at once: what is refused is disconnected. It lasts, because the servers keep the
 newest account JWT in their own folder, and because the embedded broker starts with the file that is written here first.
+Leaf brokers of members hear a push as the servers do; for those that were away it is said again from time to time.
 Who is refused is the guest book's business.
 """
 
@@ -15,11 +16,10 @@ import msgspec
 import structlog
 
 from bus.errors import BusError
-from bus.transport import accounts, nkeys
+from bus.transport import accounts, nkeys, subjects
 from bus.transport.connection import Connection
 
 _log = structlog.get_logger("lienthong.transport")
-_PUSH = "$SYS.REQ.CLAIMS.UPDATE"
 _DEADLINE_S = 5.0
 
 
@@ -67,7 +67,7 @@ class MembersAccount:
         self._replace = replace
         self._connection = connection
         self._unix_time_s = unix_time_s
-        self._jwt = ""
+        self._jwt = self._told = ""
 
     def keep(self, revocations: dict[str, int]) -> None:
         """Writes the JWT with these revocations, unless the newest one has them; newer than the one before it."""
@@ -94,7 +94,7 @@ class MembersAccount:
             WithdrawalUnconfirmed: it is not known to have it; push again.
         """
         try:
-            answer = await self._connection.exchange(_PUSH, self._jwt.encode(), _DEADLINE_S)
+            answer = await self._connection.exchange(subjects.CLAIMS_UPDATE, self._jwt.encode(), _DEADLINE_S)
             said: dict[str, Any] = msgspec.json.decode(answer.data, type=dict[str, Any])
         except (BusError, msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise WithdrawalUnconfirmed(
@@ -105,4 +105,6 @@ class MembersAccount:
                 "the broker refused the newest account: is the operator key in the instance's home the one of its"
                 " configuration?"
             )
-        _log.info("account.pushed", revocations=len(nkeys.decode_claims(self._jwt)["nats"].get("revocations", {})))
+        if self._jwt != self._told:
+            self._told = self._jwt
+            _log.info("account.pushed", revocations=len(nkeys.decode_claims(self._jwt)["nats"].get("revocations", {})))
