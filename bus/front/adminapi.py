@@ -45,6 +45,9 @@ class Deed:
     perform: Perform
 
 
+ADMIN_KEY = web.RequestKey("ADMIN_KEY", AdminSystem)
+"""Under which an act finds the key that was used."""
+
 Deeds = Mapping[tuple[str, str], Deed]
 """By method and path template below `BASE`, like `("GET", "/evidence/records/{index}")`."""
 
@@ -90,7 +93,7 @@ class AdminApi:
             await self._record(name, target, key, "refused", refused.code)
             raise refused
         await self._record(name, target, key, "allowed", "")
-        request["lienthong.admin_key"] = key
+        request[ADMIN_KEY] = key
         try:
             return await deed.perform(request, values)
         except errors.BusError as failure:

@@ -15,8 +15,7 @@ from bus import errors
 from bus.delivery.deadletters import Act, DeadLetters, Letter
 from bus.delivery.outgoing import OutgoingCommand, find_outgoing
 from bus.delivery.tasks import Wanted
-from bus.front.adminapi import Deed, Deeds
-from bus.front.adminkeys import AdminSystem
+from bus.front.adminapi import ADMIN_KEY, Deed, Deeds
 from bus.ports import Clock
 from evidence import header
 from evidence.act import MAX_REASON_CHARS, encode_act, is_reason
@@ -124,7 +123,7 @@ class CommandActs:
             after_idx=asked.after,
             limit=MOST,
         )
-        key: AdminSystem = request["lienthong.admin_key"]
+        key = request[ADMIN_KEY]
 
         def write(record_id: str) -> bytes:
             now = self._clock.now()
