@@ -70,6 +70,7 @@ def run(options: argparse.Namespace, out: Path) -> dict[str, Any]:
         "kills": dict(breaker.kills),
         "faults": dict(breaker.done),
         "ended_by_themselves": breaker.ended,
+        "not_started": breaker.not_started,
         "features": sorted(merged),
         "problems": problems,
     }
@@ -115,6 +116,7 @@ def main() -> int:
     if any(out.iterdir()):
         parser.error(f"{out} is not empty")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # also where a shell started it in the background
     try:
         found = run(options, out.resolve())
     except KeyboardInterrupt:

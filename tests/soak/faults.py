@@ -24,6 +24,7 @@ class Breaker:
         done: faults that took place, by kind.
         kills: SIGKILLs by target, those in the middle of a commit included.
         ended: gateways that ended by themselves, with their exit codes.
+        not_started: the same while their disk was full: one that cannot open its stores ends, and is started again.
     """
 
     def __init__(self, stage: Stage) -> None:
@@ -34,6 +35,8 @@ class Breaker:
         self.done: Counter[str] = Counter()
         self.kills: Counter[str] = Counter()
         self.ended: list[str] = []
+        self.not_started: list[str] = []
+        self._full: set[str] = set()
 
     def run(self, faults: list[Fault], seconds: float) -> None:
         """Breaks and mends until `seconds` have passed."""
@@ -65,7 +68,8 @@ class Breaker:
         if member.process.returncode == -signal.SIGKILL:
             self.kills[code] += 1
         else:
-            self.ended.append(f"{code} with {member.process.returncode}")
+            found = self.not_started if code in self._full else self.ended
+            found.append(f"{code} with {member.process.returncode}")
         self._book.add(fault="killed", target=code, began=time.time(), ended=time.time())
         planned = member.process.returncode == -signal.SIGKILL
         member.process = None
@@ -85,6 +89,7 @@ class Breaker:
         elif fault.kind == "blackhole":
             self._signal(target, signal.SIGSTOP)
         elif fault.kind == "disk-full":
+            self._full.add(target)
             self._limit(target, 0)
         elif fault.kind == "skew":
             self._restart(target, fault.detail)
@@ -108,6 +113,8 @@ class Breaker:
         elif fault.kind == "blackhole":
             self._signal(target, signal.SIGCONT)
         elif fault.kind == "disk-full":
+            self._notice_end(target)
+            self._full.discard(target)
             self._limit(target, None)
         elif fault.kind == "skew":
             self._restart(target, "0")
