@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 ALL = frozenset({"idempotency", "order", "cancel", "dead"})
-MERGED: frozenset[str] = frozenset()
+MERGED = ALL
 
 
 def of(text: str | None) -> frozenset[str]:
