@@ -16,8 +16,9 @@ from bus import errors
 from bus.delivery.forgetting import Forgetting
 from bus.delivery.idempotency import KeyBook, Use, key_row, use_of
 from bus.delivery.orders import order_row, order_scope
-from bus.delivery.outbox import Outbox
-from bus.delivery.store import command_row, forget_rows, outbox_row
+from bus.delivery.outbox import Outbox, first_message
+from bus.delivery.pace import Pace
+from bus.delivery.store import command_row, outbox_row
 from bus.exchange.calls import ClientCall, request_particulars
 from bus.exchange.composing import Composer, Draft
 from bus.exchange.contracts import Contracts
@@ -63,6 +64,7 @@ class CommandDesk:
         keeper: of particulars.
         day_keys: under which order keys are kept.
         outbox: of this node.
+        pace: is told of what is being accepted.
         keys: idempotency keys of this node.
         forgetting: what goes with the commits.
         standing: of certificates.
@@ -83,6 +85,7 @@ class CommandDesk:
         keeper: Keeper,
         day_keys: DayKeys,
         outbox: Outbox,
+        pace: Pace,
         keys: KeyBook,
         forgetting: Forgetting,
         standing: CertificateStanding,
@@ -99,6 +102,7 @@ class CommandDesk:
         self._keeper = keeper
         self._day_keys = day_keys
         self._outbox = outbox
+        self._pace = pace
         self._keys = keys
         self._forgetting = forgetting
         self._standing = standing
@@ -111,7 +115,10 @@ class CommandDesk:
         Raises:
             BusError: it was not accepted. With `acted: unknown` it may have been: the log failed in the middle.
         """
-        wish = wish or Wish()
+        with self._pace:
+            return await self._accept(call, wish or Wish())
+
+    async def _accept(self, call: ClientCall, wish: Wish) -> str:
         try:
             if not self._log.writable:
                 raise errors.LogUnwritable("the command was not accepted")
@@ -208,12 +215,12 @@ class CommandDesk:
         since_s = int(now.timestamp())
         until_s = since_s + int(self._life_s + self._skew_s) + 1
         provider = "/".join(draft.header.to.split("/")[:3])
+        subject = subjects.command(provider, self._member)
         rows: list[Row] = [
             self._keeper.particulars(0, draft.kept, now),
             command_row(0, draft, wish.system),
-            outbox_row(0, draft, subjects.command(provider, self._member), since_s, until_s),
-            *forget_rows(since_s),
-            *self._forgetting.rows(),
+            outbox_row(0, draft, subject, since_s, until_s),
+            *self._forgetting.rows(since_s),
         ]
         scope = order_scope(draft.header.source, draft.header.to, wish.order_key) if wish.order_key else None
         if scope is not None:
@@ -229,4 +236,4 @@ class CommandDesk:
             ) from error
         if scope is not None:
             self._outbox.orders.add(logged.index, draft.header.id, scope)
-        self._outbox.put(logged.index, since_s)
+        self._outbox.put(logged.index, since_s, first_message(draft, logged, subject))

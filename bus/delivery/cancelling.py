@@ -16,7 +16,7 @@ from bus import errors
 from bus.delivery.cancelrows import CANCEL, Target, cancel_row, cancelled_row
 from bus.delivery.changes import CLOSED, Changes
 from bus.delivery.outbox import Outbox
-from bus.delivery.store import Command, DeliveryReader, arrived_row, forget_rows, outbox_row
+from bus.delivery.store import Command, DeliveryReader, arrived_row, outbox_row
 from bus.exchange.composing import Composer, Draft
 from bus.exchange.keeping import Keeper, Row
 from bus.ports import Clock
@@ -126,7 +126,7 @@ class CancelDesk:
             self._keeper.particulars(0, draft.kept, now),
             outbox_row(0, draft, subjects.command(provider, self._member), since_s, until_s),
             cancel_row(0, draft, command.idx),
-            *forget_rows(since_s),
+            *self._store.forget_rows(since_s),
         ]
         (logged,) = await self._log.append([draft.leaf], rows)
         self._outbox.put(logged.index, since_s)

@@ -45,7 +45,10 @@ class Forgetting:
             self._old = [idx for (idx,) in rows]
         return len(self._old)
 
-    def rows(self) -> list[Row]:
+    def rows(self, now_s: int) -> list[Row]:
         """What goes with the next commit; were that to fail, it is found again."""
+        past = self._store.forget_rows(now_s)
+        if not self._old:
+            return past
         given, self._old = self._old[:_AT_ONCE], self._old[_AT_ONCE:]
-        return [(None, sql, (idx,)) for idx in given for sql in _DELETES]
+        return [*past, *((None, sql, (idx,)) for idx in given for sql in _DELETES)]

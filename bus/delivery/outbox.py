@@ -16,20 +16,24 @@ import math
 from dataclasses import dataclass
 from datetime import datetime
 
+import msgspec
 import structlog
 
 from bus import envelope as wire
 from bus import errors
 from bus.delivery.gates import Gates
 from bus.delivery.orders import OPEN, OrderBook
+from bus.delivery.pace import Pace
 from bus.delivery.store import DeliveryReader, Outgoing
+from bus.exchange.composing import Draft
 from bus.ports import Clock, Queues
 from evidence import leaf
 from evidence.errors import EvidenceError
-from evidence.log import ExchangeLog
+from evidence.log import ExchangeLog, Logged
 
 _log = structlog.get_logger("lienthong.delivery")
 _AT_ONCE = 64
+_HELD_BYTES = 16 * 1024 * 1024
 _LONGEST_SLEEP_S = 0.5
 _FIRST_FAILURE_S, _LONGEST_FAILURE_S = 0.2, 5.0
 _RECEIVER_TAKES_NOTHING = frozenset({"queue-refused", "provider-unavailable"})
@@ -59,6 +63,15 @@ class _Entry:
     fresh: bool = True  # this process accepted it and has not tried to send it
     due_s: float | None = None  # None while it waits for its turn
     subject: str = ""
+    first: Message | None = None  # kept for the first attempt, while there is room
+
+
+class Message(msgspec.Struct, frozen=True):
+    """What is published for a record: subject, record id, and the record with its proof, sealed."""
+
+    subject: str
+    record_id: str
+    data: bytes
 
 
 class Outbox:
@@ -70,25 +83,34 @@ class Outbox:
         store: what waits.
         queues: of the broker.
         limits: see there.
+        pace: how many records at once.
 
     Attributes:
         orders: the open commands with an order key.
     """
 
     def __init__(
-        self, clock: Clock, log: ExchangeLog, store: DeliveryReader, queues: Queues, limits: OutboxLimits
+        self,
+        clock: Clock,
+        log: ExchangeLog,
+        store: DeliveryReader,
+        queues: Queues,
+        limits: OutboxLimits,
+        pace: Pace | None = None,
     ) -> None:
         self._clock = clock
         self._log = log
         self._store = store
         self._queues = queues
         self._limits = limits
+        self._pace = pace or Pace()
         self._entries: dict[int, _Entry] = {}
         self._due: list[tuple[float, int]] = []
         self._gates = Gates()
         self._wake = asyncio.Event()
         self._in_doubt = False
         self._withdrawn: set[int] = set()
+        self._held_bytes = 0
         self.orders = OrderBook(limits.waiting)
 
     def __len__(self) -> int:
@@ -112,11 +134,29 @@ class Outbox:
         # in the order of the log, so the first is the oldest
         return max(0.0, self._clock.now().timestamp() - next(iter(self._entries.values())).since_s)
 
-    def put(self, idx: int, since_s: int, *, fresh: bool = True) -> None:
-        """The record at log index `idx` is durable, and its row is in the store: it goes out when it is its turn."""
+    def put(self, idx: int, since_s: int, first: Message | None = None, *, fresh: bool = True) -> None:
+        """The record at log index `idx` is durable, and its row is in the store: it goes out when it is its turn.
+
+        Args:
+            idx: log index.
+            since_s: since when it waits.
+            first: what goes out at the first attempt; kept while there is room, else it is read from the store.
+            fresh: this process has made it, and it was never sent.
+        """
         if idx not in self._entries and idx not in self._withdrawn:
-            self._entries[idx] = _Entry(since_s, fresh=fresh)
+            entry = self._entries[idx] = _Entry(since_s, fresh=fresh)
+            if first is not None:
+                entry.subject = first.subject
+                if self._held_bytes + len(first.data) <= _HELD_BYTES:
+                    entry.first = first
+                    self._held_bytes += len(first.data)
             self._unpark(idx)
+
+    def _take_first(self, entry: _Entry) -> Message | None:
+        first, entry.first = entry.first, None
+        if first is not None:
+            self._held_bytes -= len(first.data)
+        return first
 
     def freed(self, idx: int) -> None:
         """The command at `idx` is closed: the next one under its order key goes out."""
@@ -133,6 +173,7 @@ class Outbox:
         entry = self._entries.get(idx)
         if entry is None or not entry.fresh:
             return False
+        self._take_first(entry)
         del self._entries[idx]
         self._withdrawn.add(idx)
         return True
@@ -144,7 +185,9 @@ class Outbox:
 
     def arrived(self, idx: int) -> None:
         """Its row is gone from the store."""
-        self._entries.pop(idx, None)
+        entry = self._entries.pop(idx, None)
+        if entry is not None:
+            self._take_first(entry)
         self._withdrawn.discard(idx)
 
     def doubt(self) -> None:
@@ -195,10 +238,10 @@ class Outbox:
         """Sends what is due now, a bounded number at once; how many were tried."""
         if not self._queues.connected or not self._log.writable:
             return 0
-        now_s = self._clock.monotonic()
+        now_s, most = self._clock.monotonic(), self._pace.at_once(_AT_ONCE)
         batch = [idx for idx in self._gates.release(now_s) if idx in self._entries]
         released = frozenset(batch)
-        while self._due and self._due[0][0] <= now_s and len(batch) < _AT_ONCE + len(released):
+        while self._due and self._due[0][0] <= now_s and len(batch) < most + len(released):
             due_s, idx = heapq.heappop(self._due)
             entry = self._entries.get(idx)
             if entry is None or entry.due_s != due_s:
@@ -216,18 +259,11 @@ class Outbox:
         if entry is None:  # it arrived since it was taken from the plan
             return
         try:
-            row = await self._store.outgoing(idx)
-            if row is None:
-                self.arrived(idx)
-                return
-            entry.subject = row.subject
-            if not released and self._waits(entry, idx):
-                return
-            if idx not in self._entries:  # withdrawn while its row was read
+            message = self._take_first(entry) or await self._read(idx, entry, released=released)
+            if message is None:
                 return
             entry.fresh = False
-            data = await envelope_of(self._log, row)
-            stored = await self._queues.put(row.subject, data, self._message_id(row, entry))
+            stored = await self._queues.put(message.subject, message.data, self._message_id(message, entry))
         except (errors.BusError, EvidenceError) as error:
             if error.code in _RECEIVER_TAKES_NOTHING:
                 self._gates.refused(entry.subject, idx, self._clock.monotonic(), again=entry.stored > 0)
@@ -236,7 +272,7 @@ class Outbox:
             wait_s = min(_FIRST_FAILURE_S * 2 ** min(entry.failed, 10), _LONGEST_FAILURE_S)
             _log.debug("outbox.unsent", code=error.code)
         else:
-            self._gates.taken(row.subject)
+            self._gates.taken(message.subject)
             entry.stored, entry.failed = entry.stored + 1, 0
             if stored and entry.sent_at is None:
                 entry.sent_at = self._clock.now()
@@ -246,13 +282,25 @@ class Outbox:
     def _waits(self, entry: _Entry, idx: int) -> bool:
         return bool(entry.subject) and self._gates.wait(entry.subject, idx, again=entry.stored > 0)
 
-    def _message_id(self, row: Outgoing, entry: _Entry) -> str:
+    async def _read(self, idx: int, entry: _Entry, *, released: bool) -> Message | None:
+        """From the store, with a proof of now; None when it has arrived, stands in line or was withdrawn meanwhile."""
+        row = await self._store.outgoing(idx)
+        if row is None:
+            self.arrived(idx)
+            return None
+        entry.subject = row.subject
+        if idx not in self._entries or (not released and self._waits(entry, idx)):
+            return None
+        entry.fresh = False
+        return Message(row.subject, row.header.id, await envelope_of(self._log, row))
+
+    def _message_id(self, message: Message, entry: _Entry) -> str:
         """The record's id at first: an attempt whose answer was lost is not stored twice. Then an id that nobody used.
 
         A repeat is for a copy that may be lost, or whose receipt is. The broker knows ids for minutes, also of messages
         that are gone and of strangers': under the same id it would swallow the repeat.
         """
-        return f"{row.header.id}/{self._clock.random(6).hex()}" if entry.stored else row.header.id
+        return f"{message.record_id}/{self._clock.random(6).hex()}" if entry.stored else message.record_id
 
     def _unpark(self, idx: int) -> None:
         entry = self._entries.get(idx)
@@ -265,6 +313,22 @@ class Outbox:
             entry.due_s = self._clock.monotonic() + after_s
             heapq.heappush(self._due, (entry.due_s, idx))
             self._wake.set()
+
+
+def first_message(draft: Draft, logged: Logged, subject: str) -> Message:
+    """A record that was logged just now, with the proof that came of its commit."""
+    envelope = wire.Envelope(
+        wire.VERSION,
+        draft.header_bytes,
+        logged.index,
+        logged.size,
+        logged.path,
+        logged.note,
+        draft.wrapped,
+        draft.nonce,
+        draft.ciphertext,
+    )
+    return Message(subject, draft.header.id, wire.encode(envelope))
 
 
 async def envelope_of(log: ExchangeLog, row: Outgoing) -> bytes:

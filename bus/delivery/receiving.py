@@ -20,7 +20,7 @@ from bus.delivery.doing import Ready
 from bus.delivery.outbox import Outbox
 from bus.delivery.replying import Replier
 from bus.delivery.running import TaskRunner
-from bus.delivery.store import DeliveryReader, Taken, forget_rows, outbox_row, taken_row
+from bus.delivery.store import DeliveryReader, Taken, outbox_row, taken_row
 from bus.delivery.tasks import task_row
 from bus.exchange.composing import Draft
 from bus.exchange.examining import Examined, Examiner
@@ -198,7 +198,7 @@ class CommandTaker:
         return [
             *self._keeper.proof(0, record),
             taken_row(0, record.node.member, head.id, record.leaf_hash, expires_s + _KEPT_AFTER_S, receipt),
-            *forget_rows(now_s),
+            *self._store.forget_rows(now_s),
         ]
 
     async def _receive(self, record: VerifiedRecord, key: SealingKeyEntry, examined: Examined) -> int:

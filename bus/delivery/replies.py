@@ -26,7 +26,6 @@ from bus.delivery.store import (
     arrived_row,
     closed_row,
     delivered_row,
-    forget_rows,
     taken_row,
 )
 from bus.delivery.watching import Watchers
@@ -224,7 +223,7 @@ class ReplyTaker:
         return True
 
     def _proven(self, record: VerifiedRecord) -> list[Row]:
-        return [*self._keeper.proof(0, record), *forget_rows(int(self._clock.now().timestamp()))]
+        return [*self._keeper.proof(0, record), *self._store.forget_rows(int(self._clock.now().timestamp()))]
 
     async def _take(self, record: VerifiedRecord, rows: list[Row]) -> tuple[Logged, Draft, Logged]:
         """The received record and this node's receipt for it in one commit."""

@@ -12,9 +12,8 @@ from datetime import datetime
 
 import structlog
 
-from bus import envelope as wire
 from bus import errors
-from bus.delivery.outbox import envelope_of
+from bus.delivery.outbox import envelope_of, first_message
 from bus.delivery.store import Outgoing
 from bus.exchange.composing import Composer, Draft
 from bus.exchange.verification import VerifiedRecord
@@ -100,18 +99,8 @@ class Replier:
 
     async def send_first(self, record: VerifiedRecord, receipt: Draft, logged: Logged) -> None:
         """The receipt that was just logged."""
-        envelope = wire.Envelope(
-            wire.VERSION,
-            receipt.header_bytes,
-            logged.index,
-            logged.size,
-            logged.path,
-            logged.note,
-            receipt.wrapped,
-            receipt.nonce,
-            receipt.ciphertext,
-        )
-        await self._send(record, wire.encode(envelope), receipt.header.id)
+        message = first_message(receipt, logged, self.subject(record.node.member))
+        await self._send(record, message.data, message.record_id)
 
     async def send_again(self, record: VerifiedRecord, receipt: Outgoing) -> None:
         """A receipt that was sent before: the other side repeats because it did not get it."""

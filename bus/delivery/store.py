@@ -14,21 +14,18 @@ writes by itself. Reading is done by one thread with a read-only connection.
 
 from __future__ import annotations
 
-import asyncio
-import sqlite3
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 
 from bus.delivery import cancelrows, idempotency, orders, webhookrows
+from bus.delivery.readerthread import ReaderThread
 from bus.errors import StoreTooNew
 from bus.exchange.composing import Draft
 from bus.exchange.keeping import Row
 from evidence import header, leaf
-from evidence.errors import SourceUnreadable
 from evidence.header import Header
 from evidence.merkle import leaf_hash
 
@@ -68,6 +65,7 @@ TABLES = (
         "CREATE TABLE IF NOT EXISTS command_result (idx INTEGER PRIMARY KEY, until_s INTEGER NOT NULL,"
         " day TEXT NOT NULL, data BLOB NOT NULL)"
     ),
+    "CREATE INDEX IF NOT EXISTS command_result_until ON command_result (until_s)",
     *orders.TABLES,
     *idempotency.TABLES,
     *cancelrows.TABLES,
@@ -101,6 +99,8 @@ _TAKEN = (
 _FORGET_TAKEN = "DELETE FROM taken WHERE until_s < ?"
 _RESULT = "INSERT INTO command_result (idx, until_s, day, data) VALUES (?, ?, ?, ?)"
 _FORGET_RESULTS = "DELETE FROM command_result WHERE until_s < ?"
+
+_FORGET_EVERY_S = 5
 
 T = TypeVar("T")
 
@@ -226,11 +226,6 @@ def result_row(idx: int, until_s: int, day: str, data: bytes) -> Row:
     return None, _RESULT, (idx, until_s, day, data)
 
 
-def forget_rows(now_s: int) -> list[Row]:
-    """What is past its time goes with any commit."""
-    return [(None, _FORGET_TAKEN, (now_s,)), (None, _FORGET_RESULTS, (now_s,))]
-
-
 # Reading ------------------------------------------------------------------------------------------------------------
 
 _COMMANDS = (
@@ -256,8 +251,8 @@ class DeliveryReader:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._db: sqlite3.Connection | None = None
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="delivery-reader")
+        self._thread = ReaderThread(path)
+        self._forget_at_s = 0
 
     async def command(self, record_id: str) -> Command | None:
         """The command with that record id."""
@@ -312,6 +307,13 @@ class DeliveryReader:
         row = await self._row("SELECT day, data FROM particulars WHERE idx = ?", idx)
         return None if row is None else (row[0], row[1])
 
+    def forget_rows(self, now_s: int) -> list[Row]:
+        """What is past its time goes with some commit, every few seconds."""
+        if now_s < self._forget_at_s:
+            return []
+        self._forget_at_s = now_s + _FORGET_EVERY_S
+        return [(None, _FORGET_TAKEN, (now_s,)), (None, _FORGET_RESULTS, (now_s,))]
+
     async def check_version(self) -> None:
         """To be called once before use.
 
@@ -324,8 +326,7 @@ class DeliveryReader:
 
     def close(self) -> None:
         """Ends the thread."""
-        self._thread.submit(self._disconnect)
-        self._thread.shutdown()
+        self._thread.close()
 
     async def _one(self, make: Callable[[Any], T], sql: str, *params: object) -> T | None:
         row = await self._row(sql, *params)
@@ -336,19 +337,7 @@ class DeliveryReader:
         return rows[0] if rows else None
 
     async def _all(self, sql: str, *params: object) -> list[Any]:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._ask, sql, params)
-
-    def _ask(self, sql: str, params: tuple[object, ...]) -> list[Any]:
-        try:
-            if self._db is None:
-                self._db = sqlite3.connect(f"{self._path.resolve().as_uri()}?mode=ro", uri=True)
-            return self._db.execute(sql, params).fetchall()
-        except sqlite3.Error as error:
-            raise SourceUnreadable(f"the exchange log {self._path} cannot be read ({error})") from error
-
-    def _disconnect(self) -> None:
-        if self._db is not None:
-            self._db.close()
+        return await self._thread.ask(sql, params)
 
 
 def _command(row: Any) -> Command:

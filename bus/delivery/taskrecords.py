@@ -20,7 +20,7 @@ from typing import Literal
 import msgspec
 
 from bus import errors
-from bus.delivery.outbox import Outbox
+from bus.delivery.outbox import Outbox, first_message
 from bus.delivery.replying import Replier
 from bus.delivery.store import outbox_row
 from bus.delivery.tasks import (
@@ -224,7 +224,7 @@ class TaskRecords:
         except LogUnwritable:
             self._outbox.doubt()
             raise
-        self._outbox.put(logged[at].index, now_s)
+        self._outbox.put(logged[at].index, now_s, first_message(draft, logged[at], subject))
 
 
 def _text(at: datetime | None) -> str:

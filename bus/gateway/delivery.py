@@ -22,6 +22,7 @@ from bus.delivery.forgetting import Forgetting
 from bus.delivery.idempotency import KeyBook
 from bus.delivery.orders import open_order_key
 from bus.delivery.outbox import Outbox, OutboxLimits
+from bus.delivery.pace import Pace
 from bus.delivery.receiving import CommandTaker
 from bus.delivery.replies import ReplyTaker
 from bus.delivery.replying import Replier
@@ -69,9 +70,9 @@ class Delivery:
         self._max_bytes = settings.front.max_body_bytes + ENVELOPE_OVERHEAD_BYTES
         self._store = DeliveryReader(settings.data / "log.db")
         queues = MemberQueues(parts.connection)
-        self._outbox = Outbox(
-            clock, log, self._store, queues, OutboxLimits(commands.retry_s, commands.retry_max_s, commands.waiting)
-        )
+        self._pace = Pace()
+        outbox_limits = OutboxLimits(commands.retry_s, commands.retry_max_s, commands.waiting)
+        self._outbox = Outbox(clock, log, self._store, queues, outbox_limits, self._pace)
         self._watchers = Watchers()
         self._poster = WebhookPoster()
         hook_limits = HookLimits(min(HookLimits().first_s, commands.retry_s))
@@ -93,6 +94,7 @@ class Delivery:
             keeper=exchange.keeper,
             day_keys=parts.day_keys,
             outbox=self._outbox,
+            pace=self._pace,
             keys=KeyBook(self._store.rows),
             forgetting=self._forgetting,
             standing=parts.standing,
@@ -231,7 +233,8 @@ class Delivery:
     def _puller(self, stream: str, take: Callable[[PulledMessage], Coroutine[Any, Any, None]]) -> Puller:
         parts = self._parts
         inbox = f"{subjects.inbox(parts.node)}{parts.clock.random(12).hex()}.pull"
-        return Puller(parts.connection, stream, inbox, take, self._settings.commands.at_once)
+        most = self._settings.commands.at_once
+        return Puller(parts.connection, stream, inbox, take, lambda: self._pace.at_once(most))
 
     async def open(self) -> None:
         """Looks at what an earlier run left.

@@ -100,14 +100,14 @@ class PulledMessage:
 
 
 class Puller:
-    """Pulls from one stream of one's own, and hands each message to a task; never more than `at_once`.
+    """Pulls from one stream of one's own, and hands each message to a task; never more than it may.
 
     Args:
         connection: of the node.
         stream: name.
         inbox: a private subject of the node that nobody can guess.
         take: what is done with a message.
-        at_once: most messages at once.
+        at_once: most messages at once, at least one; asked before each pull.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class Puller:
         stream: str,
         inbox: str,
         take: Callable[[PulledMessage], Coroutine[Any, Any, None]],
-        at_once: int,
+        at_once: Callable[[], int],
     ) -> None:
         self._connection = connection
         self._next = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.own"
@@ -132,10 +132,11 @@ class Puller:
         """Pulls until it is stopped."""
         await self._connection.serve(self._inbox, self._on_message)
         while not self._stopping:
-            if len(self._tasks) >= self._at_once:
+            most = self._at_once()
+            if len(self._tasks) >= most:
                 await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
                 continue
-            await self._pull(self._at_once - len(self._tasks))
+            await self._pull(most - len(self._tasks))
 
     async def _pull(self, count: int) -> None:
         self._ended.clear()

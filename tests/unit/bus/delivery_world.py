@@ -19,6 +19,7 @@ from bus.delivery.expiry import Expiry
 from bus.delivery.forgetting import Forgetting
 from bus.delivery.idempotency import KeyBook
 from bus.delivery.outbox import Outbox, OutboxLimits
+from bus.delivery.pace import Pace
 from bus.delivery.receiving import CommandTaker
 from bus.delivery.replies import ReplyTaker
 from bus.delivery.replying import Replier
@@ -139,7 +140,7 @@ class Station:
         verifier = RecordVerifier(member, side.verifier.memory, times, side.heard.alarm)
         self.desk = CommandDesk(
             member=member, clock=clock, observer=side.heard, log=side.log, directory=lambda: view, contracts=bus.shelf,
-            composer=side.composer, keeper=side.keeper, day_keys=side.day_keys, outbox=self.outbox, keys=self.keys, forgetting=self.forgetting,
+            composer=side.composer, keeper=side.keeper, day_keys=side.day_keys, outbox=self.outbox, pace=Pace(), keys=self.keys, forgetting=self.forgetting,
             standing=CertificateStanding(),
             life_s=LIFE_S, skew_s=SKEW_S,
         )  # fmt: skip
