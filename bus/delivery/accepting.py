@@ -29,6 +29,7 @@ from bus.exchange.standing import CertificateStanding, require_trust
 from bus.exchange.validation import check_request, require_delivery
 from bus.ports import Clock, ExchangeObserver
 from bus.transport import subjects
+from bus.turns import Turnstile
 from evidence.errors import LogUnwritable
 from evidence.log import ExchangeLog
 from registry.contract import Match
@@ -103,6 +104,7 @@ class CommandDesk:
         self._day_keys = day_keys
         self._outbox = outbox
         self._pace = pace
+        self._turns = Turnstile()
         self._keys = keys
         self._forgetting = forgetting
         self._standing = standing
@@ -116,6 +118,7 @@ class CommandDesk:
             BusError: it was not accepted. With `acted: unknown` it may have been: the log failed in the middle.
         """
         with self._pace:
+            await self._turns.enter()
             return await self._accept(call, wish or Wish())
 
     async def _accept(self, call: ClientCall, wish: Wish) -> str:
