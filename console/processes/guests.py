@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -70,18 +70,18 @@ class BrokerHost:
         keys = {name: FileSigner.load(home.broker / f"{name}.pem") for name in ("operator", "account", "streams")}
         account, streams, operator = keys["account"], keys["streams"], keys["operator"]
         self.minter = AccountMinter(account.public_bytes, account.sign, time.time, facts.credentials_s, self._book)
-        tls, url = client_tls(str(home.ca / "ca.crt")), f"tls://{facts.broker_listen}"
+        tls, urls = client_tls(str(home.ca / "ca.crt")), facts.broker_urls
         registry = FileSigner.load(home.broker / "registry.pem")
         self._members = Connection(
-            [url],
+            urls,
             tls,
             BrokerIdentity("registry", lambda: identity.registry_user_jwt, registry.sign),
             _inbox(""),
             _Silent(observer),
         )
-        self.streams = self._service(url, tls, streams, "-streams", observer, self._streams_connected)
+        self.streams = self._service(urls, tls, streams, "-streams", observer, self._streams_connected)
         self._system = self._service(
-            url,
+            urls,
             tls,
             FileSigner.load(home.broker / "system.pem"),
             "-system",
@@ -90,7 +90,7 @@ class BrokerHost:
             publish=["$SYS.REQ.CLAIMS.UPDATE"],
             subscribe=[f"{_inbox('-system')}>"],
         )
-        self.feed = NatsFeed(self.streams)
+        self.feed = NatsFeed(self.streams, facts.stream_replicas)
         self._account = MembersAccount(
             name=facts.instance,
             public=account.public_bytes,
@@ -100,6 +100,8 @@ class BrokerHost:
             path=home.broker / MEMBERS_ACCOUNT,
             replace=_replace,
             connection=self._system,
+            inbox=_inbox("-system"),
+            servers=len(urls),
             unix_time_s=time.time,
         )
         self._streams = MemberStreams(
@@ -108,7 +110,7 @@ class BrokerHost:
 
     @staticmethod
     def _service(
-        url: str,
+        urls: Sequence[str],
         tls: ssl.SSLContext,
         account: FileSigner,
         name: str,
@@ -133,7 +135,7 @@ class BrokerHost:
             )
 
         identity = BrokerIdentity(f"registry{name}", jwt, key.sign)
-        return Connection([url], tls, identity, _inbox(name), observer, on_connected=on_connected)
+        return Connection(urls, tls, identity, _inbox(name), observer, on_connected=on_connected)
 
     def _streams_connected(self) -> None:
         self._streams.forget()
