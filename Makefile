@@ -5,13 +5,14 @@ BIN := $(VENV)/bin
 # Tests wait for processes more than they compute; the tests of one file share theirs.
 TEST_PROCESSES ?= 2
 
-.PHONY: help setup demo up test test-all check bench bench-quick bundle lock clean
+.PHONY: help setup demo up test test-all soak check bench bench-quick bundle lock clean
 
 help:
 	@echo "make demo         run the whole scenario once, print the report, stop everything"
 	@echo "make up           the same, left running; prints addresses, keys and how to stop"
 	@echo "make test         all tests that this machine can run"
 	@echo "make test-all     the same, failing where something is missing"
+	@echo "make soak         commands under random faults: SECONDS=600 SEED=7 OUT=folder (a new one)"
 	@echo "make check        lint, types, import rules"
 	@echo "make bench-quick  the speed figures in about a minute;  make bench: all of them"
 	@echo "make bundle       an installation for a machine without a network (dist/bundle)"
@@ -43,6 +44,9 @@ test: setup
 
 test-all: setup
 	@LIENTHONG_TEST_ALL=1 $(BIN)/python -m pytest -q -n $(TEST_PROCESSES) --dist loadfile
+
+soak: setup
+	@$(BIN)/python -m tests.soak --seconds $(or $(SECONDS),60) $(if $(SEED),--seed $(SEED)) $(if $(OUT),--out $(OUT))
 
 check: setup
 	@$(BIN)/ruff check .

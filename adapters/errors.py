@@ -86,6 +86,17 @@ class RequestUnusable(AdapterError):
         self.place = place
 
 
+class ReviewRefused(AdapterError):
+    """A person's decision on a proposed change is not possible: it does not wait, or the record moved on."""
+
+    code = "adapter-review-refused"
+    disposition: ClassVar[Disposition] = "reject"
+
+    def __init__(self, message: str) -> None:
+        """Nothing was changed."""
+        super().__init__(message, acted="no")
+
+
 class BackendUnreachable(AdapterError):
     """No connection to the backend, or it broke before a whole answer came."""
 

@@ -94,6 +94,49 @@ class RequestInvalid(_Rejected):
     fault = "Client.InvalidRequest"
 
 
+class CommandRequired(_Rejected):
+    """The contract offers this operation as a command only."""
+
+    code = "command-required"
+    title = "This operation is a command"
+    fault = "Client.InvalidRequest"
+
+
+class QueryRequired(_Rejected):
+    """The contract offers this operation as a query only."""
+
+    code = "query-required"
+    title = "This operation is no command"
+    fault = "Client.InvalidRequest"
+
+
+class IdempotencyKeyReused(_Rejected):
+    """The same idempotency key came before, with another request."""
+
+    code = "idempotency-key-reused"
+    status = 422
+    title = "The idempotency key belongs to another request"
+    fault = "Client.InvalidRequest"
+
+
+class AlreadyDelivered(_Rejected):
+    """A command that the provider has taken cannot be cancelled."""
+
+    code = "already-delivered"
+    status = 409
+    title = "The command was delivered already"
+    fault = "Client.InvalidRequest"
+
+
+class CommandCancelled(_Rejected):
+    """The command was cancelled before it was delivered."""
+
+    code = "command-cancelled"
+    status = 409
+    title = "The command was cancelled"
+    fault = "Client.InvalidRequest"
+
+
 class MediaTypeUnsupported(_Rejected):
     """The contract does not declare this media type for the operation."""
 
@@ -429,6 +472,17 @@ class CommandExpired(BusError):
     status = 504
     title = "The command expired"
     fault = "Server.ClientProxy.NetworkError"
+    disposition = "reject"
+    acted = "unknown"
+
+
+class CommandDiscarded(BusError):
+    """The provider's operator ended a command that could not be done."""
+
+    code = "command-discarded"
+    status = 502
+    title = "The provider's operator discarded the command"
+    fault = "Server.ServerProxy.ServiceFailed"
     disposition = "reject"
     acted = "unknown"
 

@@ -143,6 +143,30 @@ class GatewayMetrics:
             "Age of the oldest record in the outbox; 0 when empty.",
             registry=registry,
         )
+        self.tasks = Gauge(
+            "lienthong_commands_taken",
+            "Commands of others without a result, by service and state: waiting, doing or dead.",
+            ("service", "state"),
+            registry=registry,
+        )
+        self.task_oldest = Gauge(
+            "lienthong_commands_oldest_seconds",
+            "Age of the oldest command of others without a result, by service and state: waiting or dead.",
+            ("service", "state"),
+            registry=registry,
+        )
+        self.task_retries = Counter(
+            "lienthong_command_retries_total",
+            "Attempts at commands that did not succeed and are followed by another one, by reason.",
+            ("service", "code"),
+            registry=registry,
+        )
+        self.task_dead = Counter(
+            "lienthong_command_dead_total",
+            "Commands that became dead letters, by reason.",
+            ("service", "code"),
+            registry=registry,
+        )
         self._children = lru_cache(maxsize=8192)(self._make_children)
         self._in_flight: dict[Side, int] = {"client": 0, "provider": 0}
         self.flight.labels("client").set_function(lambda: self._in_flight["client"])
@@ -197,6 +221,14 @@ class GatewayMetrics:
     def alarm(self, code: str, member: str) -> None:
         """See `bus.ports.ExchangeObserver`."""
         self.alarms.labels(code, member).inc()
+
+    def retried(self, service: str, code: str) -> None:
+        """See `bus.ports.TaskObserver`."""
+        self.task_retries.labels(service, code).inc()
+
+    def buried(self, service: str, code: str) -> None:
+        """See `bus.ports.TaskObserver`."""
+        self.task_dead.labels(service, code).inc()
 
     def committed(self, leaves: int, seconds: float) -> None:
         """See `evidence.log.LogObserver`."""

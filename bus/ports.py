@@ -54,6 +54,16 @@ class ExchangeObserver(Protocol):
         """Something that a person must look at: a fork, a suspected clone."""
 
 
+class TaskObserver(Protocol):
+    """What becomes of commands that this node has taken. Labels are bounded: own services and codes."""
+
+    def retried(self, service: str, code: str) -> None:
+        """An attempt did not succeed, and another one follows."""
+
+    def buried(self, service: str, code: str) -> None:
+        """A command became a dead letter."""
+
+
 class Broker(Protocol):
     """The asking side of the transport."""
 

@@ -21,6 +21,7 @@ from evidence.identifiers import NodeId, ServiceId, SubsystemId
 T = TypeVar("T", "GatewaySettings", "GatewayPart")
 
 MOST_KEYS = 8
+WEBHOOK_URL = re.compile(r"https?://[^/\s#@]+(/[^\s#]*)?")
 ROLES = (
     "XROAD_SECURITY_OFFICER",
     "XROAD_REGISTRATION_OFFICER",
@@ -119,6 +120,12 @@ class CommandSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields
     retry_max_s: float = 900.0
     waiting: int = 100_000
     at_once: int = 64
+    tasks: int = 100_000
+    at_backend: int = 16
+    attempt_s: float = 5.0
+    attempt_max_s: float = 900.0
+    attempts_for_s: float = 259_200.0
+    attempts: int = 1_000
 
 
 class Retention(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -126,6 +133,7 @@ class Retention(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     particulars_days: int = 366
     results_days: float = 7.0
+    commands_days: float = 90.0
 
 
 class Client(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -139,6 +147,9 @@ class Client(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     further_certificates_sha256: tuple[str, ...] = ()
     max_in_flight: int | None = None
     per_second: float | None = None
+    webhook_url: str = ""
+    webhook_secret: Path | None = None
+    webhook_ca: Path | None = None
 
 
 class AdminKey(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -149,12 +160,22 @@ class AdminKey(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     key: Path
 
 
+class ServiceCommands(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is different for the commands of one service; without a key, `[commands]` holds."""
+
+    attempt_s: float | None = None
+    attempt_max_s: float | None = None
+    attempts_for_s: float | None = None
+    attempts: int | None = None
+
+
 class Service(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A service's back end: a kind and its own settings."""
 
     id: str
     kind: str
     settings: dict[str, Any] = {}
+    commands: ServiceCommands = ServiceCommands()
 
 
 class Logging(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -303,6 +324,7 @@ def _meaning(settings: GatewaySettings | GatewayPart) -> list[tuple[str, str]]:
         found.extend(_node_meaning(settings))
     for at, service in enumerate(settings.service):
         checks.append((f"service[{at}].id", ServiceId, service.id))
+        found.extend(_attempts_meaning(service.commands, f"service[{at}].commands"))
     for at, client in enumerate(settings.client):
         checks.extend((f"client[{at}].subsystems", SubsystemId, item) for item in client.subsystems)
         if client.key is None and not client.certificate_sha256:
@@ -320,6 +342,17 @@ def _meaning(settings: GatewaySettings | GatewayPart) -> list[tuple[str, str]]:
     return found
 
 
+def _attempts_meaning(told: CommandSettings | ServiceCommands, at: str) -> list[tuple[str, str]]:
+    found = [
+        (f"{at}.{key}", "must be more than 0")
+        for key in ("attempt_s", "attempt_max_s", "attempts_for_s", "attempts")
+        if (number := getattr(told, key)) is not None and number <= 0
+    ]
+    if told.attempt_s is not None and told.attempt_max_s is not None and told.attempt_s > told.attempt_max_s:
+        found.append((f"{at}.attempt_s", "must be at most attempt_max_s"))
+    return found
+
+
 def _client_meaning(client: Client, at: str) -> list[tuple[str, str]]:
     found = []
     if len(client.further_keys) >= MOST_KEYS:
@@ -329,6 +362,10 @@ def _client_meaning(client: Client, at: str) -> list[tuple[str, str]]:
         for digest in (client.certificate_sha256, *client.further_certificates_sha256)
         if digest and not re.fullmatch(r"[0-9a-f]{64}", digest)
     ]
+    if client.webhook_url and not WEBHOOK_URL.fullmatch(client.webhook_url):
+        found.append((f"{at}.webhook_url", "must be https:// (or http:// on a network of your own), host and path"))
+    if bool(client.webhook_url) != (client.webhook_secret is not None):
+        found.append((f"{at}.webhook_url", "webhook_url and webhook_secret go together"))
     if client.max_in_flight is not None and client.max_in_flight < 1:
         found.append((f"{at}.max_in_flight", "must be at least 1"))
     if client.per_second is not None and client.per_second <= 0:
@@ -359,9 +396,14 @@ def _node_meaning(settings: GatewaySettings) -> list[tuple[str, str]]:
         found.append(("commands.life_s", "must be more than 0 and at most longest_life_s"))
     if not 0 < commands.retry_s <= commands.retry_max_s:
         found.append(("commands.retry_s", "must be more than 0 and at most retry_max_s"))
-    for key, number in (("waiting", commands.waiting), ("at_once", commands.at_once)):
-        if number < 1:
-            found.append((f"commands.{key}", "must be at least 1"))
+    if settings.retention.commands_days < settings.retention.results_days:
+        found.append(("retention.commands_days", "must be at least results_days"))
+    found += [
+        (f"commands.{key}", "must be at least 1")
+        for key in ("waiting", "at_once", "tasks", "at_backend")
+        if getattr(commands, key) < 1
+    ]
+    found.extend(_attempts_meaning(commands, "commands"))
     if (front.certificate is None) != (front.key is None):
         found.append(("front", "certificate and key go together"))
     if front.certificate is None and not front.plain_http:
@@ -443,6 +485,10 @@ def named_files(settings: GatewaySettings | GatewayPart) -> list[tuple[str, Path
     named: list[tuple[str, Path | None]] = [(f"client[{at}].key", one.key) for at, one in enumerate(settings.client)]
     for at, client in enumerate(settings.client):
         named += [(f"client[{at}].further_keys", file) for file in client.further_keys]
+        named += [
+            (f"client[{at}].webhook_secret", client.webhook_secret),
+            (f"client[{at}].webhook_ca", client.webhook_ca),
+        ]
     named += [(f"admin_key[{at}].key", one.key) for at, one in enumerate(settings.admin_key)]
     if isinstance(settings, GatewaySettings):
         keys, front = settings.keys, settings.front

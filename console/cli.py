@@ -30,15 +30,18 @@ _SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "client": ("console.commands.client", "client"),
         "catalogue": ("console.commands.catalogue", "catalogue"),
         "call": ("console.commands.call", "call"),
+        "writeback": ("console.commands.writeback", "writeback"),
     },
     "Running": {
         "broker": ("console.commands.processes", "broker"),
         "registry": ("console.commands.processes", "registry"),
         "gateway": ("console.commands.processes", "gateway"),
+        "adapter": ("console.commands.adapter", "adapter"),
         "wait": ("console.commands.wait", "wait"),
         "config": ("console.commands.config", "config"),
         "doctor": ("console.commands.doctor", "doctor"),
         "admin": ("console.commands.admin", "admin"),
+        "commands": ("console.commands.commands", "commands"),
     },
     "Evidence": {
         "audit": ("console.commands.audit", "audit"),

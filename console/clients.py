@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import os
 import secrets
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bus.front.keyring import hash_key
-from bus.settings import MOST_KEYS
+from bus.settings import MOST_KEYS, WEBHOOK_URL
 from console.homes import HomeInvalid, MemberHome, replace_file, write_new
 from console.services import toml_value
 from evidence.identifiers import check_creatable
@@ -139,3 +140,34 @@ def digest_of(certificate: Path) -> str:
         EvidenceError: the file is no certificate.
     """
     return hashlib.sha256(load_pem_chain(certificate.read_bytes())[0]).hexdigest()
+
+
+def set_webhook(home: MemberHome, name: str, url: str, ca: Path | None) -> str:
+    """Has a client system told at that address, with a new secret, which it gives.
+
+    Raises:
+        HomeInvalid: there is no such client system, or the address cannot be one.
+    """
+    client = read_client(home, name)
+    if not WEBHOOK_URL.fullmatch(url):
+        raise HomeInvalid("the address must be https:// (or http:// on a network of your own), host and path")
+    secret = "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
+    file = Path("keys") / "webhooks" / f"{name}.secret"
+    replace_file(home.path / file, f"{secret}\n".encode(), 0o600)
+    told = {"webhook_url": url, "webhook_secret": str(file), "webhook_ca": "" if ca is None else str(ca.resolve())}
+    replace_file(part_of(home, name), render("client", client | told), 0o644)
+    return secret
+
+
+def remove_webhook(home: MemberHome, name: str) -> None:
+    """Has a client system told nothing any more; its secret is gone.
+
+    Raises:
+        HomeInvalid: there is no such client system.
+    """
+    client = read_client(home, name)
+    file = client.get("webhook_secret")
+    rest = {key: value for key, value in client.items() if not key.startswith("webhook_")}
+    replace_file(part_of(home, name), render("client", rest), 0o644)
+    if file:
+        (home.path / file).unlink(missing_ok=True)

@@ -43,8 +43,12 @@ def rotate_front(folder: Path, hosts: tuple[str, ...]) -> dict[str, Any]:
     new_authority = not (folder / "ca.pem").exists()
     old = (folder / "ca.crt").read_bytes() if (folder / "ca.crt").exists() else b""
     if new_authority:
-        authority = _new_authority(folder / "ca.pem")
+        # Its certificate first: whoever finds the key finds the certificate that belongs to it.
+        made = folder / "ca.next.pem"
+        made.unlink(missing_ok=True)
+        authority = _new_authority(made)
         replace_file(folder / "ca.crt", authority.pem + old, 0o644)
+        made.replace(folder / "ca.pem")
     else:
         authority = Authority(load_pem_chain(old)[0], FileSigner.load(folder / "ca.pem"))
     following = folder / "front.next.pem"

@@ -31,11 +31,13 @@ def key_id_of(public: bytes) -> str:
 def member_keys(home: MemberHome) -> frozenset[str]:
     """Key ids of the keys that sign for the member, now or before: the present one and those that were retired.
 
+    Of a key that was lost its certificate speaks.
+
     Raises:
         KeyUnusable: the present key cannot be read.
     """
-    present = key_id_of(FileSigner.load(home.member_key).public_bytes)
-    return frozenset({present, *_public_files(home.keys / "retired")})
+    public = home.load_key().public_bytes if home.member_key.exists() else public_key_of_pem(home.certificate)
+    return frozenset({key_id_of(public), *_public_files(home.keys / "retired")})
 
 
 def keys_of_files(home: MemberHome) -> frozenset[str]:

@@ -13,6 +13,7 @@ from typing import Literal, TypeVar
 import msgspec
 
 from bus.errors import BusError
+from evidence.durable import sync_folder
 from evidence.signer import FileSigner
 
 T = TypeVar("T")
@@ -209,10 +210,11 @@ def write_new(path: Path, data: bytes, mode: int = 0o600) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
+    sync_folder(path.parent)
 
 
 def replace_file(path: Path, data: bytes, mode: int = 0o600) -> None:
-    """Writes or replaces a file atomically."""
+    """Writes or replaces a file atomically and durably."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
@@ -221,3 +223,4 @@ def replace_file(path: Path, data: bytes, mode: int = 0o600) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
+    sync_folder(path.parent)

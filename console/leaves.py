@@ -15,7 +15,7 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from bus.transport import leaf, nkeys
-from bus.transport.minting import AccountMinter
+from bus.transport.minting import AccountMinter, mint_leaf_listener
 from console.addresses import check_listen, split_hosts
 from console.homes import HomeInvalid, InstanceHome, read_facts, replace_file, write_new
 from console.instance import load_authority, read_broker_identity
@@ -25,6 +25,7 @@ from registry.fold import Directory
 from registry.localcopy import LocalCopy
 
 _TLS_DAYS = 365
+_SYSTEM = "leaf-system.creds"
 _CREDENTIALS, _CA, _CERTIFICATE, _KEY, _CONFIG = "leaf.creds", "ca.pem", "tls.crt", "tls.pem", "nats-server.conf"
 
 
@@ -119,11 +120,14 @@ def write_leaf_configuration(home: InstanceHome, folder: Path, hub: str, listen:
         )
     absolute = folder.resolve()
     path = absolute / _CONFIG
+    if not (absolute / _SYSTEM).exists():
+        write_new(absolute / _SYSTEM, _listener(home, absolute.name).encode())
     text = leaf.render_leaf_config(
         leaf.LeafFiles(
             home=absolute,
             hub=hub,
             credentials=absolute / _CREDENTIALS,
+            system_credentials=absolute / _SYSTEM,
             ca=absolute / _CA,
             operator_jwt=identity.operator_jwt,
             system_account=identity.system_account,
@@ -136,6 +140,14 @@ def write_leaf_configuration(home: InstanceHome, folder: Path, hub: str, listen:
     )
     path.write_text(text, encoding="utf-8")
     return path
+
+
+def _listener(home: InstanceHome, name: str) -> str:
+    """Credentials with which a leaf hears who is refused; with a key of their own."""
+    system, key = FileSigner.load(home.broker / "system.pem"), Ed25519PrivateKey.generate()
+    public = key.public_key().public_bytes_raw()
+    jwt = mint_leaf_listener(name, public, system.public_bytes, system.sign, time.time())
+    return leaf.credentials_text(jwt, nkeys.seed_text(key.private_bytes_raw()))
 
 
 def _nodes_of(home: InstanceHome, member: str) -> list[str]:

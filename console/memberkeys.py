@@ -14,7 +14,7 @@ from typing import Any
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from console.homes import HomeInvalid, InstanceHome, MemberHome, replace_file
-from console.membership import Speaker, call_registry
+from console.membership import MemberSpeaker, Speaker, call_registry
 from console.predecessors import Predecessor, operators_predecessor
 from evidence.signer import FileSigner, KeyKind, generate_key_file, public_key_of_pem
 from evidence.x509 import load_pem_chain
@@ -41,28 +41,36 @@ def make_next_key(home: MemberHome, kind: KeyKind) -> NextKey:
         KeyUnusable: the file cannot be written.
     """
     files = NextKey(home)
+    signer = None
     if not files.private.exists():
         signer = generate_key_file(files.private, kind, passphrase_path=home.passphrase)
+    if signer is not None or not files.public.exists():
+        signer = signer or FileSigner.load(files.private, passphrase_path=home.passphrase)
         pem = signer.private_key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
         replace_file(files.public, pem, 0o644)
     return files
 
 
-def compose_change(home: MemberHome) -> NextKey:
+def compose_change(home: MemberHome, speaker: MemberSpeaker | None = None) -> NextKey:
     """Writes the member document that pins the certified next key, signed with the present and the next key.
+
+    Args:
+        home: of the member.
+        speaker: the member with its recovery key, which then signs instead of the present one.
 
     Raises:
         HomeInvalid: the next key has no certificate yet.
         RegistryError: the registry does not answer.
     """
-    files, speaker, member = NextKey(home), Speaker.member(home), home.facts.member
+    files, member = NextKey(home), home.facts.member
+    speaker = speaker or Speaker.member(home)
     if not files.certificate.exists():
         raise HomeInvalid(f"there is no {files.certificate}; have {files.public} certified first")
     following = FileSigner.load(files.private, passphrase_path=home.passphrase)
     chain = load_pem_chain(files.certificate.read_bytes())
 
     async def compose(client: RegistryClient) -> bytes:
-        before = await _member(client, speaker.genesis, member)
+        before = await registered(client, home.facts.genesis, member)
         kept = tuple(key for key in before.document.keys if key.kind == "recovery")
         keys = (PinnedKey(spki=base64.b64encode(following.public_bytes).decode()), *kept)
         return await speaker.amend(client, before, keys=keys, change="")
@@ -110,7 +118,7 @@ def take_next_key(home: MemberHome) -> bool:
         raise HomeInvalid(f"there is no {files.certificate}; begin with `lienthong member rotate`")
     wanted = key_id(spki_public(public_key_of_pem(files.certificate)))
     facts = home.facts
-    pinned = call_registry(facts.registry, lambda client: _member(client, facts.genesis, facts.member)).document.keys
+    pinned = call_registry(facts.registry, lambda client: registered(client, facts.genesis, facts.member)).document.keys
     if wanted not in {_id(key) for key in pinned if key.kind == "signing"}:
         return False
     earlier = home.certificate.read_bytes()
@@ -119,8 +127,10 @@ def take_next_key(home: MemberHome) -> bool:
     if files.private.exists():
         files.private.replace(home.member_key)
     replace_file(home.certificate, files.certificate.read_bytes(), 0o644)
-    replace_file(home.keys / "member.pub", files.public.read_bytes(), 0o644)
-    for path in (files.certificate, files.public, files.change):
+    if files.public.exists():
+        replace_file(home.keys / "member.pub", files.public.read_bytes(), 0o644)
+    # The certificate last: while it is there without its key, this step is not done.
+    for path in (files.change, files.public, files.certificate):
         path.unlink(missing_ok=True)
     return True
 
@@ -146,7 +156,7 @@ def replace_lost_keys(
     new = PinnedKey(spki=base64.b64encode(public_key_of_pem(public_key)).decode())
 
     async def publish(client: RegistryClient) -> int:
-        before = await _member(client, speaker.genesis, member)
+        before = await registered(client, speaker.genesis, member)
         anchor, _ = await client.anchor(speaker.genesis)
         how = "confirmed" if confirm else "announced"
         await client.submit(await speaker.amend(client, before, keys=(new,), change=how))
@@ -156,7 +166,7 @@ def replace_lost_keys(
     return {"member": member, "key": _id(new), "confirmed": confirm, "delay_s": delay_s}
 
 
-async def _member(client: RegistryClient, genesis: str, member: str) -> Predecessor[Member]:
+async def registered(client: RegistryClient, genesis: str, member: str) -> Predecessor[Member]:
     """The member as the operators registered it.
 
     Raises:

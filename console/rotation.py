@@ -13,7 +13,7 @@ import signal
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -24,9 +24,12 @@ from console.heldkeys import retire_log_key
 from console.homes import HomeInvalid, MemberHome, replace_file
 from console.membership import MemberSpeaker, Speaker, call_registry
 from console.predecessors import Predecessor, own_predecessor
+from evidence import note
+from evidence.checkpoint import key_name
 from evidence.errors import EvidenceError
 from evidence.header import encode_time
 from evidence.log import LogReader
+from evidence.note import VerifierKey
 from evidence.signer import FileSigner, generate_key_file
 from registry.client import RegistryClient
 from registry.documents import LogHead, LogKeyWindow, Node, NodeLog, Sealing, parse_time
@@ -131,8 +134,42 @@ def _load_or_make(home: MemberHome, path: Path) -> FileSigner:
     return generate_key_file(path, "ed25519", passphrase_path=passphrase)
 
 
+def log_key_step(home: MemberHome) -> Literal["prepare", "activate", "reload"]:
+    """What comes next in an exchange of the log key, wherever an earlier command ended.
+
+    Raises:
+        HomeInvalid: it has no node yet.
+        RegistryError: the registry does not answer.
+    """
+    following = home.keys / "log.next.pem"
+    node, speaker = node_of(home), Speaker.member(home)
+    before = call_registry(speaker.url, lambda client: statement(client, home, node)).document.log
+    if following.exists():
+        key = _b64(_load_or_make(home, following).public_bytes)
+        return "activate" if key in {before.key, *(other.key for other in before.others)} else "prepare"
+    return "reload" if _taken_and_unused(home, before) else "prepare"
+
+
+def _taken_and_unused(home: MemberHome, log: NodeLog) -> bool:
+    """Whether the key in the file is the directory's newest, and the log's newest checkpoint still is under another."""
+    settings = load_settings(home.settings)
+    path = settings.data / "log.db"
+    present = FileSigner.load(settings.keys.log, passphrase_path=settings.keys.passphrase)
+    if _b64(present.public_bytes) != log.key or not path.exists():
+        return False
+    try:
+        with LogReader(path) as reader:
+            newest = note.parse(reader.note())
+    except EvidenceError:
+        return False  # no checkpoint yet
+    own = VerifierKey(key_name(log.origin), present.public_bytes)
+    return own.id not in {signature.key_id for signature in newest.signatures}
+
+
 def activate_log_key(home: MemberHome, overlap_s: float) -> dict[str, Any]:
     """Lets the prepared key sign from now on; the old one is accepted for `overlap_s` more.
+
+    Where the key was taken already and only the gateway may not know, it is told again.
 
     Raises:
         HomeInvalid: nothing was prepared, or it is too early.
@@ -140,6 +177,8 @@ def activate_log_key(home: MemberHome, overlap_s: float) -> dict[str, Any]:
     """
     node, speaker, following = node_of(home), Speaker.member(home), home.keys / "log.next.pem"
     if not following.exists():
+        if log_key_step(home) == "reload":
+            return {"node": node, "reloaded": reload_gateway(home)}
         raise HomeInvalid(f"there is no {following}; prepare it with `lienthong node rotate log --prepare`")
     key, now = _load_or_make(home, following), datetime.now(UTC)
     text = _b64(key.public_bytes)
@@ -205,6 +244,7 @@ def rotate_broker_key(home: MemberHome) -> dict[str, Any]:
     node, speaker, following = node_of(home), Speaker.member(home), home.keys / "broker.next.pem"
     key = _load_or_make(home, following)
     settings = load_settings(home.settings)
+    # In whatever step a command is killed: the gateway takes credentials for either of the two keys.
 
     async def publish(client: RegistryClient) -> str:
         before = await statement(client, home, node)
@@ -237,13 +277,18 @@ def rotate_sealing_keys(
     """
     node, speaker = node_of(home), Speaker.member(home)
     folder = load_settings(home.settings).keys.sealing
+    for unfinished in folder.glob(".*.json.new"):
+        unfinished.unlink(missing_ok=True)  # half a key of a command that was killed: nobody ever used it
     plan = ((home.facts.member, "query", ("query", "command")), (node, "answer", ("answer",)))
     now = datetime.now(UTC)
 
     async def publish(client: RegistryClient) -> dict[str, str]:
         ends = {}
         for owner, use, uses in plan:
-            present = await _published(client, home, owner, load_keys(folder)[use])
+            pairs = load_keys(folder)[use]
+            present = await _published(client, home, owner, pairs)
+            known = {one.document.keyid for one in present}
+            unsaid = [pair for keyid, pair in pairs.items() if keyid not in known]  # of a command that broke off
             start = max(
                 _following([one.document for one in present], timedelta(seconds=every_s), now),
                 now + timedelta(seconds=lead_s),
@@ -251,7 +296,8 @@ def rotate_sealing_keys(
             for number in range(days):
                 from_at = start + timedelta(seconds=number * every_s)
                 until_at = from_at + timedelta(seconds=2 * every_s)
-                await _new_key(client, speaker, folder, (owner, use, uses), from_at, until_at)
+                pair = unsaid.pop() if unsaid else _write_new_pair(folder, owner, use)
+                await _say_key(client, speaker, pair, (owner, uses), from_at, until_at)
                 ends[use] = encode_time(until_at)
             await _end_long_ones(client, speaker, present, start + timedelta(seconds=every_s), every_s)
         return ends
@@ -281,17 +327,22 @@ async def _published(
     return [one for one in found if one is not None]
 
 
-async def _new_key(
+def _write_new_pair(folder: Path, owner: str, use: str) -> SealingKeyPair:
+    """Makes a key and keeps it before anybody can seal to it."""
+    pair = SealingKeyPair.generate()
+    write_key(folder, owner, use, pair)
+    return pair
+
+
+async def _say_key(
     client: RegistryClient,
     speaker: Speaker,
-    folder: Path,
-    what: tuple[str, str, tuple[str, ...]],
+    pair: SealingKeyPair,
+    what: tuple[str, tuple[str, ...]],
     from_at: datetime,
     until_at: datetime,
 ) -> None:
-    owner, use, uses = what
-    pair = SealingKeyPair.generate()
-    write_key(folder, owner, use, pair)  # before anybody can seal to it
+    owner, uses = what
     await speaker.say(
         client,
         Sealing,

@@ -19,16 +19,20 @@ from prometheus_client import CollectorRegistry
 
 import bus
 import console
+from adapters.agency.onedoorsettings import DeskSettings, OneDoorSettings
 from adapters.kinds.http.settings import BreakerSettings, CredentialSettings, HttpSettings, TlsSettings
 from adapters.kinds.sql.binding import ParameterSettings
 from adapters.kinds.sql.settings import NoneSettings, OperationSettings, SqlSettings
+from adapters.kinds.sql.updates import FieldSettings, UpdateSettings
 from adapters.national.population import PopulationSettings
+from adapters.national.population_changes import PopulationChangesSettings
 from bus import errors
 from bus.metrics import GatewayMetrics
 from bus.settings import locate
 from bus.transport import permissions
 from console.data import data_folder
 from console.processes.registry import RegistryMetrics
+from evidence.errors import EvidenceError
 
 DOCS = Path(__file__).resolve().parent
 _FACTS = re.compile(r"^(### `(?P<code>[a-z0-9-]+)`\n\n)\*.*\*$", re.MULTILINE)
@@ -152,11 +156,18 @@ def all_errors() -> dict[str, type[errors.BusError]]:
     return {code: cls for code, cls in errors.catalogue().items() if cls.__module__.startswith(ours)}
 
 
+def evidence_errors() -> dict[str, type[EvidenceError]]:
+    """Errors of evidence that only the command line raises, by code."""
+    all_errors()  # imports everything
+    return {cls.code: cls for cls in EvidenceError.__subclasses__() if cls.__module__.startswith("console.")}
+
+
 DECISIONS = (
     "client-unknown",
     "client-suspended",
     "service-unknown",
     "service-disabled",
+    "own-node-revoked",
     "provider-revoked",
     "no-access-right",
     "right-expired",
@@ -185,6 +196,8 @@ def facts(code: str) -> str:
         else:
             parts += [f"command line and log, {cls.title.lower()}"]
         parts += [cls.disposition]
+    if code in evidence_errors():
+        parts += ["command line", evidence_errors()[code].disposition]
     if code in DECISIONS:
         parts.append("`reason` of an access decision")
     if code in errors.DROP_CODES:
@@ -216,6 +229,11 @@ PARTS: dict[str, Callable[[], str]] = {
     "kind-sql-operation": lambda: struct_table(OperationSettings),
     "kind-sql-parameter": lambda: struct_table(ParameterSettings),
     "kind-sql-none": lambda: struct_table(NoneSettings),
+    "onedoor": lambda: struct_table(OneDoorSettings),
+    "onedoor-desk": lambda: struct_table(DeskSettings),
+    "kind-sql-update": lambda: struct_table(UpdateSettings),
+    "kind-sql-update-field": lambda: struct_table(FieldSettings),
+    "kind-population-changes": lambda: struct_table(PopulationChangesSettings),
     "kind-population": lambda: struct_table(PopulationSettings),
 }
 

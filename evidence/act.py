@@ -18,6 +18,7 @@ _KEY = re.compile(r"[A-Za-z0-9-]{0,64}")
 _ROLE = re.compile(r"[A-Za-z_]{1,64}")
 _WORD = re.compile(r"[a-z][a-z0-9.-]{0,63}")
 _TARGET = re.compile(r"[\x21-\x7e]{0,512}")
+MAX_REASON_CHARS = 256
 
 
 class Act(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -33,6 +34,7 @@ class Act(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True, forbid_
         target: To what, where the act has one: an identifier or an index.
         outcome: `allowed` is written before the act is done, `failed` after it did not succeed.
         code: Why it was refused or failed.
+        reason: What the operator gave as a reason, where the act asks for one.
     """
 
     id: str
@@ -44,6 +46,7 @@ class Act(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True, forbid_
     roles: tuple[str, ...] = ()
     target: str = ""
     code: str = ""
+    reason: str = ""
 
 
 _encoder = msgspec.json.Encoder()
@@ -75,6 +78,11 @@ def decode_act(data: bytes) -> Act:
     return act
 
 
+def is_reason(text: str) -> bool:
+    """Whether the text can be a reason: one line, not too long."""
+    return len(text) <= MAX_REASON_CHARS and (not text or text.isprintable())
+
+
 def _check(act: Act) -> None:
     try:
         decode_time(act.time)
@@ -90,6 +98,7 @@ def _check(act: Act) -> None:
         and _all(_ROLE, act.roles)
         and (not act.code or _WORD.fullmatch(act.code))
         and bool(act.code) == (act.outcome != "allowed")
+        and is_reason(act.reason)
     )
     if not well:
         raise LeafMalformed("a field of an admin record is not in its form")

@@ -11,14 +11,17 @@ by the caller. OCSP is not spoken.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from hashlib import sha256
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtensionOID
 
 from evidence.errors import RevocationListInvalid
+from evidence.signer import PublicKey
 
 MAX_LIST_BYTES = 8 << 20
 SKEW = timedelta(minutes=5)
@@ -37,6 +40,8 @@ class RevocationList:
         this_update_at: When it was made.
         next_update_at: By when there will be a newer one.
         serials: The certificates that it names. A set: the parsed list is searched from its beginning each time.
+        signer: SHA-256 of the key that signed it (SubjectPublicKeyInfo in DER), 64 hex digits: an authority that has a
+            new key keeps its name, and the lists of both stand.
     """
 
     issuer: bytes
@@ -44,6 +49,7 @@ class RevocationList:
     this_update_at: datetime
     next_update_at: datetime
     serials: frozenset[int]
+    signer: str = ""
 
     @property
     def entries(self) -> int:
@@ -89,13 +95,14 @@ def _verified(parsed: x509.CertificateRevocationList, authorities: Sequence[byte
         raise RevocationListInvalid("a revocation list does not say when the next one comes", reason="no-next-update")
     if parsed.last_update_utc > now + SKEW or next_update_at <= parsed.last_update_utc:
         raise RevocationListInvalid("a revocation list is from the future, or ends before it begins", reason="time")
-    _check_signature(parsed, authorities)
+    signer = _check_signature(parsed, authorities)
     return RevocationList(
         issuer=parsed.issuer.public_bytes(),
         number=_check_extensions(parsed),
         this_update_at=parsed.last_update_utc,
         next_update_at=next_update_at,
         serials=frozenset(entry.serial_number for entry in parsed),  # each of them can be read
+        signer=signer,
     )
 
 
@@ -110,7 +117,8 @@ def _parse(data: bytes) -> x509.CertificateRevocationList:
         raise RevocationListInvalid("a revocation list cannot be read", reason="malformed") from None
 
 
-def _check_signature(parsed: x509.CertificateRevocationList, authorities: Sequence[bytes]) -> None:
+def _check_signature(parsed: x509.CertificateRevocationList, authorities: Sequence[bytes]) -> str:
+    """Digest of the trusted key that signed."""
     try:
         weak = not isinstance(parsed.signature_hash_algorithm, _HASHES)
     except UnsupportedAlgorithm:
@@ -118,20 +126,24 @@ def _check_signature(parsed: x509.CertificateRevocationList, authorities: Sequen
     if weak:
         raise RevocationListInvalid("a revocation list is signed with a weak or unknown hash", reason="weak-hash")
     for der in authorities:
-        authority = x509.load_der_x509_certificate(der)
-        if authority.subject == parsed.issuer and _may_sign(authority) and _signed_by(parsed, authority):
-            return
+        key = _key_that_signed(parsed, der)
+        if key is not None:
+            return sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
     raise RevocationListInvalid("no trusted authority that may do so signed the revocation list", reason="signature")
 
 
-def _signed_by(parsed: x509.CertificateRevocationList, authority: x509.Certificate) -> bool:
-    key = authority.public_key()
-    if not isinstance(key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey):
-        return False
+def _key_that_signed(parsed: x509.CertificateRevocationList, der: bytes) -> PublicKey | None:
+    """The key of an authority, if it may sign lists and signed this one; an odd certificate signed nothing."""
     try:
-        return parsed.is_signature_valid(key)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
-        return False
+        authority = x509.load_der_x509_certificate(der)
+        if authority.subject != parsed.issuer or not _may_sign(authority):
+            return None
+        key = authority.public_key()
+        if isinstance(key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey) and parsed.is_signature_valid(key):
+            return key
+    except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion, x509.DuplicateExtension):
+        pass
+    return None
 
 
 def _may_sign(authority: x509.Certificate) -> bool:

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
+from evidence.durable import sync_folder
 from evidence.errors import KeyUnusable
 
 Algorithm = Literal["EdDSA", "ES256", "ES384", "PS256"]
@@ -128,6 +129,8 @@ class FileSigner:
     def save(self, path: str | os.PathLike[str], *, passphrase: bytes | None = None) -> None:
         """Write the key as a new file of mode 0600, encrypted if a passphrase is given; never over an existing file.
 
+        The file appears whole or not at all: a command that is killed leaves no half key under that name.
+
         Raises:
             KeyUnusable: The file exists or cannot be written.
         """
@@ -135,12 +138,20 @@ class FileSigner:
         if passphrase is not None:
             encryption = serialization.BestAvailableEncryption(passphrase)
         pem = self.private_key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
+        named = Path(path)
+        written = named.with_name(f".{named.name}.new")
         try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
+            # Left by a command that was killed; it may be another name of a key that is in use: never written into.
+            written.unlink(missing_ok=True)
+            with os.fdopen(os.open(written, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
                 file.write(pem)
                 file.flush()
                 os.fsync(file.fileno())
+            try:
+                os.link(written, named)
+            finally:
+                written.unlink()
+            sync_folder(Path(path).parent)
         except OSError as error:
             raise KeyUnusable(
                 f"the key file {path} cannot be written ({error.strerror}); nothing was replaced"

@@ -39,7 +39,7 @@ class Backing(NamedTuple):
 
 
 class Certificates:
-    """Reads chains from the leaves of a directory; each leaf once.
+    """Reads chains from the leaves of a directory: of each leaf once, and only of those that are the newest now.
 
     Args:
         leaf: Leaf of the directory's log at an index, or None.
@@ -52,7 +52,9 @@ class Certificates:
     def of_members(self, directory: State) -> dict[str, Backing]:
         """Each member that has a node, with what stands behind its newest statement."""
         found: dict[str, Backing] = {}
-        for member, at in _newest_statements(directory):
+        newest = dict(_newest_by_leaf(directory))
+        self._read = {at: read for at, read in self._read.items() if at in newest}
+        for at, member in newest.items():
             known = found.get(member)
             if known is None or known.at < at:
                 backing = self._backing(at, directory.genesis)
@@ -67,12 +69,12 @@ class Certificates:
         return self._read[at]
 
 
-def _newest_statements(directory: State) -> Iterator[tuple[str, int]]:
+def _newest_by_leaf(directory: State) -> Iterator[tuple[int, str]]:
     for member in directory.members():
         for node in directory.nodes_of(member.id):
             head = directory.head("node", node.node)
             if head is not None:
-                yield member.id, head.index
+                yield head.index, member.id
 
 
 def _read(at: int, leaf: bytes, genesis: str) -> Backing | None:
@@ -83,6 +85,18 @@ def _read(at: int, leaf: bytes, genesis: str) -> Backing | None:
         envelope = read_envelope(data, genesis=genesis)
     except RegistryError:
         return None
-    chains = [[x509.load_der_x509_certificate(der) for der in signature.chain] for signature in envelope.signatures]
-    issued = tuple(tuple(Issued(one.issuer.public_bytes(), one.serial_number) for one in chain) for chain in chains)
+    try:
+        issued = tuple(tuple(issued_of(der) for der in signature.chain) for signature in envelope.signatures)
+    except (ValueError, x509.InvalidVersion):
+        return None
     return Backing(at, issued, tuple(der for signature in envelope.signatures for der in signature.chain[1:]))
+
+
+def issued_of(der: bytes) -> Issued:
+    """A certificate as a revocation list names it.
+
+    Raises:
+        ValueError, x509.InvalidVersion: It cannot be read.
+    """
+    certificate = x509.load_der_x509_certificate(der)
+    return Issued(certificate.issuer.public_bytes(), certificate.serial_number)

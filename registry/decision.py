@@ -5,7 +5,7 @@ allowed only if one right in the view grants it, and every refusal names a stabl
 a right came close, the rule. Two stages, because purpose and official are sealed: `authorise_coarse` before unsealing,
 `authorise_fine` after; `authorise` is both.
 
-Codes: client-unknown, client-suspended, service-unknown, service-disabled, provider-revoked,
+Codes: client-unknown, client-suspended, service-unknown, service-disabled, own-node-revoked, provider-revoked,
 no-access-right, right-expired,
 operation-unknown, operation-not-granted, purpose-not-granted, ground-not-granted, official-required,
 quota-exceeded; `granted` when allowed.
@@ -24,6 +24,8 @@ ANY = "*"
 
 UNLIMITED = QuotaLimit()
 _NO_FIELDS: frozenset[str] = frozenset()
+NOT_SEEN = ("revocation-lists", "maintenance", "one-of-several-nodes", "quota", "directory-age")
+"""What only a running gateway knows, and may refuse for although the decision is `granted`."""
 _RANK = {
     "operation-not-granted": 0,
     "purpose-not-granted": 1,
@@ -171,18 +173,28 @@ def _refuse_unsent(
     view: DecisionView, client: str, service: str, operation: str | None, at: datetime
 ) -> Decision | None:
     """What the caller's own gateway refuses, in its order: the provider is not asked and cannot say otherwise."""
-    if view.subsystem(client) is None:
+    subsystem = view.subsystem(client)
+    if subsystem is None:
         return _refuse_client(view, client)
     entry = view.service(service)
     if entry is None:
         return _refuse("service-unknown", f"{service} is not published")
-    nodes = view.nodes_of(entry.provider)
-    if view.is_revoked("member", entry.provider) or (nodes and all(node.status == "revoked" for node in nodes)):
-        return _refuse("provider-revoked", f"trust in {entry.provider}, or in every node of it, was withdrawn")
     if entry.is_off(at):
         return refuse_off(entry, at)
+    untrusted = _refuse_untrusted(view, subsystem.member, entry.provider)
+    if untrusted is not None:
+        return untrusted
     if operation is not None and operation not in entry.operations:
         return _refuse("operation-unknown", f"the contract of {service} has no operation {operation}")
+    return None
+
+
+def _refuse_untrusted(view: DecisionView, caller: str, provider: str) -> Decision | None:
+    for member, code in ((caller, "own-node-revoked"), (provider, "provider-revoked")):
+        nodes = view.nodes_of(member)
+        if view.is_revoked("member", member) or (nodes and all(node.status == "revoked" for node in nodes)):
+            told = ": nobody accepts what it sends" if member == caller else ""
+            return _refuse(code, f"trust in {member}, or in every node of it, was withdrawn{told}")
     return None
 
 

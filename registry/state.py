@@ -44,6 +44,9 @@ from registry.view import (
 )
 from registry.view import Revocation as RevocationEntry
 
+MOST_DATED = 1024
+"""Dated trees of one log that are remembered: of nearly three years, if a node is pinned daily."""
+
 
 class Head(msgspec.Struct, frozen=True, gc=False):
     """The newest document of a chain."""
@@ -433,7 +436,10 @@ class State:
         index = -1 if head is None else head.index
         for origin, tree in ((log.origin, log.head), ("" if log.closes is None else log.closes.origin, log.closes)):
             if tree is not None and tree.size:
-                self._dated.setdefault(origin, []).append(DatedTree(tree.size, bytes.fromhex(tree.root), index))
+                trees = self._dated.setdefault(origin, [])
+                trees.append(DatedTree(tree.size, bytes.fromhex(tree.root), index))
+                if len(trees) > MOST_DATED:
+                    del trees[1 : MOST_DATED // 2 : 2]  # of long ago, every other day says enough
 
     def _marked(self, entry: NodeEntry) -> NodeEntry:
         """With the present status of node and further keys."""

@@ -6,9 +6,9 @@ that comes later is logged all the same, and the command's state follows it. Dec
 
 from __future__ import annotations
 
+from bus.delivery.changes import Changes
 from bus.delivery.outbox import Outbox
-from bus.delivery.store import DeliveryReader, arrived_row, expired_row
-from bus.delivery.watching import Watchers
+from bus.delivery.store import Command, DeliveryReader, arrived_row, expired_row
 from bus.exchange.composing import Composer
 from bus.exchange.keeping import Row
 from bus.ports import Clock
@@ -30,14 +30,14 @@ class Expiry:
         composer: Composer,
         store: DeliveryReader,
         outbox: Outbox,
-        watchers: Watchers,
+        changes: Changes,
     ) -> None:
         self._clock = clock
         self._log = log
         self._composer = composer
         self._store = store
         self._outbox = outbox
-        self._watchers = watchers
+        self._changes = changes
 
     async def sweep(self) -> int:
         """Gives up what is overdue now, a bounded number; how many."""
@@ -46,14 +46,21 @@ class Expiry:
         if not overdue:
             return 0
         leaves, rows, at = [], list[Row](), header.encode_time(now)
-        for one in overdue:
+        expired: list[tuple[int, Command]] = []
+        for position, one in enumerate(overdue):
             sent_at = self._outbox.sent_at(one.idx)
             class_: OutcomeClass = "timedout" if sent_at is not None else "undelivered"
             leaves.append(self._composer.outcome(one.header, leaf_hash(one.leaf).hex(), class_, now))
             rows.append(arrived_row(one.idx))
-            rows.append(expired_row(one.idx, at, None if sent_at is None else header.encode_time(sent_at)))
-        await self._log.append(leaves, rows)
+            command = await self._store.command(one.header.id)
+            if command is None or command.state != "accepted":
+                continue
+            rows.append(expired_row(position, one.idx, at, None if sent_at is None else header.encode_time(sent_at)))
+            rows += self._changes.rows(position, command, "expired")
+            expired.append((position, command))
+        logged = await self._log.append(leaves, rows)
         for one in overdue:
             self._outbox.arrived(one.idx)
-            self._watchers.notify(one.header.id)
+        for position, command in expired:
+            self._changes.happened(logged[position].index, command, "expired")
         return len(overdue)

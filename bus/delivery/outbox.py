@@ -3,7 +3,8 @@
 One rule for commands on the asking side and for results on the answering side. The broker's word is only a reason to
 wait longer before the next attempt: it can lose its store, and its `duplicate` may be about a stranger's message. What
 is in the outbox is decided by the store; here are only the times of the next attempts, and they start anew with the
-process. Writes no record and removes no row: who logs the receipt says `arrived`.
+process. Of commands with an order key only the first of each key goes out. Writes no record and removes no row: who
+logs the receipt says `arrived`, who logs the end of a command `freed`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import heapq
+import math
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -18,6 +20,8 @@ import structlog
 
 from bus import envelope as wire
 from bus import errors
+from bus.delivery.gates import Gates
+from bus.delivery.orders import OPEN, OrderBook
 from bus.delivery.store import DeliveryReader, Outgoing
 from bus.ports import Clock, Queues
 from evidence import leaf
@@ -28,6 +32,7 @@ _log = structlog.get_logger("lienthong.delivery")
 _AT_ONCE = 64
 _LONGEST_SLEEP_S = 0.5
 _FIRST_FAILURE_S, _LONGEST_FAILURE_S = 0.2, 5.0
+_RECEIVER_TAKES_NOTHING = frozenset({"queue-refused", "provider-unavailable"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +56,9 @@ class _Entry:
     stored: int = 0
     failed: int = 0
     sent_at: datetime | None = None
+    fresh: bool = True  # this process accepted it and has not tried to send it
+    due_s: float | None = None  # None while it waits for its turn
+    subject: str = ""
 
 
 class Outbox:
@@ -62,6 +70,9 @@ class Outbox:
         store: what waits.
         queues: of the broker.
         limits: see there.
+
+    Attributes:
+        orders: the open commands with an order key.
     """
 
     def __init__(
@@ -74,8 +85,11 @@ class Outbox:
         self._limits = limits
         self._entries: dict[int, _Entry] = {}
         self._due: list[tuple[float, int]] = []
+        self._gates = Gates()
         self._wake = asyncio.Event()
         self._in_doubt = False
+        self._withdrawn: set[int] = set()
+        self.orders = OrderBook(limits.waiting)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -98,15 +112,40 @@ class Outbox:
         # in the order of the log, so the first is the oldest
         return max(0.0, self._clock.now().timestamp() - next(iter(self._entries.values())).since_s)
 
-    def put(self, idx: int, since_s: int) -> None:
-        """The record at log index `idx` is durable, and its row is in the store: it goes out now."""
-        if idx not in self._entries:
-            self._entries[idx] = _Entry(since_s)
-            self._plan(idx, 0.0)
+    def put(self, idx: int, since_s: int, *, fresh: bool = True) -> None:
+        """The record at log index `idx` is durable, and its row is in the store: it goes out when it is its turn."""
+        if idx not in self._entries and idx not in self._withdrawn:
+            self._entries[idx] = _Entry(since_s, fresh=fresh)
+            self._unpark(idx)
+
+    def freed(self, idx: int) -> None:
+        """The command at `idx` is closed: the next one under its order key goes out."""
+        following = self.orders.closed(idx)
+        self._unpark(idx)  # a cancelled one that waited for its turn still needs the provider's refusal
+        if following is not None:
+            self._unpark(following)
+
+    def withdraw(self, idx: int) -> bool:
+        """Takes a record out that was certainly never sent; False when it may have been, or is not here.
+
+        Its row is still there: `arrived` once it is gone, or `returned`.
+        """
+        entry = self._entries.get(idx)
+        if entry is None or not entry.fresh:
+            return False
+        del self._entries[idx]
+        self._withdrawn.add(idx)
+        return True
+
+    def returned(self, idx: int) -> None:
+        """It is not known whether the row of what was withdrawn is gone: the store is asked."""
+        self._withdrawn.discard(idx)
+        self.doubt()
 
     def arrived(self, idx: int) -> None:
         """Its row is gone from the store."""
         self._entries.pop(idx, None)
+        self._withdrawn.discard(idx)
 
     def doubt(self) -> None:
         """A commit's outcome is unknown: what it may have put into the store is looked for."""
@@ -120,8 +159,12 @@ class Outbox:
 
     async def load(self) -> None:
         """Takes up what waits in the store."""
+        known = self.orders.begin_reading()
+        turns = self.orders.take(known, await self._store.rows(OPEN))
         for one in await self._store.waiting():
-            self.put(one.idx, one.since_s)
+            self.put(one.idx, one.since_s, fresh=False)
+        for idx in turns:
+            self._unpark(idx)
 
     async def run(self) -> None:
         """Sends what is due, for ever."""
@@ -138,47 +181,89 @@ class Outbox:
                 await self._pause()
 
     async def _pause(self) -> None:
-        left_s = self._due[0][0] - self._clock.monotonic() if self._due and self._queues.connected else _LONGEST_SLEEP_S
+        left_s = self._next_s() - self._clock.monotonic() if self._queues.connected else _LONGEST_SLEEP_S
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._wake.wait(), min(max(left_s, 0.01), _LONGEST_SLEEP_S))
         self._wake.clear()
+
+    def _next_s(self) -> float:
+        gate_s = self._gates.next_s()
+        due_s = self._due[0][0] if self._due else math.inf
+        return due_s if gate_s is None else min(due_s, gate_s)
 
     async def send_due(self) -> int:
         """Sends what is due now, a bounded number at once; how many were tried."""
         if not self._queues.connected or not self._log.writable:
             return 0
         now_s = self._clock.monotonic()
-        batch: list[int] = []
-        while self._due and self._due[0][0] <= now_s and len(batch) < _AT_ONCE:
-            _, idx = heapq.heappop(self._due)
-            if idx in self._entries:
+        batch = [idx for idx in self._gates.release(now_s) if idx in self._entries]
+        released = frozenset(batch)
+        while self._due and self._due[0][0] <= now_s and len(batch) < _AT_ONCE + len(released):
+            due_s, idx = heapq.heappop(self._due)
+            entry = self._entries.get(idx)
+            if entry is None or entry.due_s != due_s:
+                continue
+            if not self.orders.may_go(idx):
+                entry.due_s = None
+            elif not self._waits(entry, idx):
                 batch.append(idx)
-        await asyncio.gather(*(self._send(idx) for idx in batch))
+        await asyncio.gather(*(self._send(idx, released=idx in released) for idx in batch))
         return len(batch)
 
-    async def _send(self, idx: int) -> None:
-        """One attempt; it always plans the next one, unless the record has arrived."""
-        entry = self._entries[idx]
+    async def _send(self, idx: int, *, released: bool = False) -> None:
+        """One attempt; it always plans the next one or stands in line, unless the record has arrived."""
+        entry = self._entries.get(idx)
+        if entry is None:  # it arrived since it was taken from the plan
+            return
         try:
             row = await self._store.outgoing(idx)
             if row is None:
                 self.arrived(idx)
                 return
-            stored = await self._queues.put(row.subject, await envelope_of(self._log, row), row.header.id)
+            entry.subject = row.subject
+            if not released and self._waits(entry, idx):
+                return
+            if idx not in self._entries:  # withdrawn while its row was read
+                return
+            entry.fresh = False
+            data = await envelope_of(self._log, row)
+            stored = await self._queues.put(row.subject, data, self._message_id(row, entry))
         except (errors.BusError, EvidenceError) as error:
+            if error.code in _RECEIVER_TAKES_NOTHING:
+                self._gates.refused(entry.subject, idx, self._clock.monotonic(), again=entry.stored > 0)
+                return
             entry.failed += 1
             wait_s = min(_FIRST_FAILURE_S * 2 ** min(entry.failed, 10), _LONGEST_FAILURE_S)
             _log.debug("outbox.unsent", code=error.code)
         else:
+            self._gates.taken(row.subject)
             entry.stored, entry.failed = entry.stored + 1, 0
             if stored and entry.sent_at is None:
                 entry.sent_at = self._clock.now()
             wait_s = min(self._limits.retry_s * 2 ** min(entry.stored - 1, 20), self._limits.retry_max_s)
         self._plan(idx, wait_s * (0.75 + self._clock.random(1)[0] / 512))
 
+    def _waits(self, entry: _Entry, idx: int) -> bool:
+        return bool(entry.subject) and self._gates.wait(entry.subject, idx, again=entry.stored > 0)
+
+    def _message_id(self, row: Outgoing, entry: _Entry) -> str:
+        """The record's id at first: an attempt whose answer was lost is not stored twice. Then an id that nobody used.
+
+        A repeat is for a copy that may be lost, or whose receipt is. The broker knows ids for minutes, also of messages
+        that are gone and of strangers': under the same id it would swallow the repeat.
+        """
+        return f"{row.header.id}/{self._clock.random(6).hex()}" if entry.stored else row.header.id
+
+    def _unpark(self, idx: int) -> None:
+        entry = self._entries.get(idx)
+        if entry is not None and entry.due_s is None and self.orders.may_go(idx):
+            self._plan(idx, 0.0)
+
     def _plan(self, idx: int, after_s: float) -> None:
-        if idx in self._entries:
-            heapq.heappush(self._due, (self._clock.monotonic() + after_s, idx))
+        entry = self._entries.get(idx)
+        if entry is not None:
+            entry.due_s = self._clock.monotonic() + after_s
+            heapq.heappush(self._due, (entry.due_s, idx))
             self._wake.set()
 
 

@@ -1,8 +1,9 @@
 """What comes back: receipts for what this node sent, results and refusals of its commands.
 
-A receipt ends the repeating of what it is for. A result or a refusal closes a command, in one commit with this node's
-own receipt for it; its contents are kept, encrypted, for the client system. Matched in every field as an answer is;
-what matches nothing that is open here is dropped. A repeat of what is known gets the first receipt again.
+A receipt ends the repeating of what it is for; one with contents is a notice of how a command goes. A result or a
+refusal closes a command, in one commit with this node's own receipt for it; its contents are kept, encrypted, for the
+client system. Matched in every field as an answer is; what matches nothing that is open here is dropped. A repeat of
+what is known gets the first receipt again.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ import structlog
 
 from bus import envelope as wire
 from bus import errors
+from bus.delivery.cancelrows import CANCEL, OF_HASH, answer_row, cancelled_row
+from bus.delivery.changes import Changes
+from bus.delivery.notices import Notice, is_news, notice_row, read_notice
 from bus.delivery.outbox import Outbox
 from bus.delivery.replying import Replier
 from bus.delivery.results import ResultBook
@@ -26,16 +30,17 @@ from bus.delivery.store import (
     taken_row,
 )
 from bus.delivery.watching import Watchers
+from bus.exchange.composing import Draft
 from bus.exchange.keeping import Keeper, Row
 from bus.exchange.opening import Opened, unseal
 from bus.exchange.verification import RecordVerifier, VerifiedRecord
 from bus.ports import Clock, ExchangeObserver, Pulled
 from bus.sealing.epoch import Opener
 from bus.sealing.keys import SealingKeyPair
-from evidence import header
+from evidence import header, leaf
 from evidence.errors import EvidenceError
 from evidence.header import Header
-from evidence.log import ExchangeLog
+from evidence.log import ExchangeLog, Logged
 from registry.view import DirectoryView
 
 _log = structlog.get_logger("lienthong.delivery")
@@ -64,6 +69,7 @@ class ReplyTaker:
         replier: Replier,
         results: ResultBook,
         watchers: Watchers,
+        changes: Changes,
         max_envelope_bytes: int,
         remembered_s: float,
     ) -> None:
@@ -82,6 +88,7 @@ class ReplyTaker:
         self._replier = replier
         self._results = results
         self._watchers = watchers
+        self._changes = changes
         self._max_envelope_bytes = max_envelope_bytes
         self._remembered_s = remembered_s
         self._taking: set[bytes] = set()
@@ -105,6 +112,7 @@ class ReplyTaker:
             await message.later(error.retry_after_s or _LATER_S)
         except EvidenceError as error:
             self._keeper.forget_notes()
+            self._outbox.doubt()
             _log.warning("reply.not-taken", code=error.code)
             await message.later(_LATER_S)
         finally:
@@ -128,68 +136,151 @@ class ReplyTaker:
 
     async def _receipt(self, record: VerifiedRecord) -> None:
         replied = bytes.fromhex(record.header.inreplyto or "")
-        rows = [*self._keeper.proof(0, record), *forget_rows(int(self._clock.now().timestamp()))]
         command = await self._store.command_of(replied)
-        if command is not None:
-            _match(record.header, command.header)
-            if command.receipt_idx is not None:
-                return  # a repeat
-            idx = command.idx
-            rows.append(delivered_row(0, idx, self._now_text(), self._sent_at(idx)))
-        else:
-            outgoing = await self._store.outgoing_of(replied)
-            if outgoing is None:
-                raise errors.Dropped("reply-unmatched")
-            _match(record.header, outgoing.header)
-            idx = outgoing.idx
-        rows.append(arrived_row(idx))
-        await self._log.append([record.leaf], rows)
+        if command is None:
+            await self._receipt_of_another(record, replied)
+            return
+        _match(record.header, command.header)
+        contents = self._contents(record)
+        if contents:
+            await self._notice(record, command, read_notice(contents))
+            return
+        if command.receipt_idx is not None:
+            return  # a repeat
+        idx = command.idx
+        await self._log.append(
+            [record.leaf],
+            [*self._proven(record), delivered_row(0, idx, self._now_text(), self._sent_at(idx)), arrived_row(idx)],
+        )
         self._outbox.arrived(idx)
-        if command is not None:
-            self._watchers.notify(command.header.id)
+        self._watchers.notify(command.header.id)
+
+    async def _receipt_of_another(self, record: VerifiedRecord, replied: bytes) -> None:
+        """Of a result of ours, or of the wish to cancel a command."""
+        outgoing = await self._store.outgoing_of(replied)
+        if outgoing is None:
+            raise errors.Dropped("reply-unmatched")
+        sent = outgoing.header
+        _match(record.header, sent)
+        rows = [*self._proven(record), arrived_row(outgoing.idx)]
+        target = await self._target(replied) if sent.operation == CANCEL and sent.type == "command" else None
+        ends = target is not None and target.receipt_idx is None and target.closing_idx is None
+        if target is not None and ends:
+            rows += [cancelled_row(0, target.idx, self._now_text()), *self._changes.rows(0, target, "cancelled")]
+        (logged,) = await self._log.append([record.leaf], rows)
+        self._outbox.arrived(outgoing.idx)
+        if target is not None and ends:
+            self._changes.happened(logged.index, target, "cancelled")
+
+    async def _target(self, wish: bytes) -> Command | None:
+        """The command that the wish with that leaf hash is about."""
+        for _, target_idx, _ in await self._store.rows(OF_HASH, wish):
+            return (await self._store.commands("command.idx = ?", target_idx))[0]
+        return None
+
+    def _contents(self, record: VerifiedRecord) -> bytes:
+        """What a receipt says; nothing when it cannot be opened, because its header alone is a receipt."""
+        pair = self._member_keys.get(record.header.keyid or "")
+        if pair is not None:
+            try:
+                return unseal(self._opener, self._genesis, record, self._member, pair, "answer").body
+            except errors.AnswerUnverifiable:
+                _log.warning("receipt.unreadable", member=record.node.member)
+        if record.header.class_ != "ok":
+            raise errors.Dropped("reply-unmatched")
+        return b""
+
+    async def _notice(self, record: VerifiedRecord, command: Command, notice: Notice | None) -> None:
+        """It is taken with a receipt whatever it says, or its sender would repeat it for ever."""
+        if await self._repeated(record):
+            return
+        news = notice is not None and is_news(command, record)
+        rows: list[Row] = []
+        if notice is not None and news:
+            rows.append(notice_row(0, command, record, notice, self._now_text()))
+            rows += self._changes.rows(0, command, notice.state, notice.code)
+        received, receipt, logged = await self._take(record, rows)
+        if notice is not None and news:
+            self._changes.happened(received.index, command, notice.state, notice.code)
+        await self._replier.send_first(record, receipt, logged)
 
     # Results and refusals -----------------------------------------------------------------------------------------
 
-    async def _result(self, record: VerifiedRecord) -> None:
+    async def _repeated(self, record: VerifiedRecord) -> bool:
+        """Whether it was taken before; then the first receipt goes out again.
+
+        Raises:
+            Dropped: another record came under the same id.
+        """
         member = record.node.member
         known = await self._store.taken(member, record.leaf_hash, record.header.id)
-        if known is not None and known.leaf_hash != record.leaf_hash:
+        if known is None:
+            return False
+        if known.leaf_hash != record.leaf_hash:
             self._observer.alarm("id-reused", member)
             raise errors.Dropped("id-reused")
-        if known is not None:
-            if known.receipt is not None:
-                await self._replier.send_again(record, known.receipt)
+        if known.receipt is not None:
+            await self._replier.send_again(record, known.receipt)
+        return True
+
+    def _proven(self, record: VerifiedRecord) -> list[Row]:
+        return [*self._keeper.proof(0, record), *forget_rows(int(self._clock.now().timestamp()))]
+
+    async def _take(self, record: VerifiedRecord, rows: list[Row]) -> tuple[Logged, Draft, Logged]:
+        """The received record and this node's receipt for it in one commit."""
+        now = self._clock.now()
+        key = self._replier.key_of(record.node.member, now)
+        receipt = self._replier.compose(record.header, record.leaf_hash, key, "receipt", "ok", now)
+        until_s = int(now.timestamp()) + int(self._remembered_s)
+        taken = taken_row(0, record.node.member, record.header.id, record.leaf_hash, until_s, receipt)
+        received, logged = await self._log.append([record.leaf, receipt.leaf], [*rows, *self._proven(record), taken])
+        return received, receipt, logged
+
+    async def _result(self, record: VerifiedRecord) -> None:
+        if await self._repeated(record):
             return
-        command = await self._store.command_of(bytes.fromhex(record.header.inreplyto or ""))
+        replied = bytes.fromhex(record.header.inreplyto or "")
+        command = await self._store.command_of(replied)
         if command is None:
-            raise errors.Dropped("reply-unmatched")
+            await self._refused_wish(record, replied)
+            return
         _match(record.header, command.header)
         if command.closing_idx is not None:
-            self._observer.alarm("second-result", member)
+            self._observer.alarm("second-result", record.node.member)
             raise errors.Dropped("reply-unmatched")
         await self._close(record, command)
 
+    async def _refused_wish(self, record: VerifiedRecord, replied: bytes) -> None:
+        """The provider does not cancel: it has taken the command, or it does not know the wish."""
+        found = await self._store.rows(OF_HASH, replied)
+        if not found or record.header.type != "refusal":
+            raise errors.Dropped("reply-unmatched")
+        idx, target_idx, data = found[0]
+        _match(record.header, header.decode(leaf.unwrap(data)[1]))
+        try:
+            code = self._open(record).particulars.fault
+        except errors.AnswerUnverifiable as error:
+            code = error.code
+        _, receipt, logged = await self._take(record, [answer_row(idx, code), arrived_row(idx)])
+        self._outbox.arrived(idx)
+        for target in await self._store.commands("command.idx = ?", target_idx):
+            self._watchers.notify(target.header.id)
+        await self._replier.send_first(record, receipt, logged)
+
     async def _close(self, record: VerifiedRecord, command: Command) -> None:
-        now = self._clock.now()
-        now_s = int(now.timestamp())
         state, code, rows = await self._judge(record, command)
-        key = self._replier.key_of(record.node.member, now)
-        receipt = self._replier.compose(record.header, record.leaf_hash, key, "receipt", "ok", now)
-        until_s = now_s + int(self._remembered_s)
-        rows += [
-            *self._keeper.proof(0, record),
-            taken_row(0, record.node.member, record.header.id, record.leaf_hash, until_s, receipt),
-            closed_row(0, command.idx, state, self._now_text(), code, self._sent_at(command.idx)),
-            *forget_rows(now_s),
-        ]
+        if command.state == "cancelled" and state != "cancelled":
+            self._observer.alarm("done-although-cancelled", record.node.member)
+        rows.append(closed_row(0, command.idx, state, self._now_text(), code, self._sent_at(command.idx)))
+        rows += self._changes.rows(0, command, state, code)
         # A result does not end the repeating: the receipt for the command may have been lost, and it is evidence too.
         refused = record.header.type == "refusal"
         if refused:
             rows.append(arrived_row(command.idx))
-        _, logged = await self._log.append([record.leaf, receipt.leaf], rows)
+        received, receipt, logged = await self._take(record, rows)
         if refused:
             self._outbox.arrived(command.idx)
-        self._watchers.notify(command.header.id)
+        self._changes.happened(received.index, command, state, code)
         self._ended(record, command)
         await self._replier.send_first(record, receipt, logged)
 
@@ -214,8 +305,10 @@ class ReplyTaker:
                 raise
             return "failed", error.code, rows
         rows.append(self._results.keep(command.idx, opened, now))
-        state = "completed" if record.header.class_ == "ok" else "failed"
-        return state, opened.particulars.fault, rows
+        fault = opened.particulars.fault
+        if fault == errors.CommandCancelled.code and command.cancel_idx is not None:
+            return "cancelled", "", rows
+        return "completed" if record.header.class_ == "ok" else "failed", fault, rows
 
     def _open(self, record: VerifiedRecord) -> Opened:
         pair = self._member_keys.get(record.header.keyid or "")

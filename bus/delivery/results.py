@@ -113,6 +113,8 @@ class ResultBook:
         record_id = command.header.id
         if command.state == "expired":
             raise errors.CommandExpired("no receipt came in time", record_id=record_id)
+        if command.state == "cancelled":
+            raise errors.CommandCancelled("it was cancelled before it had an effect", record_id=record_id)
         if command.closing_idx is None:
             raise errors.ResultPending(f"the command is {command.state}", record_id=record_id)
         row = await self._store.result(command.idx, int(self._clock.now().timestamp()))

@@ -8,7 +8,7 @@ writes by itself. Reading is done by one thread with a read-only connection.
 | `command` | each command that this node sent, and what became of it |
 | `outbox` | sealed parts of records that are sent until the receiver's signed receipt is in the log |
 | `taken` | received records that got a receipt, by sender and leaf hash, with the receipt to be sent again |
-| `task` | commands that have a receipt but no result yet |
+| `task` | commands that have a receipt but no result yet (`bus.delivery.tasks`) |
 | `command_result` | results until their retention ends, encrypted under the key of the day |
 """
 
@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from bus.delivery import cancelrows, idempotency, orders, webhookrows
 from bus.errors import StoreTooNew
 from bus.exchange.composing import Draft
 from bus.exchange.keeping import Row
@@ -37,9 +38,13 @@ TABLES = (
     "INSERT INTO delivery_schema SELECT 1 WHERE NOT EXISTS (SELECT 1 FROM delivery_schema)",
     (
         "CREATE TABLE IF NOT EXISTS command (idx INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE,"
-        " leaf_hash BLOB NOT NULL UNIQUE, state TEXT NOT NULL, sent_at TEXT, delivered_at TEXT, closed_at TEXT,"
-        " code TEXT NOT NULL DEFAULT '', receipt_idx INTEGER, closing_idx INTEGER)"
+        " leaf_hash BLOB NOT NULL UNIQUE, client TEXT NOT NULL, system TEXT NOT NULL, state TEXT NOT NULL,"
+        " sent_at TEXT, delivered_at TEXT, processing_at TEXT, dead_at TEXT, closed_at TEXT,"
+        " code TEXT NOT NULL DEFAULT '',"
+        " receipt_idx INTEGER, processing_idx INTEGER, dead_idx INTEGER, closing_idx INTEGER, outcome_idx INTEGER,"
+        " notice TEXT, notice_node TEXT, notice_pos INTEGER)"
     ),
+    "CREATE INDEX IF NOT EXISTS command_client ON command (client)",
     (
         "CREATE TABLE IF NOT EXISTS outbox (idx INTEGER PRIMARY KEY, leaf_hash BLOB NOT NULL UNIQUE,"
         " subject TEXT NOT NULL, since_s INTEGER NOT NULL, until_s INTEGER NOT NULL, wrapped BLOB NOT NULL,"
@@ -52,14 +57,24 @@ TABLES = (
         " PRIMARY KEY (sender, leaf_hash), UNIQUE (sender, id)) WITHOUT ROWID"
     ),
     "CREATE INDEX IF NOT EXISTS taken_until ON taken (until_s)",
-    "CREATE TABLE IF NOT EXISTS task (idx INTEGER PRIMARY KEY, envelope BLOB NOT NULL)",
+    (
+        "CREATE TABLE IF NOT EXISTS task (idx INTEGER PRIMARY KEY, id TEXT NOT NULL, service TEXT NOT NULL,"
+        " taken_s INTEGER NOT NULL, begun_s INTEGER NOT NULL, state TEXT NOT NULL, attempts INTEGER NOT NULL,"
+        " code TEXT NOT NULL, detail TEXT NOT NULL, told TEXT NOT NULL, changed_s INTEGER NOT NULL,"
+        " envelope BLOB NOT NULL)"
+    ),
+    "CREATE INDEX IF NOT EXISTS task_plan ON task (state, service, taken_s)",
     (
         "CREATE TABLE IF NOT EXISTS command_result (idx INTEGER PRIMARY KEY, until_s INTEGER NOT NULL,"
         " day TEXT NOT NULL, data BLOB NOT NULL)"
     ),
+    *orders.TABLES,
+    *idempotency.TABLES,
+    *cancelrows.TABLES,
+    *webhookrows.TABLES,
 )
 
-_COMMAND = "INSERT INTO command (idx, id, leaf_hash, state) VALUES (?, ?, ?, 'accepted')"
+_COMMAND = "INSERT INTO command (idx, id, leaf_hash, client, system, state) VALUES (?, ?, ?, ?, ?, 'accepted')"
 # Truth before order: a receipt after the expiry reopens the command, one after the result changes no state.
 _DELIVERED = (
     "UPDATE command SET receipt_idx = ?, delivered_at = ?, sent_at = coalesce(sent_at, ?),"
@@ -67,12 +82,12 @@ _DELIVERED = (
     " state = CASE WHEN state IN ('accepted', 'expired') THEN 'delivered' ELSE state END WHERE idx = ?"
 )
 _CLOSED = (
-    "UPDATE command SET closing_idx = ?, state = ?, closed_at = ?, code = ?, sent_at = coalesce(sent_at, ?)"
-    " WHERE idx = ?"
+    "UPDATE command SET closing_idx = ?, closed_at = CASE WHEN state = ? AND closed_at IS NOT NULL THEN closed_at"
+    " ELSE ? END, state = ?, code = ?, sent_at = coalesce(sent_at, ?) WHERE idx = ?"
 )
 _EXPIRED = (
-    "UPDATE command SET state = 'expired', closed_at = ?, sent_at = coalesce(sent_at, ?)"
-    " WHERE idx = ? AND receipt_idx IS NULL AND closing_idx IS NULL"
+    "UPDATE command SET outcome_idx = ?, state = 'expired', closed_at = ?, sent_at = coalesce(sent_at, ?)"
+    " WHERE idx = ? AND receipt_idx IS NULL AND closing_idx IS NULL AND state = 'accepted'"
 )
 _OUTBOX = (
     "INSERT INTO outbox (idx, leaf_hash, subject, since_s, until_s, wrapped, nonce, ciphertext)"
@@ -84,8 +99,6 @@ _TAKEN = (
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _FORGET_TAKEN = "DELETE FROM taken WHERE until_s < ?"
-_TASK = "INSERT INTO task (idx, envelope) VALUES (?, ?)"
-_TASK_DONE = "DELETE FROM task WHERE idx = ?"
 _RESULT = "INSERT INTO command_result (idx, until_s, day, data) VALUES (?, ?, ?, ?)"
 _FORGET_RESULTS = "DELETE FROM command_result WHERE until_s < ?"
 
@@ -98,20 +111,39 @@ class Command(msgspec.Struct, frozen=True):
     Attributes:
         idx: log index of the command record.
         header: of the record.
-        state: accepted, delivered, completed, failed or expired.
+        system: the client system that sent it.
+        state: accepted, delivered, processing, dead, completed, failed, cancelled or expired.
         sent_at: when the broker first had it, as far as this is stored; times are header texts.
-        code: error code of a failed command.
+        code: error code of a failed or dead command.
+        receipt_idx: log index of the receipt; the others as well of what their names say.
+        outcome_idx: of the record that expired or cancelled it.
+        notice: JSON of the newest notice of the provider, see `bus.delivery.notices`.
+        notice_node: whose log has that notice, at `notice_pos`.
+        cancel_idx: log index of the record that asks the provider to cancel it, of `cancel_at`.
+        cancel_answer: code with which the provider refused that.
     """
 
     idx: int
     header: Header
+    system: str
     state: str
     sent_at: str | None
     delivered_at: str | None
+    processing_at: str | None
+    dead_at: str | None
     closed_at: str | None
     code: str
     receipt_idx: int | None
+    processing_idx: int | None
+    dead_idx: int | None
     closing_idx: int | None
+    outcome_idx: int | None
+    notice: str | None
+    notice_node: str | None
+    notice_pos: int | None
+    cancel_idx: int | None
+    cancel_at: str | None
+    cancel_answer: str | None
 
 
 class Outgoing(msgspec.Struct, frozen=True):
@@ -131,12 +163,15 @@ class Outgoing(msgspec.Struct, frozen=True):
 
 
 class Taken(msgspec.Struct, frozen=True):
-    """A received record; `receipt` is the outgoing receipt for it, None when another record answered it."""
+    """A received record; `receipt` is the outgoing receipt for it, None when another record answered it.
+
+    `waiting_for` is the service of a task that is to be done.
+    """
 
     idx: int
     leaf_hash: bytes
     receipt: Outgoing | None
-    open_task: bool
+    waiting_for: str | None
 
 
 class Waiting(msgspec.Struct, frozen=True):
@@ -149,9 +184,9 @@ class Waiting(msgspec.Struct, frozen=True):
 # Rows ---------------------------------------------------------------------------------------------------------------
 
 
-def command_row(position: int, draft: Draft) -> Row:
-    """A command was accepted."""
-    return position, _COMMAND, (draft.header.id, leaf_hash(draft.leaf))
+def command_row(position: int, draft: Draft, system: str) -> Row:
+    """A command of a client system was accepted."""
+    return position, _COMMAND, (draft.header.id, leaf_hash(draft.leaf), draft.header.source, system)
 
 
 def outbox_row(position: int, draft: Draft, subject: str, since_s: int, until_s: int) -> Row:
@@ -172,28 +207,18 @@ def delivered_row(position: int, idx: int, at: str, sent_at: str | None) -> Row:
 
 def closed_row(position: int, idx: int, state: str, at: str, code: str, sent_at: str | None) -> Row:
     """The record at `position` closes the command at log index `idx`."""
-    return position, _CLOSED, (state, at, code, sent_at, idx)
+    return position, _CLOSED, (state, at, state, code, sent_at, idx)
 
 
-def expired_row(idx: int, at: str, sent_at: str | None) -> Row:
-    """The command at log index `idx` was given up."""
-    return None, _EXPIRED, (at, sent_at, idx)
+def expired_row(position: int, idx: int, at: str, sent_at: str | None) -> Row:
+    """The record at `position` gives the command at log index `idx` up."""
+    return position, _EXPIRED, (at, sent_at, idx)
 
 
 def taken_row(position: int, sender: str, record_id: str, hash_: bytes, until_s: int, receipt: Draft | None) -> Row:
     """The received record at `position`; its receipt, if any, is the record after it."""
     sealed = (None, None, None) if receipt is None else (receipt.wrapped, receipt.nonce, receipt.ciphertext)
     return position, _TAKEN, (sender, hash_, record_id, until_s, *sealed)
-
-
-def task_row(position: int, envelope: bytes) -> Row:
-    """The command at `position` is to be done; its envelope, still sealed."""
-    return position, _TASK, (envelope,)
-
-
-def task_done_row(idx: int) -> Row:
-    """The command at log index `idx` has its result."""
-    return None, _TASK_DONE, (idx,)
 
 
 def result_row(idx: int, until_s: int, day: str, data: bytes) -> Row:
@@ -209,13 +234,16 @@ def forget_rows(now_s: int) -> list[Row]:
 # Reading ------------------------------------------------------------------------------------------------------------
 
 _COMMANDS = (
-    "SELECT command.idx, leaf.data, state, sent_at, delivered_at, closed_at, code, receipt_idx, closing_idx"
-    " FROM command JOIN leaf USING (idx) WHERE "
+    "SELECT command.idx, leaf.data, system, state, sent_at, delivered_at, processing_at, dead_at, closed_at, code,"
+    " receipt_idx, processing_idx, dead_idx, closing_idx, outcome_idx, notice, notice_node, notice_pos,"
+    " cancel.idx, cancel.at, cancel.answer FROM command JOIN leaf USING (idx)"
+    " LEFT JOIN cancel ON cancel.target_idx = command.idx WHERE "
 )
 _OUTGOING = "SELECT outbox.idx, subject, leaf.data, wrapped, nonce, ciphertext FROM outbox JOIN leaf USING (idx) WHERE "
 _TAKEN_OF = (
-    "SELECT taken.idx, leaf_hash, leaf.data, wrapped, nonce, ciphertext, EXISTS (SELECT 1 FROM task WHERE"
-    " task.idx = taken.idx) FROM taken LEFT JOIN leaf ON leaf.idx = taken.idx + 1 WHERE sender = ?"
+    "SELECT taken.idx, leaf_hash, leaf.data, wrapped, nonce, ciphertext, (SELECT service FROM task WHERE"
+    " task.idx = taken.idx AND state = 'waiting') FROM taken LEFT JOIN leaf ON leaf.idx = taken.idx + 1"
+    " WHERE sender = ?"
 )
 
 
@@ -238,6 +266,14 @@ class DeliveryReader:
     async def command_of(self, hash_: bytes) -> Command | None:
         """The command with that leaf hash."""
         return await self._one(_command, f"{_COMMANDS} command.leaf_hash = ?", hash_)
+
+    async def commands(self, where: str, *params: object) -> list[Command]:
+        """Commands for which `where` holds, which may end in an order and a limit."""
+        return [_command(row) for row in await self._all(_COMMANDS + where, *params)]
+
+    async def rows(self, sql: str, *params: object) -> list[Any]:
+        """Rows of another module's tables."""
+        return await self._all(sql, *params)
 
     async def outgoing(self, idx: int) -> Outgoing | None:
         """What waits in the outbox under that log index."""
@@ -262,18 +298,9 @@ class DeliveryReader:
         row = row or await self._row(f"{_TAKEN_OF} AND id = ?", sender, record_id)
         if row is None:
             return None
-        idx, found, data, *sealed, open_task = row
+        idx, found, data, *sealed, waiting = row
         receipt = None if sealed[0] is None else Outgoing(idx + 1, "", data, *sealed)
-        return Taken(idx, found, receipt, bool(open_task))
-
-    async def tasks(self) -> list[int]:
-        """Log indexes of the commands without a result."""
-        return [row[0] for row in await self._all("SELECT idx FROM task ORDER BY idx")]
-
-    async def task(self, idx: int) -> bytes | None:
-        """Envelope of the command at that log index, while it has no result."""
-        row = await self._row("SELECT envelope FROM task WHERE idx = ?", idx)
-        return None if row is None else bytes(row[0])
+        return Taken(idx, found, receipt, waiting)
 
     async def result(self, idx: int, now_s: int) -> tuple[str, bytes] | None:
         """Day and encrypted contents of a command's result, while they are kept."""

@@ -27,7 +27,7 @@ from bus.exchange.opening import Opened, unseal
 from bus.exchange.problems import refusal_from_body
 from bus.exchange.resolving import resolve
 from bus.exchange.standing import CertificateStanding, require_trust
-from bus.exchange.validation import check_request
+from bus.exchange.validation import check_request, require_delivery
 from bus.exchange.verification import RecordVerifier, VerifiedRecord
 from bus.ports import Broker, Clock, ExchangeObserver, Reply
 from bus.sealing.contents import Particulars
@@ -164,6 +164,7 @@ class Asker:
         match, _ = check_request(
             full, call.method, call.path, call.query, call.headers, call.content_type, call.body
         )  # 3
+        require_delivery(match, False)
         deadline_s = min(self.limits.deadline_s, service.limits.deadline_s)
         if not self._broker.connected:
             raise errors.BrokerUnavailable("nothing was logged or sent; the gateway reconnects by itself")

@@ -13,7 +13,7 @@ import msgspec
 from bus import errors
 from bus.exchange.contracts import Contracts
 from bus.exchange.opening import Opened, unseal
-from bus.exchange.validation import check_request
+from bus.exchange.validation import check_request, require_delivery
 from bus.exchange.verification import VerifiedRecord
 from bus.ports import Clock
 from bus.sealing.contents import Particulars
@@ -72,15 +72,20 @@ class Examiner:
         self._opener = opener
         self._query_keys = query_keys
 
-    async def examine(self, record: VerifiedRecord, now: datetime) -> Examined:
+    async def examine(self, record: VerifiedRecord, now: datetime, *, counted: bool = True) -> Examined:
         """Steps 5 to 8.
+
+        Args:
+            record: the request.
+            now: aware UTC.
+            counted: whether it takes from the quota; a further attempt at what was taken does not.
 
         Raises:
             BusError: why the request is refused.
         """
         head = record.header
         rights = self._rights()
-        service = self._authorise_coarse(rights, head.source, head.to, now)  # 5
+        service = self._authorise_coarse(rights, head.source, head.to, now, counted)  # 5
         opened = self._unseal(record)  # 6
         particulars, body = opened.particulars, opened.body
         decision = authorise_fine(  # 7
@@ -108,13 +113,18 @@ class Examiner:
         )
         if match.operation.id != head.operation:
             raise errors.RequestInvalid("the header names another operation than the sealed request")
+        require_delivery(match, head.type == "command")
         return Examined(service, compiled, match, parameters, particulars, body, opened.kept)
 
-    def _authorise_coarse(self, rights: DecisionView, client: str, service_id: str, now: datetime) -> ServiceEntry:
+    def _authorise_coarse(
+        self, rights: DecisionView, client: str, service_id: str, now: datetime, counted: bool
+    ) -> ServiceEntry:
         decision = authorise_coarse(rights, client=client, service=service_id, at=now)
         if not decision.allowed:
             raise denied(decision)
-        wait_s = self._quotas.take(client, service_id, decision.quota, self._clock.monotonic())
+        wait_s = None
+        if counted:
+            wait_s = self._quotas.take(client, service_id, decision.quota, self._clock.monotonic())
         if wait_s is not None:
             error = errors.QuotaExceeded(f"the quota of {client} for {service_id} is used up")
             error.rule = decision.rule or ""

@@ -6,11 +6,12 @@ It logs nothing and sends nothing. Whatever a source does, it ends in an answer 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Literal
 
 import msgspec
 import structlog
 
-from adapters.errors import AdapterError, BackendTimeout, BreakerOpen
+from adapters.errors import AdapterError, BackendTimeout, BreakerOpen, OperationNotMapped
 from adapters.port import AdapterAnswer, AdapterRequest, Source
 from bus import errors
 from bus.deadlines import Deadlines
@@ -24,6 +25,30 @@ from registry.contract import AnswerInvalid
 
 _log = structlog.get_logger("lienthong.answering")
 _UNDECLARED_BYTES = 64 * 1024
+_PASSING = frozenset({429, 502, 503, 504})
+
+Fate = Literal["final", "passing", "ours"]
+
+
+class Attempt(msgspec.Struct, frozen=True, gc=False):
+    """What asking a source once gave.
+
+    Attributes:
+        class_: of the record that says it, as the next two: particulars and body of the answer or of the failure.
+        fate: `final`, or `passing` (the same call may succeed later), or `ours` (it never will, by no fault of the
+            caller's).
+        code: why it is not final: of the failure, or `backend-status-NNN`.
+        detail: the same for a person.
+        retry_after_s: what the source asked to wait.
+    """
+
+    class_: AnswerClass
+    particulars: Particulars
+    body: bytes
+    fate: Fate = "final"
+    code: str = ""
+    detail: str = ""
+    retry_after_s: float = 0.0
 
 
 class Sourcing:
@@ -43,18 +68,31 @@ class Sourcing:
 
     async def ask(self, record: VerifiedRecord, examined: Examined) -> tuple[AnswerClass, Particulars, bytes]:
         """Steps 9 (the call) and 10: class, particulars and body of the answer, or of the failure."""
+        expires_at = record.expires_at or self._clock.now()
+        left_s = min((expires_at - self._clock.now()).total_seconds(), examined.service.limits.deadline_s)
+        got = await self.attempt(record, examined, left_s)
+        return got.class_, got.particulars, got.body
+
+    async def attempt(self, record: VerifiedRecord, examined: Examined, left_s: float) -> Attempt:
+        """The same within `left_s` seconds, with what it means for who may ask again."""
         failure: errors.BusError
+        answer: AdapterAnswer | None = None
+        fate: Fate
         try:
-            answer = await self._call(record, examined)
+            answer = await self._call(record, examined, left_s)
             body, declared = self._checked(examined, answer)  # 10
         except errors.BusError as error:
-            failure = error
+            failure, fate = error, _fate(error)
         except Exception as error:  # the boundary to foreign sources: a defect there is an answer too
-            failure = defect("asking the source", examined.service.id, error)
+            failure, fate = defect("asking the source", examined.service.id, error), "ours"
         else:
-            return self._source_answer(answer, body, declared)
+            class_, particulars, body = self._source_answer(answer, body, declared)
+            return Attempt(class_, particulars, body, *_of_status(answer))
         self._observer.refused("provider", failure.code)
-        return "failed", problem_particulars(failure), seal_problem(failure)
+        told = fate, failure.code, failure.detail, float(failure.retry_after_s or 0)
+        if answer is not None and answer.status in _PASSING:
+            told = _of_status(answer)
+        return Attempt("failed", problem_particulars(failure), seal_problem(failure), *told)
 
     @staticmethod
     def _source_answer(answer: AdapterAnswer, body: bytes, declared: bool) -> tuple[AnswerClass, Particulars, bytes]:
@@ -68,13 +106,11 @@ class Sourcing:
         )
         return class_, made, body
 
-    async def _call(self, record: VerifiedRecord, examined: Examined) -> AdapterAnswer:
+    async def _call(self, record: VerifiedRecord, examined: Examined, left_s: float) -> AdapterAnswer:
         service = examined.service
         source = self._sources().get(service.id)
         if source is None:
             raise errors.BackendUnavailable(f"{service.id} has no back end in this gateway's settings", acted="no")
-        expires_at = record.expires_at or self._clock.now()
-        left_s = min((expires_at - self._clock.now()).total_seconds(), service.limits.deadline_s)
         if left_s <= 0:
             raise errors.BackendTimeout("no time was left for the back end", acted="no")
         try:
@@ -150,6 +186,25 @@ def backend_error(error: AdapterError) -> errors.BusError:
     if isinstance(error, BreakerOpen):
         made.retry_after_s = max(1, int(error.retry_after_s + 0.999))
     return made
+
+
+def _fate(error: errors.BusError) -> Fate:
+    """What a failure means for who may ask again."""
+    cause = error.__cause__
+    if isinstance(cause, AdapterError):
+        if cause.disposition == "retry":
+            return "passing"
+        return "ours" if cause.disposition == "halt" or isinstance(cause, OperationNotMapped) else "final"
+    return "passing" if isinstance(error, (errors.BackendUnavailable, errors.BackendTimeout)) else "final"
+
+
+def _of_status(answer: AdapterAnswer) -> tuple[Fate, str, str, float]:
+    """Fate, code, detail and the wait that is asked for, of what a source answered."""
+    if answer.status not in _PASSING:
+        return "final", "", "", 0.0
+    asked = next((value for name, value in answer.headers if name.lower() == "retry-after"), "")
+    wait_s = float(asked) if asked.isascii() and asked.isdecimal() and len(asked) < 10 else 0.0
+    return "passing", f"backend-status-{answer.status}", f"the provider's back end answered {answer.status}", wait_s
 
 
 def defect(doing: str, service: str, error: Exception) -> errors.BusError:

@@ -33,6 +33,19 @@ def check_request(
         raise translated(error) from error
 
 
+def require_delivery(match: Match, command: bool) -> None:
+    """Returns when the contract lets the operation be called that way (`x-lienthong-delivery`).
+
+    Raises:
+        QueryRequired, CommandRequired: by name.
+    """
+    operation = match.operation
+    if command and (match.head or not operation.offers("command")):
+        raise errors.QueryRequired(f"{operation.id} is answered at once: leave out Prefer: respond-async")
+    if not command and not operation.offers("query"):
+        raise errors.CommandRequired(f"{operation.id} is taken as a command only: send Prefer: respond-async")
+
+
 def translated(error: rules.CallError) -> errors.BusError:
     """The bus error of a contract error."""
     made: errors.BusError

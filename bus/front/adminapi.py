@@ -18,6 +18,9 @@ from aiohttp import web
 from bus import errors
 from bus.front.adminkeys import AdminKeys, AdminSystem
 
+ASKING_KEY = web.RequestKey("asking_key", AdminSystem)
+"""Of a request: whose key it came with."""
+
 BASE = "/api/v1"
 _STRANGERS_PER_S, _STRANGERS_BURST = 1.0, 20.0
 _UNKNOWN_ACT = "unknown"
@@ -90,6 +93,7 @@ class AdminApi:
             await self._record(name, target, key, "refused", refused.code)
             raise refused
         await self._record(name, target, key, "allowed", "")
+        request[ASKING_KEY] = key
         try:
             return await deed.perform(request, values)
         except errors.BusError as failure:

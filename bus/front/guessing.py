@@ -1,8 +1,10 @@
 """Lock-out of who guesses keys: by source address and name, growing from try to try, in bounded memory.
 
 Somebody who guesses the key of one name is locked out for that name alone: other systems behind the same address go
-on, and so does the genuine system of that name, as long as its key is remembered (`keyring` asks for those first).
-Names that nobody has are counted together. Pure: seconds come in as arguments.
+on, and so does the genuine system of that name: at once while its key is remembered (`keyring` asks for those first),
+else with the next turn, of which a locked pair has one every few seconds. Names that nobody has are counted together.
+Does not tell a guesser from the genuine system: who floods an address takes most of its turns. Pure: seconds come in as
+arguments.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import msgspec
 FREE_TRIES = 5
 FIRST_S, LONGEST_S = 1.0, 300.0
 FORGOTTEN_S = 900.0
+TURN_S = 5.0
 _KEPT = 10_000
 
 
@@ -22,6 +25,7 @@ class _Failures(msgspec.Struct):
     count: int = 0
     until_s: float = 0.0
     last_s: float = 0.0
+    turn_s: float = float("-inf")
 
 
 class Guessing:
@@ -44,6 +48,19 @@ class Guessing:
         if found is None or now_s - found.last_s > FORGOTTEN_S:
             return 0.0
         return max(0.0, found.until_s - now_s)
+
+    def turn_in_s(self, source: str, name: str, now_s: float) -> float:
+        """Seconds until one key of a locked pair is looked at all the same; 0 when it is its turn."""
+        found = self._failures.get((prefix_of(source), name))
+        if found is None:
+            return 0.0
+        return max(0.0, max(found.last_s, found.turn_s) + TURN_S - now_s)
+
+    def take_turn(self, source: str, name: str, now_s: float) -> None:
+        """The turn of a locked pair is used; the next one comes `TURN_S` later."""
+        found = self._failures.get((prefix_of(source), name))
+        if found is not None:
+            found.turn_s = now_s
 
     def failed(self, source: str, name: str, now_s: float) -> None:
         """A wrong key: after five of them the name is locked for a second, then two, four, … five minutes."""

@@ -18,6 +18,7 @@ from bus.front.guessing import Guessing
 
 _SCRYPT = {"n": 2**14, "r": 8, "p": 1, "dklen": 32}
 _REMEMBERED = 4096
+_WRONG_REMEMBERED = 4096
 _SLOW_CHECKS = 8
 _NOBODY = ""
 
@@ -48,6 +49,7 @@ class KeyRing:
         self._monotonic = monotonic
         self._hashes: Mapping[str, tuple[str, ...]] = {}
         self._remembered: OrderedDict[bytes, tuple[str, str]] = OrderedDict()
+        self._wrong: OrderedDict[bytes, None] = OrderedDict()
         self._guessing = Guessing()
         self._slow = asyncio.Semaphore(_SLOW_CHECKS)
         self._slow_waiting = 0
@@ -55,6 +57,7 @@ class KeyRing:
     def replace(self, hashes: Mapping[str, tuple[str, ...]]) -> None:
         """Takes over new keys; what was remembered of others is forgotten."""
         self._hashes = hashes
+        self._wrong.clear()  # what was wrong may be right by the new settings
         gone = [mac for mac, (name, key_hash) in self._remembered.items() if key_hash not in hashes.get(name, ())]
         for mac in gone:
             del self._remembered[mac]
@@ -78,9 +81,11 @@ class KeyRing:
         name = presented.partition(".")[0]
         hashes = self._hashes.get(name, ())
         counted = name if hashes else _NOBODY  # memory is bounded by the names that there are
-        self._refuse_locked(source, counted)
+        self._refuse_locked(source, counted, mac)
         found = await self._checked(presented, hashes) if hashes else ""
         if not found:
+            if hashes and self._hashes.get(name) == hashes:  # not if new settings came meanwhile
+                self._remember_wrong(mac)
             self._guessing.failed(source, counted, self._monotonic())
             raise errors.CredentialsInvalid("the key is not known")
         self._guessing.succeeded(source, counted)
@@ -90,12 +95,25 @@ class KeyRing:
                 self._remembered.popitem(last=False)
         return name
 
-    def _refuse_locked(self, source: str, name: str) -> None:
-        locked_s = self._guessing.locked_s(source, name, self._monotonic())
-        if locked_s > 0:
-            error = errors.GuessingLocked("too many wrong keys came from your address; check the key, then try again")
-            error.retry_after_s = int(locked_s) + 1
-            raise error
+    def _remember_wrong(self, mac: bytes) -> None:
+        self._wrong[mac] = None
+        if len(self._wrong) > _WRONG_REMEMBERED:
+            self._wrong.popitem(last=False)
+
+    def _refuse_locked(self, source: str, name: str, mac: bytes) -> None:
+        now_s = self._monotonic()
+        wait_s = self._guessing.locked_s(source, name, now_s)
+        if wait_s <= 0:
+            return
+        # A system that repeats its outdated key would take every turn from the one with the right key.
+        if name != _NOBODY and mac not in self._wrong:
+            wait_s = min(wait_s, self._guessing.turn_in_s(source, name, now_s))
+            if wait_s <= 0:
+                self._guessing.take_turn(source, name, now_s)
+                return
+        error = errors.GuessingLocked("too many wrong keys came from your address; check the key, then try again")
+        error.retry_after_s = int(wait_s) + 1
+        raise error
 
     async def _checked(self, presented: str, hashes: tuple[str, ...]) -> str:
         """The hash that the key belongs to, empty when it is none of them."""

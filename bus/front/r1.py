@@ -15,18 +15,24 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from bus import errors
-from bus.delivery.accepting import SAFE, CommandDesk
+from bus.delivery.accepting import CommandDesk, Wish
+from bus.delivery.idempotency import read_key
+from bus.delivery.orders import check_order_key
+from bus.delivery.statuses import FINAL, Statuses
 from bus.exchange.asking import Asker
 from bus.exchange.calls import ClientAnswer, ClientCall
 from bus.front.clientlimits import ClientLimits
 from bus.front.credentials import Credentials
 from bus.front.headers import answer_headers, travelling
-from bus.front.prefer import preferences
+from bus.front.prefer import preferences, wait_s
 from bus.front.target import Target, client_of, parse_target
+from registry.contract.model import SAFE_METHODS
 
 _OCTETS = "application/octet-stream"
 _MAX_HEADER_VALUE = 1024
 _BODY_DEADLINE_S = 30.0
+_LONGEST_WAIT_S = 60
+_COMMAND_ONLY = ("Idempotency-Key", "X-LienThong-Order-Key")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +54,10 @@ class CallFront:
         resolve: Callable[[str], str],
         monotonic: Callable[[], float] = time.monotonic,
         commands: CommandDesk | None = None,
+        statuses: Statuses | None = None,
     ) -> None:
         self._asker = asker
+        self._statuses = statuses
         self._commands = commands
         self._credentials = credentials
         self._limits = limits
@@ -68,21 +76,51 @@ class CallFront:
         if client not in system.subsystems:
             raise errors.ClientForbidden(f"this client system may not act as {client}")
         if system.max_in_flight is None and system.per_second is None:
-            return await self._forward(request, client, target, raw_target)
+            return await self._forward(request, client, target, raw_target, system.name)
         self._client_limits.enter(system)
         try:
-            return await self._forward(request, client, target, raw_target)
+            return await self._forward(request, client, target, raw_target, system.name)
         finally:
             self._client_limits.leave(system)
 
     async def _forward(
-        self, request: web.BaseRequest, client: str, target: Target, raw_target: str
+        self, request: web.BaseRequest, client: str, target: Target, raw_target: str, system: str
     ) -> web.StreamResponse:
         call = await self._call(request, client, target, raw_target)
-        if self._commands is not None and "Prefer" in request.headers and _wants_command(request):
-            return _accepted(request, call, await self._commands.accept(call))
+        desk = self._commands
+        if desk is not None and "Prefer" in request.headers and await _wants_command(request, call, desk):
+            return await self._command(request, call, desk, system)
+        if any(name in request.headers for name in _COMMAND_ONLY):
+            raise errors.RequestMalformed(
+                f"{' and '.join(_COMMAND_ONLY)} go with commands only: send Prefer: respond-async, or leave them out"
+            )
         answer = await self._asker.ask(call)
         return _response(request, call, answer)
+
+    async def _command(
+        self, request: web.BaseRequest, call: ClientCall, desk: CommandDesk, system: str
+    ) -> web.StreamResponse:
+        """`202`; or the result itself, when it comes within the time that the client prefers to wait."""
+        wish = _wish(request, system)
+        record_id = await desk.accept(call, wish)
+        wanted_s = wait_s(request.headers.getall("Prefer"), _LONGEST_WAIT_S)
+        if self._statuses is None or not (wanted_s or wish.idempotency_key):
+            return _accepted(request, call, record_id)
+        command = await self._statuses.known(record_id)
+        if wanted_s:
+            command = await self._statuses.wait(command, wanted_s)
+        if not wanted_s or command.state not in FINAL:
+            return _accepted(request, call, record_id, str(self._statuses.told(command)["state"]), wanted_s)
+        place = f"/exchanges/{record_id}"
+        try:
+            answer = await self._statuses.result(command)
+        except errors.BusError as error:
+            error.headers += (("Content-Location", place),)
+            raise
+        response = _response(request, call, answer)
+        response.headers["Content-Location"] = place
+        response.headers["Preference-Applied"] = f"wait={wanted_s}"
+        return response
 
     async def _call(self, request: web.BaseRequest, client: str, target: Target, raw_target: str) -> ClientCall:
         raw_headers = request.raw_headers
@@ -131,8 +169,24 @@ class CallFront:
         return body if encoding == "identity" else _gunzip(body, limit)
 
 
-def _wants_command(request: web.BaseRequest) -> bool:
-    return request.method not in SAFE and "respond-async" in preferences(request.headers.getall("Prefer"))
+async def _wants_command(request: web.BaseRequest, call: ClientCall, desk: CommandDesk) -> bool:
+    if "respond-async" not in preferences(request.headers.getall("Prefer")):
+        return False
+    return request.method not in SAFE_METHODS or await desk.offers(call)
+
+
+def _wish(request: web.BaseRequest, system: str) -> Wish:
+    """What the request says of its command.
+
+    Raises:
+        RequestMalformed: a key that is none.
+    """
+    headers = request.headers
+    orders = headers.getall("X-LienThong-Order-Key", [])
+    if len(orders) > 1:
+        raise errors.RequestMalformed("send one X-LienThong-Order-Key")
+    order_key = check_order_key(orders[0]) if orders else ""
+    return Wish(system, order_key, read_key(headers.getall("Idempotency-Key", [])))
 
 
 def stated_client(request: web.BaseRequest) -> str:
@@ -195,13 +249,15 @@ def _response(request: web.BaseRequest, call: ClientCall, answer: ClientAnswer) 
     return _named(request, call, answer.record_id, plain_response(answer))
 
 
-def _accepted(request: web.BaseRequest, call: ClientCall, record_id: str) -> web.Response:
+def _accepted(
+    request: web.BaseRequest, call: ClientCall, record_id: str, state: str = "accepted", waited_s: int | None = None
+) -> web.Response:
     """`202`: from here on the command is safe (RFC 7240 section 4.1)."""
     location = f"/exchanges/{record_id}"
-    body = msgspec.json.encode({"id": record_id, "state": "accepted", "exchange": location})
+    body = msgspec.json.encode({"id": record_id, "state": state, "exchange": location})
     response = web.Response(status=202, body=body, content_type="application/json")
     response.headers["Location"] = location
-    response.headers["Preference-Applied"] = "respond-async"
+    response.headers["Preference-Applied"] = f"respond-async, wait={waited_s}" if waited_s else "respond-async"
     return _named(request, call, record_id, response)
 
 

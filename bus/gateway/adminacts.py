@@ -15,6 +15,7 @@ from aiohttp import web
 from bus import errors
 from bus.front.adminapi import Deed, Deeds, Outcome
 from bus.front.adminkeys import AdminSystem
+from bus.gateway.commandacts import CommandActs
 from bus.gateway.health import Health
 from bus.gateway.lookup import Found, find_exchange
 from bus.gateway.parts import Parts
@@ -55,6 +56,7 @@ class AdminActs:
         settings: as they are now.
         status: facts for `GET /status`.
         reload: reads the settings again.
+        commands: acts that are about commands.
     """
 
     def __init__(
@@ -64,12 +66,14 @@ class AdminActs:
         settings: Callable[[], GatewaySettings],
         status: Callable[[], dict[str, object]],
         reload: Callable[[], Awaitable[None]],
+        commands: CommandActs,
     ) -> None:
         self._parts = parts
         self._health = health
         self._settings = settings
         self._status = status
         self._reload = reload
+        self._commands = commands
 
     def deeds(self) -> Deeds:
         """Every act, with the roles that allow it."""
@@ -107,6 +111,7 @@ class AdminActs:
             ("GET", "/evidence/exchanges/{id}"): Deed(
                 "evidence.exchange", frozenset({AUDITOR}), "The records of an exchange.", self._read_exchange
             ),
+            **self._commands.deeds(),
         }
 
     async def record(self, act: str, target: str, key: AdminSystem | None, outcome: Outcome, code: str) -> None:

@@ -238,7 +238,7 @@ class BrokerUser:
         except (OSError, ValueError):
             held = None
         account = self._account() or (held.issuer if held is not None else "")
-        if new.holder != self._files.holder() or new.issuer != account:
+        if not self._files.holds(new.holder) or new.issuer != account:
             raise CredentialsRefused("what came are credentials of another node or another instance: not used")
         if new.expires_at_s is not None and new.expires_at_s <= self._now_s():
             raise CredentialsRefused("what came has ended already: is this machine's clock right?")

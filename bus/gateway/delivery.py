@@ -3,25 +3,40 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+import itertools
+from collections.abc import Callable, Coroutine, Mapping
 from datetime import timedelta
 from typing import Any
 
 import structlog
 
 from bus.delivery.accepting import CommandDesk
+from bus.delivery.attempts import AttemptBook, RetryRules
+from bus.delivery.cancelled import Cancellations
+from bus.delivery.cancelling import CancelDesk
+from bus.delivery.changes import Changes
+from bus.delivery.deadletters import DeadLetters
+from bus.delivery.doing import CommandDoer
 from bus.delivery.expiry import Expiry
+from bus.delivery.forgetting import Forgetting
+from bus.delivery.idempotency import KeyBook
+from bus.delivery.orders import open_order_key
 from bus.delivery.outbox import Outbox, OutboxLimits
 from bus.delivery.receiving import CommandTaker
 from bus.delivery.replies import ReplyTaker
 from bus.delivery.replying import Replier
 from bus.delivery.results import ResultBook
+from bus.delivery.running import TaskRunner
 from bus.delivery.statuses import Statuses
 from bus.delivery.store import DeliveryReader
+from bus.delivery.taskrecords import TaskRecords
+from bus.delivery.tasks import TaskReader
 from bus.delivery.watching import Watchers
+from bus.delivery.webhooks import HookLimits, Target, Webhooks
 from bus.exchange.verification import RecordVerifier, TimeLimits
 from bus.gateway.exchange import ENVELOPE_OVERHEAD_BYTES, Exchange
 from bus.gateway.parts import Parts
+from bus.gateway.webhookposts import WebhookPoster
 from bus.metrics import GatewayMetrics
 from bus.settings import GatewaySettings
 from bus.transport import subjects
@@ -31,6 +46,8 @@ from registry.view import DirectoryView
 
 _log = structlog.get_logger("lienthong.delivery")
 _SWEEP_S = 1.0
+_FORGET_SWEEPS = 600
+_COUNT_S = 2.0
 _DAY_S = 86_400.0
 
 
@@ -48,6 +65,7 @@ class Delivery:
         self._exchange = exchange
         self._settings = settings
         commands, limits, clock, log = settings.commands, settings.limits, parts.clock, exchange.log
+        self._rules = _rules(settings)
         self._max_bytes = settings.front.max_body_bytes + ENVELOPE_OVERHEAD_BYTES
         self._store = DeliveryReader(settings.data / "log.db")
         queues = MemberQueues(parts.connection)
@@ -55,10 +73,15 @@ class Delivery:
             clock, log, self._store, queues, OutboxLimits(commands.retry_s, commands.retry_max_s, commands.waiting)
         )
         self._watchers = Watchers()
+        self._poster = WebhookPoster()
+        hook_limits = HookLimits(min(HookLimits().first_s, commands.retry_s))
+        self._webhooks = Webhooks(clock, self._store, self._poster, self._order_key, hook_limits)
+        self._changes = Changes(self._outbox, self._watchers, self._webhooks, lambda: clock.now().timestamp())
         self._results = ResultBook(
             clock, self._known, parts.contracts, parts.day_keys, self._store, settings.retention.results_days * _DAY_S
         )
         self.statuses = Statuses(clock, self._store, self._outbox, self._results, self._watchers)
+        self._forgetting = Forgetting(self._store, settings.retention.commands_days * _DAY_S)
         self.desk = CommandDesk(
             member=parts.member,
             clock=clock,
@@ -68,24 +91,100 @@ class Delivery:
             contracts=parts.contracts,
             composer=exchange.composer,
             keeper=exchange.keeper,
+            day_keys=parts.day_keys,
             outbox=self._outbox,
+            keys=KeyBook(self._store.rows),
+            forgetting=self._forgetting,
             standing=parts.standing,
             life_s=commands.life_s,
             skew_s=limits.clock_skew_s,
         )
+        self.cancel_desk = CancelDesk(
+            member=parts.member,
+            clock=clock,
+            log=log,
+            directory=parts.directory,
+            composer=exchange.composer,
+            keeper=exchange.keeper,
+            store=self._store,
+            outbox=self._outbox,
+            changes=self._changes,
+            skew_s=limits.clock_skew_s,
+        )
+        self._cancellations = Cancellations(
+            parts.genesis, parts.member, exchange.opener, parts.query_keys, self._store, commands.waiting
+        )
         self._replier = Replier(parts.member, log, exchange.composer, queues, self._known)
         times = TimeLimits(timedelta(seconds=limits.clock_skew_s), timedelta(seconds=commands.longest_life_s))
         self._verifier = RecordVerifier(parts.member, parts.memory, times, parts.metrics.alarm, parts.standing)
+        self._runner = self._task_runner()
         self._taker = self._command_taker()
-        self._expiry = Expiry(clock, log, exchange.composer, self._store, self._outbox, self._watchers)
+        self._expiry = Expiry(clock, log, exchange.composer, self._store, self._outbox, self._changes)
         replies = self._reply_taker()
+        streams = subjects.command_stream, subjects.result_stream
+        takers = self._taker.on_command, replies.on_reply
         self._pullers = [
-            self._puller(subjects.command_stream(parts.member), self._taker.on_command),
-            self._puller(subjects.result_stream(parts.member), replies.on_reply),
+            self._puller(stream(parts.member, large=large), take)
+            for stream, take in zip(streams, takers, strict=True)
+            for large in (False, True)
         ]
 
     def _known(self) -> DirectoryView:
         return self._parts.follower.directory
+
+    def _task_runner(self) -> TaskRunner:
+        parts, exchange, commands = self._parts, self._exchange, self._settings.commands
+        tasks, book = TaskReader(self._store), AttemptBook(self._settings.data / "attempts.db")
+        records = TaskRecords(
+            clock=parts.clock,
+            log=exchange.log,
+            composer=exchange.composer,
+            keeper=exchange.keeper,
+            replier=self._replier,
+            tasks=tasks,
+            outbox=self._outbox,
+            life_s=commands.longest_life_s,
+        )
+        doer = CommandDoer(
+            clock=parts.clock,
+            observer=parts.metrics,
+            watcher=parts.metrics,
+            directory=parts.directory,
+            examiner=exchange.examiner,
+            sourcing=exchange.sourcing,
+            verifier=self._verifier,
+            replier=self._replier,
+            tasks=tasks,
+            book=book,
+            records=records,
+            rules=self._rules_of,
+            max_envelope_bytes=self._max_bytes,
+        )
+        runner = TaskRunner(
+            clock=parts.clock,
+            log=exchange.log,
+            tasks=tasks,
+            book=book,
+            doer=doer,
+            served=exchange.served,
+            limit=self._limit_of,
+            at_once=commands.at_backend,
+            most=commands.tasks,
+        )
+        self._book = book
+        self.letters = DeadLetters(tasks, book, runner, records)
+        return runner
+
+    def _limit_of(self, service: str) -> int | None:
+        entry = self._known().service(service)
+        return None if entry is None else entry.limits.max_concurrent
+
+    def _rules_of(self, service: str) -> RetryRules:
+        return self._rules.get(service, self._rules[""])
+
+    def take_settings(self, settings: GatewaySettings) -> None:
+        """Takes over what a reload may change: the rules of services."""
+        self._rules = _rules(settings)
 
     def _command_taker(self) -> CommandTaker:
         parts, exchange = self._parts, self._exchange
@@ -95,13 +194,13 @@ class Delivery:
             log=exchange.log,
             directory=parts.directory,
             examiner=exchange.examiner,
-            sourcing=exchange.sourcing,
             keeper=exchange.keeper,
             verifier=self._verifier,
             store=self._store,
             outbox=self._outbox,
             replier=self._replier,
-            per_service=exchange.served,
+            cancellations=self._cancellations,
+            runner=self._runner,
             max_envelope_bytes=self._max_bytes,
             result_life_s=self._settings.commands.longest_life_s,
         )
@@ -124,6 +223,7 @@ class Delivery:
             replier=self._replier,
             results=self._results,
             watchers=self._watchers,
+            changes=self._changes,
             max_envelope_bytes=self._max_bytes,
             remembered_s=self._settings.commands.longest_life_s,
         )
@@ -141,34 +241,84 @@ class Delivery:
         """
         await self._store.check_version()
         await self._outbox.load()
+        await self._cancellations.load()
+        await self._webhooks.load()
+        await self._runner.load()
+
+    def take_webhooks(self, targets: Mapping[str, Target]) -> None:
+        """Takes over new settings; cannot fail."""
+        self._webhooks.replace(targets)
+
+    async def _order_key(self, idx: int) -> str:
+        for day, data in await self._store.rows("SELECT day, data FROM command_order WHERE idx = ?", idx):
+            return open_order_key(self._parts.day_keys, day, data)
+        return ""
 
     async def run(self) -> None:
         """Delivers until it is cancelled."""
         await asyncio.gather(
             self._outbox.run(),
-            self._taker.resume_all(),
+            self._runner.run(),
             self._sweep(),
+            self._webhooks.run(),
+            self._count(),
             *(puller.run() for puller in self._pullers),
         )
 
     async def _sweep(self) -> None:
-        while True:
+        for sweep in itertools.count():
             await asyncio.sleep(_SWEEP_S)
             try:
+                if sweep % _FORGET_SWEEPS == 0:
+                    await self._forgetting.look(self._parts.clock.now())
                 while self._exchange.log.writable and await self._expiry.sweep():
                     pass
             except EvidenceError as error:  # the next round may fare better
+                self._outbox.doubt()
                 _log.warning("expiry.failed", code=error.code)
+
+    async def _count(self) -> None:
+        while True:
+            await asyncio.sleep(_COUNT_S)
+            try:
+                await self._runner.count()
+            except EvidenceError as error:
+                _log.warning("tasks.uncounted", code=error.code)
 
     def refresh(self, metrics: GatewayMetrics) -> None:
         """Brings gauges up to date, before a scrape."""
         metrics.outbox_records.set(len(self._outbox))
         metrics.outbox_oldest.set(self._outbox.oldest_s())
+        metrics.tasks.clear()
+        metrics.task_oldest.clear()
+        now_s = self._parts.clock.now().timestamp()
+        for crowd in self._runner.crowds:
+            metrics.tasks.labels(crowd.service, crowd.state).set(crowd.count)
+            metrics.task_oldest.labels(crowd.service, crowd.state).set(max(0.0, now_s - crowd.oldest_s))
+        for service, count in self._runner.under_way.items():
+            metrics.tasks.labels(service, "doing").set(count)
 
     async def stop(self, grace_s: float) -> None:
         """Takes nothing more; what was taken may end."""
-        await asyncio.gather(*(puller.stop(grace_s) for puller in self._pullers))
+        await asyncio.gather(self._runner.stop(grace_s), *(puller.stop(grace_s) for puller in self._pullers))
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Gives back what was opened."""
+        await self._poster.close()
         self._store.close()
+        self._book.close()
+
+
+def _rules(settings: GatewaySettings) -> dict[str, RetryRules]:
+    """By service id, those of `[commands]` under the empty one."""
+    base = settings.commands
+    found = {"": RetryRules(base.attempt_s, base.attempt_max_s, base.attempts_for_s, base.attempts)}
+    for service in settings.service:
+        own = service.commands
+        found[service.id] = RetryRules(
+            base.attempt_s if own.attempt_s is None else own.attempt_s,
+            base.attempt_max_s if own.attempt_max_s is None else own.attempt_max_s,
+            base.attempts_for_s if own.attempts_for_s is None else own.attempts_for_s,
+            base.attempts if own.attempts is None else own.attempts,
+        )
+    return found

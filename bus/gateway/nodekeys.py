@@ -7,8 +7,9 @@ read together at each connection, so that each is made with a pair that belongs 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
+from itertools import chain
 
 import msgspec
 import structlog
@@ -88,6 +89,9 @@ class Announcements:
 class BrokerFiles:
     """Key and credentials of the broker user, read together.
 
+    The next key, which `lienthong node rotate broker` has in `….next.pem` beside the present one, counts as well: a
+    command that was killed between credentials and key leaves a node that still connects.
+
     Args:
         settings: of the node; paths do not change while it runs.
 
@@ -104,6 +108,27 @@ class BrokerFiles:
     def _load(self) -> FileSigner:
         return FileSigner.load(self._key, passphrase_path=self._passphrase)
 
+    def _load_next(self) -> FileSigner | None:
+        path = self._key.with_name(f"{self._key.stem}.next{self._key.suffix}")
+        try:
+            return FileSigner.load(path, passphrase_path=self._passphrase) if path.exists() else None
+        except EvidenceError:
+            return None  # nothing is lost: the present key decides
+
+    def _on_disk(self) -> Iterator[FileSigner]:
+        """Present key, then the next one.
+
+        Raises:
+            ValueError: the present key cannot be read.
+        """
+        try:
+            yield self._load()
+        except EvidenceError as error:
+            raise ValueError("the broker key cannot be read") from error
+        following = self._load_next()
+        if following is not None:
+            yield following
+
     def jwt(self) -> str:
         """The credentials as they are now; `sign` signs with the key that belongs to them.
 
@@ -116,26 +141,19 @@ class BrokerFiles:
             subject = nkeys.decode_claims(text).get("sub")
         except (ValueError, IndexError, msgspec.MsgspecError):
             return text  # the broker says what it thinks of them
-        for signer in (self._signer, None):
-            try:
-                found = signer or self._load()
-            except EvidenceError as error:
-                raise ValueError("the broker key cannot be read") from error
-            if nkeys.public_text("user", found.public_bytes) == subject:
-                self._signer = found
+        for signer in chain((self._signer,), self._on_disk()):
+            if nkeys.public_text("user", signer.public_bytes) == subject:
+                self._signer = signer
                 return text
         raise ValueError("the broker key is not the one that the credentials are for")
 
-    def holder(self) -> str:
-        """Text form of the broker key as it lies on disk now.
+    def holds(self, key: str) -> bool:
+        """Whether the key of that text form lies on disk now, as the present or the next one.
 
         Raises:
-            ValueError: it cannot be read.
+            ValueError: the present key cannot be read.
         """
-        try:
-            return nkeys.public_text("user", self._load().public_bytes)
-        except EvidenceError as error:
-            raise ValueError("the broker key cannot be read") from error
+        return any(nkeys.public_text("user", signer.public_bytes) == key for signer in self._on_disk())
 
     def sign(self, data: bytes) -> bytes:
         """A signature for the broker's challenge."""

@@ -1,7 +1,8 @@
 """Revocation lists of the authorities, refreshed in the background and kept over restarts.
 
 Fetched only from the addresses in the anchor, without redirects, within limits of size and time. A list that does not
-verify, or is older than the one that is here, changes nothing. When the newest list of an authority is too old,
+verify, or is older than the one that is here, changes nothing, and a list of one authority never takes the place of
+another's, whichever address it came from. When the newest list of an authority is too old,
 `revocation.when_unreachable` decides; the time left is a metric from the first day on, so that it is noticed before.
 """
 
@@ -29,6 +30,8 @@ from registry.fold import Directory
 _log = structlog.get_logger("lienthong.gateway")
 _DEADLINE_S = 20.0
 _LOOK_S = 1.0
+_MOST_PER_ADDRESS = 32
+"""Authorities of whom an address is listened to; beyond that the one that was silent longest is forgotten."""
 
 Fetch = Callable[[str], Awaitable[bytes]]
 
@@ -96,9 +99,10 @@ class RevocationLists:
         self._clock = clock
         self._metrics = metrics
         self._fetch = fetch
-        self._lists: dict[str, RevocationList] = {}
+        self._lists: dict[str, dict[str, RevocationList]] = {}  # by address and key of the authority
         self._backing: dict[str, Backing] = {}
         self._backed_size = -1
+        self._issuers: frozenset[bytes] = frozenset()
         self._judged: tuple[int, tuple[RevocationList, ...]] | None = None
         self._stale = False
 
@@ -125,13 +129,12 @@ class RevocationLists:
     async def recall(self) -> None:
         """Takes up the lists that an earlier run kept, verified again, and judges at once."""
         for address in self.addresses:
-            try:
-                data = await asyncio.to_thread(self._path(address).read_bytes)
-                self._take(address, await self._read(data))
-            except FileNotFoundError:
-                continue
-            except (OSError, EvidenceError) as error:
-                _log.warning("revocation.list-unreadable", address=address, detail=str(error))
+            for path in await asyncio.to_thread(kept_lists, self._folder, address):
+                try:
+                    data = await asyncio.to_thread(path.read_bytes)
+                    self._take(address, await self._read(data))
+                except (OSError, EvidenceError) as error:
+                    _log.warning("revocation.list-unreadable", address=address, detail=str(error))
         self.judge()
 
     async def refresh(self) -> bool:
@@ -140,8 +143,9 @@ class RevocationLists:
         for address in self.addresses:
             try:
                 data = await self._fetch(address)
-                if self._take(address, await self._read(data)):
-                    await asyncio.to_thread(self._keep, address, data)
+                found = await self._read(data)
+                if self._take(address, found):
+                    await asyncio.to_thread(self._keep, list_path(self._folder, address, found.signer), data)
             except (OSError, EvidenceError) as error:
                 complete = False
                 self._metrics.revocation_failures.labels(address).inc()
@@ -153,12 +157,15 @@ class RevocationLists:
         return await asyncio.to_thread(read_list, data, self._authorities(), self._clock.now())
 
     def _take(self, address: str, found: RevocationList) -> bool:
-        """Takes a verified list over; False when the one that is here is newer."""
-        known = self._lists.get(address)
+        """Takes a verified list over; False when the one of that authority that is here is newer."""
+        at_address = self._lists.setdefault(address, {})
+        known = at_address.get(found.signer)
         if known is not None and not found.replaces(known):
             _log.warning("revocation.list-older", address=address, number=found.number)
             return False
-        self._lists[address] = found
+        at_address[found.signer] = found
+        if len(at_address) > _MOST_PER_ADDRESS:
+            del at_address[min(at_address, key=lambda signer: at_address[signer].this_update_at)]
         return True
 
     def _authorities(self) -> list[bytes]:
@@ -168,27 +175,25 @@ class RevocationLists:
         self._look_up_backing()
         return trusted + [der for backing in self._backing.values() for der in backing.authorities]
 
-    def _keep(self, address: str, data: bytes) -> None:
+    def _keep(self, path: Path, data: bytes) -> None:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = self._path(address)
         written = path.with_suffix(".new")
         written.write_bytes(data)
         written.replace(path)
-
-    def _path(self, address: str) -> Path:
-        return list_path(self._folder, address)
 
     def _look_up_backing(self) -> None:
         if self._backed_size != self._directory.size:
             self._backing = self._certificates.of_members(self._directory)
             self._backed_size = self._directory.size
+            chains = (chain for backing in self._backing.values() for chain in backing.chains)
+            self._issuers = frozenset(one.issuer for chain in chains for one in chain)
 
     def judge(self) -> None:
         """Who stands now, and whether that is known well enough."""
         if not self.addresses:
             self._standing.withdrawn, self._standing.unknown = frozenset(), False
             return
-        lists = tuple(self._lists[address] for address in self.addresses if address in self._lists)
+        lists = tuple(one for address in self.addresses for one in self._lists.get(address, {}).values())
         # Members are looked at again when a list or the directory changed; only the age changes by itself.
         basis = (self._directory.size, lists)
         if basis != self._judged:
@@ -200,40 +205,54 @@ class RevocationLists:
         self._judge_age(lists)
 
     def _judge_age(self, lists: Sequence[RevocationList]) -> None:
-        """By authority: which address its newest list came from does not matter."""
+        """By authority behind a member: which address its newest list came from does not matter."""
         now = self._clock.now()
         until: dict[bytes, datetime] = {}
         for one in lists:
             until[one.issuer] = max(self._until(one), until.get(one.issuer, self._until(one)))
         for address in self.addresses:
-            found = self._lists.get(address)
-            left = timedelta() if found is None else until[found.issuer] - now
+            left = self._left_at(address, until, now)
             self._metrics.revocation_left.labels(address).set(left.total_seconds())
         # An address that never answered may have the list of an authority behind a member, until each has one.
-        silent = any(address not in self._lists for address in self.addresses)
-        stale = any(until_at <= now for until_at in until.values())
-        stale = stale or (silent and (not until or not self._issuers() <= until.keys()))
+        silent = any(not self._lists.get(address) for address in self.addresses)
+        needed = {issuer: until_at for issuer, until_at in until.items() if issuer in self._issuers}
+        stale = any(until_at <= now for until_at in (needed or until).values())
+        stale = stale or (silent and (not until or not self._issuers <= until.keys()))
         if stale and not self._stale:
             self._metrics.alarm("revocation-list-stale", "")
             _log.error("revocation.list-stale", when_unreachable=self._settings.when_unreachable)
         self._stale = stale
         self._standing.unknown = stale and self._settings.when_unreachable == "refuse"
 
-    def _issuers(self) -> set[bytes]:
-        return {one.issuer for backing in self._backing.values() for chain in backing.chains for one in chain}
+    def _left_at(self, address: str, until: dict[bytes, datetime], now: datetime) -> timedelta:
+        """How long what an address gave is still good: of the authorities behind a member, the first to end."""
+        issuers = {one.issuer for one in self._lists.get(address, {}).values()}
+        if not issuers:
+            return timedelta()
+        return min(until[issuer] for issuer in (issuers & self._issuers or issuers)) - now
 
     def _until(self, found: RevocationList) -> datetime:
         return found.current_until_at(timedelta(seconds=self._settings.max_age_s))
 
 
-def list_path(folder: Path, address: str) -> Path:
+def list_path(folder: Path, address: str, signer: str) -> Path:
     """Where a list is kept over restarts.
 
     Args:
         folder: `crl` in the gateway's data.
         address: of the list.
+        signer: of the list, see `RevocationList`.
     """
-    return folder / f"{hashlib.sha256(address.encode()).hexdigest()[:32]}.crl"
+    return folder / f"{_stem(address)}-{signer[:32]}.crl"
+
+
+def kept_lists(folder: Path, address: str) -> list[Path]:
+    """The lists of an address that are kept, one of each authority that it gave one of."""
+    return sorted(folder.glob(f"{_stem(address)}*.crl"))
+
+
+def _stem(address: str) -> str:
+    return hashlib.sha256(address.encode()).hexdigest()[:32]
 
 
 def _withdrawn(backing: Backing, lists: Sequence[RevocationList]) -> bool:

@@ -30,12 +30,14 @@ from bus.front.services import DirectoryFront, is_directory_target
 from bus.gateway.adminacts import AdminActs
 from bus.gateway.backends import build_sources
 from bus.gateway.background import persist
+from bus.gateway.commandacts import CommandActs
 from bus.gateway.delivery import Delivery
 from bus.gateway.exchange import Exchange
 from bus.gateway.health import Health
 from bus.gateway.nodekeys import Announcements, keys_of_log, load_log_signer, successor
 from bus.gateway.parts import Parts, front_tls, read_changeable
 from bus.gateway.warming import keep_warm
+from bus.gateway.webhookposts import read_targets
 from bus.metrics import GatewayMetrics
 from bus.ports import Clock
 from bus.settings import GatewaySettings, load_settings
@@ -112,6 +114,7 @@ class Gateway:
         except (OSError, ssl.SSLError) as error:
             raise errors.SettingsInvalid([(0, "front.certificate", str(error))], str(self._path)) from error
         log_signer = self._next_log_signer(settings)
+        webhooks = read_targets(settings)
         await self._parts.backends.replace(sources)
         # Commit point: from here on nothing can fail.
         self.settings = settings
@@ -125,6 +128,9 @@ class Gateway:
             self._front_tls.load_cert_chain(front.certificate, front.key)
         if self._exchange is not None:
             self._exchange.take_limits(settings.limits)
+        if self._delivery is not None:
+            self._delivery.take_webhooks(webhooks)
+            self._delivery.take_settings(settings)
         _log.info("settings.reloaded", services=len(settings.service), clients=len(settings.client))
 
     def _next_log_signer(self, settings: GatewaySettings) -> FileSigner | None:
@@ -185,7 +191,13 @@ class Gateway:
         self._services = DirectoryFront(
             lambda: parts.follower.directory, parts.follower, parts.credentials, self._clock
         )
-        acts = AdminActs(parts, self._health, lambda: self.settings, self._status, self.reload)
+        about_commands = CommandActs(
+            parts.node,
+            self._clock,
+            settings.data / "log.db",
+            lambda: None if self._delivery is None else self._delivery.letters,
+        )
+        acts = AdminActs(parts, self._health, lambda: self.settings, self._status, self.reload, about_commands)
         admin = AdminFront(
             self.metrics.registry,
             self._health.checks,
@@ -251,8 +263,9 @@ class Gateway:
         log = self._health.log = await self._open_log()
         exchange = self._exchange = Exchange(parts, log, settings)
         delivering = self._delivery = Delivery(parts, exchange, settings)
+        delivering.take_webhooks(read_targets(settings))
         await delivering.open()
-        self._commands = ExchangeFront(delivering.statuses, parts.credentials)
+        self._commands = ExchangeFront(delivering.statuses, parts.credentials, delivering.cancel_desk)
         self._health.serving_code = "confirming-head"
         control, answerer = exchange.control, exchange.answerer
         for note in await asyncio.to_thread(newest_peer_notes, settings.data / "log.db"):
@@ -264,7 +277,7 @@ class Gateway:
         limits = FrontLimits(settings.front.max_body_bytes, settings.front.max_header_bytes)
         self._calls = CallFront(
             exchange.asker, parts.credentials, limits, parts.follower.directory.resolve_alias, self._clock.monotonic,
-            delivering.desk,
+            delivering.desk, delivering.statuses,
         )  # fmt: skip
         await parts.connection.serve(
             f"lt.q.{subjects.member_token(parts.member)}.*", answerer.on_query, subjects.query_group(parts.member)
@@ -404,7 +417,10 @@ class Gateway:
             await exchange.asker.close_orphans(self._open_requests)
 
     async def _erase_old_contents(self) -> None:
-        oldest = self._clock.now().date() - timedelta(days=self.settings.retention.particulars_days)
+        now = self._parts.confirmed_now()
+        if now is None:
+            return  # what is erased does not come back when the clock is set right
+        oldest = now.date() - timedelta(days=self.settings.retention.particulars_days)
         if gone := self._parts.day_keys.erase_before(oldest):
             _log.info("particulars.erased", days=gone)
 
@@ -434,7 +450,7 @@ class Gateway:
             if server is not None:
                 await server.stop()
         if self._delivery is not None:
-            self._delivery.close()
+            await self._delivery.close()
         await self._parts.close()
         if self._health.log is not None:
             with contextlib.suppress(EvidenceError):

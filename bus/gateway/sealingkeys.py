@@ -16,6 +16,7 @@ import msgspec
 
 from bus.errors import SettingsInvalid
 from bus.sealing.keys import SealingKeyInvalid, SealingKeyPair
+from evidence.durable import sync_folder
 from registry.view import DirectoryView
 
 _NEVER = datetime.max.replace(tzinfo=UTC)
@@ -52,6 +53,7 @@ def write_key(folder: Path, owner: str, use: str, pair: SealingKeyPair) -> Path:
         written.unlink()
         raise FileExistsError(f"{path} exists already")
     written.rename(path)
+    sync_folder(folder)
     return path
 
 

@@ -2,7 +2,8 @@
 
 Gateways connect to the leaf with the same credentials as to the hub; traffic between gateways of one leaf stays there.
 The leaf's owner commands everything in it: what it can do in the instance is bounded at the hub, by the rights of the
-leaf's user (`permissions`). Starts no server.
+leaf's user (`permissions`). Who is refused it hears through a second line, in the system account, on which it only
+listens; it keeps what it heard in a folder of its own. Starts no server.
 """
 
 from __future__ import annotations
@@ -20,11 +21,12 @@ class LeafFiles:
         home: where it keeps its files.
         hub: `tls://host:port` of the hub's listener for leafs.
         credentials: file with the leaf's user and seed.
+        system_credentials: file with its user in the system account and seed.
         ca: authority behind the hub's TLS certificate.
         operator_jwt: of the instance, so that gateways are known here by the same credentials.
         system_account: of the instance.
         account: of the members.
-        accounts: account to JWT; the leaf knows revocations as of this file only, the hub knows them always.
+        accounts: account to JWT, to begin with; newer ones come through the system account and are kept.
         tls_cert: for the gateways that connect here.
         tls_key: of that certificate.
         listen: host:port for them.
@@ -33,6 +35,7 @@ class LeafFiles:
     home: Path
     hub: str
     credentials: Path
+    system_credentials: Path
     ca: Path
     operator_jwt: str
     system_account: str
@@ -47,7 +50,7 @@ def render_leaf_config(files: LeafFiles) -> str:
     """The nats-server configuration of a leaf: no streams of its own, everything else is asked of the hub."""
     host, _, port = files.listen.rpartition(":")
     preload = "\n".join(f"  {account}: {jwt}" for account, jwt in files.accounts.items())
-    return f"""# Written by lienthong broker config; write it again when the operator tells you of withdrawn nodes.
+    return f"""# Written by lienthong broker config. Who is refused comes by itself, and is kept in the folder resolver.
 server_name: {json.dumps("lienthong-leaf-" + files.home.name)}
 listen: "{host}:{int(port) or -1}"
 max_payload: {8 * 1024 * 1024}
@@ -62,26 +65,35 @@ tls {{
 }}
 operator: {files.operator_jwt}
 system_account: {files.system_account}
-resolver: MEMORY
+resolver {{
+  type: full
+  dir: {json.dumps(str(files.home / "resolver"))}
+  allow_delete: false
+}}
 resolver_preload {{
 {preload}
 }}
 leafnodes {{
   remotes: [
-    {{
+{_remote(files, files.account, files.credentials)}
+{_remote(files, files.system_account, files.system_credentials)}
+  ]
+}}
+"""
+
+
+def _remote(files: LeafFiles, account: str, credentials: Path) -> str:
+    return f"""    {{
       url: {json.dumps(files.hub)}
-      account: {files.account}
-      credentials: {json.dumps(str(files.credentials))}
+      account: {account}
+      credentials: {json.dumps(str(credentials))}
       ignore_discovered_servers: true
       tls {{
         ca_file: {json.dumps(str(files.ca))}
         min_version: "1.3"
         handshake_first: true
       }}
-    }}
-  ]
-}}
-"""
+    }}"""
 
 
 def credentials_text(jwt: str, seed: str) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from bus.transport import nkeys, permissions
+from bus.transport import nkeys, permissions, subjects
 from bus.transport.guestbook import GuestBook
 from registry.errors import NotFound
 from registry.view import MemberEntry, NodeEntry
@@ -88,6 +88,31 @@ class AccountMinter:
         return nkeys.user_jwt(
             name, public, self._account, self._sign, now_s - 1, expires_at_s=None, publish=None, subscribe=None
         )
+
+
+def mint_leaf_listener(name: str, public: bytes, system: bytes, sign: nkeys.Sign, unix_time_s: float) -> str:
+    """User JWT with which a leaf broker hears who is refused: in the system account, that one subject and nothing else.
+
+    It says nothing there: a server that answers obeys its own answer, whoever named the reply subject.
+
+    Args:
+        name: of the member.
+        public: of the user, 32 raw bytes.
+        system: public key of the system account, 32 raw bytes.
+        sign: signs with the private key of the system account.
+        unix_time_s: current time.
+    """
+    return nkeys.user_jwt(
+        f"{name} leaf",
+        public,
+        system,
+        sign,
+        int(unix_time_s) - 1,
+        expires_at_s=None,
+        publish=[],
+        subscribe=[subjects.CLAIMS_UPDATE],
+        connection_types=("LEAFNODE",),
+    )
 
 
 def _issued_at_s(now_s: int, refused_s: int) -> int:

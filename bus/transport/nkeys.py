@@ -180,12 +180,12 @@ def user_jwt(
     subscribe: list[str] | None,
     connection_types: tuple[str, ...] = ("STANDARD",),
 ) -> str:
-    """User JWT signed by the account; `publish` and `subscribe` None: everything in the account."""
+    """User JWT signed by the account; `publish` and `subscribe` None: everything in the account; empty: nothing."""
     nats: dict[str, Any] = {
         "type": "user",
         "version": 2,
-        "pub": {} if publish is None else {"allow": publish},
-        "sub": {} if subscribe is None else {"allow": subscribe},
+        "pub": _allowed(publish),
+        "sub": _allowed(subscribe),
         "subs": -1,
         "data": -1,
         "payload": -1,
@@ -201,3 +201,9 @@ def user_jwt(
     if expires_at_s is not None:
         claims["exp"] = expires_at_s
     return encode_jwt(claims, sign)
+
+
+def _allowed(names: list[str] | None) -> dict[str, list[str]]:
+    if names is None:
+        return {}
+    return {"allow": names} if names else {"deny": [">"]}  # to a server an empty list of what is allowed is everything

@@ -56,8 +56,14 @@ def leaf_subscribe(member: str, nodes: Iterable[str]) -> list[str]:
 def _streams_publish(member: str) -> list[str]:
     """Sending into streams only as oneself; taking from one's own consumers only."""
     token = subjects.member_token(member)
-    found = [f"lt.c.*.{token}", f"lt.r.*.{token}", f"lt.e.{token}.>"]
-    for stream in (subjects.command_stream(member), subjects.result_stream(member)):
+    found = [
+        f"lt.c.*.{token}",
+        f"lt.c.{subjects.LARGE}.*.{token}",
+        f"lt.r.*.{token}",
+        f"lt.r.{subjects.LARGE}.*.{token}",
+        f"lt.e.{token}.>",
+    ]
+    for stream in subjects.pulled_streams(member):
         own = f"{stream}.{subjects.OWN_CONSUMER}"
         found += [f"$JS.API.CONSUMER.MSG.NEXT.{own}", f"$JS.ACK.{own}.>"]
     return [*found, f"$JS.API.DIRECT.GET.{subjects.DIRECTORY_STREAM}.>"]

@@ -17,6 +17,7 @@ import msgspec
 import structlog
 
 from bus.errors import BrokerUnavailable, BusError
+from bus.transport import subjects
 from bus.transport.connection import Connection
 
 _log = structlog.get_logger("lienthong.transport")
@@ -65,6 +66,7 @@ class MemberQueues:
             QueueRefused: it was not stored.
             BrokerUnavailable, ProviderUnavailable, Timeout: it is not known to be stored.
         """
+        subject = subjects.sized(subject, len(payload))
         reply = await self._connection.exchange(subject, payload, _PUT_S, {"Nats-Msg-Id": message_id})
         try:
             answer = _answer(reply.data)

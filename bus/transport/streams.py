@@ -3,12 +3,15 @@
 | stream | holds | keeps |
 |---|---|---|
 | `CMD_P` | `lt.c.P.*`, commands to member P | each until P acknowledges it (work queue) |
+| `CML_P` | `lt.c.large.P.*`, those of more than 16 KiB | the same |
 | `RES_P` | `lt.r.P.*`, results and receipts for member P | the same |
+| `REL_P` | `lt.r.large.P.*`, those of more than 16 KiB | the same |
 | `EVT_P` | `lt.e.P.>`, events of member P | the newest, for some days |
 
-P pulls from one durable consumer on each of its first two. A sender has a bounded number of messages in a stream, so
-that it cannot fill it for others: with the largest messages that are allowed it reaches half. What exists is brought to
-this shape; nothing is ever deleted here. Reads and writes no message.
+P pulls from one durable consumer on each but the last. The broker bounds what one sender has in a stream by number
+only, not by bytes. So that a sender cannot fill a stream for others, its number is that of the largest messages that
+make half of the stream. In one stream for all sizes that would be a few dozen; small messages in a stream that takes no
+others are thousands. What exists is brought to this shape; nothing is ever deleted here. Reads and writes no message.
 """
 
 from __future__ import annotations
@@ -51,6 +54,10 @@ _SETTLED = (
 )
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024 + 512 * 1024
 """A body of 4 MiB, sealed, with header and proof."""
+_SMALL_MESSAGE_BYTES = subjects.SMALL_BYTES + 512
+"""With the headers of NATS."""
+_STORED_BESIDE_BYTES = 1024
+"""Most that the broker stores beside a message: its subject and what it notes."""
 
 
 class StreamsUnready(BusError):
@@ -64,7 +71,8 @@ class StreamSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """How large a member's streams may become.
 
     Attributes:
-        max_bytes: Of one stream; the broker reserves it, so that the sum fits on its disk.
+        max_bytes: Of one stream, half of it of one for small messages; the broker reserves it, so that the sum fits on
+            its disk.
         replicas: Servers of the cluster that hold a copy.
         duplicates_s: How long the broker knows the ids of messages.
         events_days: How long events are kept.
@@ -76,8 +84,18 @@ class StreamSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     events_days: float = 7.0
 
     @property
+    def small_bytes(self) -> int:
+        """Size of a stream of small messages."""
+        return self.max_bytes // 2
+
+    @property
     def per_sender(self) -> int:
-        """Messages that one sender may have in a stream: of the largest ones, half a stream."""
+        """Small messages that one sender may have in a stream: of the largest ones, half of it."""
+        return max(1, self.small_bytes // (2 * (_SMALL_MESSAGE_BYTES + _STORED_BESIDE_BYTES)))
+
+    @property
+    def large_per_sender(self) -> int:
+        """The same for large messages."""
         return max(1, self.max_bytes // (2 * MAX_MESSAGE_BYTES))
 
 
@@ -93,10 +111,12 @@ def wanted_streams(member: str, settings: StreamSettings) -> list[Wanted]:
     """The streams of a member as they are to be."""
     token = subjects.member_token(member)
     queues = (
-        (subjects.command_stream(member), f"lt.c.{token}.*"),
-        (subjects.result_stream(member), f"lt.r.{token}.*"),
+        (subjects.command_stream(member), f"lt.c.{token}.*", False),
+        (subjects.command_stream(member, large=True), f"lt.c.{subjects.LARGE}.{token}.*", True),
+        (subjects.result_stream(member), f"lt.r.{token}.*", False),
+        (subjects.result_stream(member, large=True), f"lt.r.{subjects.LARGE}.{token}.*", True),
     )
-    found = [Wanted(_queue(name, subject, settings), True) for name, subject in queues]
+    found = [Wanted(_queue(name, subject, settings, large), True) for name, subject, large in queues]
     events = _common(settings).evolve(
         name=subjects.event_stream(member),
         subjects=[f"lt.e.{token}.>"],
@@ -107,7 +127,7 @@ def wanted_streams(member: str, settings: StreamSettings) -> list[Wanted]:
     return [*found, Wanted(events, False)]
 
 
-def _queue(name: str, subject: str, settings: StreamSettings) -> StreamConfig:
+def _queue(name: str, subject: str, settings: StreamSettings, large: bool) -> StreamConfig:
     return _common(settings).evolve(
         name=name,
         subjects=[subject],
@@ -115,7 +135,9 @@ def _queue(name: str, subject: str, settings: StreamSettings) -> StreamConfig:
         # Full means refused, with a reason, for the sender who filled it; nobody's message makes room for another's.
         discard=DiscardPolicy.NEW,
         discard_new_per_subject=True,
-        max_msgs_per_subject=settings.per_sender,
+        max_bytes=settings.max_bytes if large else settings.small_bytes,
+        max_msg_size=MAX_MESSAGE_BYTES if large else _SMALL_MESSAGE_BYTES,
+        max_msgs_per_subject=settings.large_per_sender if large else settings.per_sender,
     )
 
 

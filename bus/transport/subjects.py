@@ -21,6 +21,11 @@ REGISTRY = "registry"
 """Token of the registry in control subjects and inboxes; no node's token, because it has no `~`."""
 OWN_CONSUMER = "own"
 """Name of a member's durable pull consumer on its command and result streams."""
+LARGE = "large"
+SMALL_BYTES = 16 * 1024
+"""Up to here a message is small: of such, a sender may have thousands in a stream."""
+CLAIMS_UPDATE = "$SYS.REQ.CLAIMS.UPDATE"
+"""Where servers take newer account JWTs, in the system account."""
 _LONGEST_IN_NAME = 200
 
 
@@ -90,14 +95,30 @@ def result(client: str, provider: str) -> str:
     return f"lt.r.{member_token(client)}.{member_token(provider)}"
 
 
-def command_stream(member: str) -> str:
+def sized(subject: str, size_bytes: int) -> str:
+    """The subject of a command, result or receipt of that size: what is large goes into a stream of its own.
+
+    The sender's token stands last in both forms. No member's token is `large`: it has no `~`.
+    """
+    if size_bytes <= SMALL_BYTES:
+        return subject
+    lt, kind, rest = subject.split(".", 2)
+    return f"{lt}.{kind}.{LARGE}.{rest}"
+
+
+def command_stream(member: str, *, large: bool = False) -> str:
     """Stream of the commands to a member."""
-    return f"CMD_{_name_token(member)}"
+    return f"{'CML' if large else 'CMD'}_{_name_token(member)}"
 
 
-def result_stream(member: str) -> str:
+def result_stream(member: str, *, large: bool = False) -> str:
     """Stream of the results to a member."""
-    return f"RES_{_name_token(member)}"
+    return f"{'REL' if large else 'RES'}_{_name_token(member)}"
+
+
+def pulled_streams(member: str) -> tuple[str, ...]:
+    """The streams from which a member pulls: commands and results, small and large."""
+    return tuple(make(member, large=large) for make in (command_stream, result_stream) for large in (False, True))
 
 
 def event_stream(member: str) -> str:

@@ -2,6 +2,7 @@
 
 A push takes effect in the servers at once: what is refused is disconnected. It lasts, because the servers keep the
 newest account JWT in their own folder, and because the embedded broker starts with the file that is written here first.
+Leaf brokers of members hear a push as the servers do; for those that were away it is said again from time to time.
 In a cluster every server answers for itself: a push is confirmed when each has. Who is refused is the guest book's
 business.
 """
@@ -16,11 +17,10 @@ import msgspec
 import structlog
 
 from bus.errors import BusError
-from bus.transport import accounts, nkeys
+from bus.transport import accounts, nkeys, subjects
 from bus.transport.connection import Connection
 
 _log = structlog.get_logger("lienthong.transport")
-_PUSH = "$SYS.REQ.CLAIMS.UPDATE"
 _DEADLINE_S = 2.0
 _TAKEN = 200
 
@@ -90,7 +90,7 @@ class MembersAccount:
         self._replace = replace
         self._connection = connection
         self._unix_time_s = unix_time_s
-        self._jwt = ""
+        self._jwt = self._told = ""
         self._inbox = f"{inbox}account."
         self._servers = servers
         self._asked = 0
@@ -128,7 +128,7 @@ class MembersAccount:
         self._refused = False
         try:
             async with asyncio.timeout(_DEADLINE_S):
-                await self._connection.send(_PUSH, self._jwt.encode(), f"{self._inbox}{self._asked}")
+                await self._connection.send(subjects.CLAIMS_UPDATE, self._jwt.encode(), f"{self._inbox}{self._asked}")
                 while len(self._took) < self._servers and not self._refused:
                     self._answered.clear()
                     await self._answered.wait()
@@ -142,7 +142,9 @@ class MembersAccount:
                 "the broker refused the newest account: is the operator key in the instance's home the one of its"
                 " configuration?"
             )
-        _log.info("account.pushed", revocations=len(nkeys.decode_claims(self._jwt)["nats"].get("revocations", {})))
+        if self._jwt != self._told:
+            self._told = self._jwt
+            _log.info("account.pushed", revocations=len(nkeys.decode_claims(self._jwt)["nats"].get("revocations", {})))
 
     async def _on_answer(self, subject: str, _reply: str, data: bytes) -> None:
         if subject != f"{self._inbox}{self._asked}" or not data:  # without data: the broker has nobody who would answer

@@ -172,7 +172,7 @@ def why(
     from console.homes import MemberHome
     from console.operations import operation_at
     from console.views import decision_view
-    from registry.decision import authorise
+    from registry.decision import NOT_SEEN, authorise
 
     with decision_view(MemberHome(home)) as view:
         decision = authorise(
@@ -195,13 +195,14 @@ def why(
         "fields": sorted(decision.granted),
         "per_second": decision.quota.per_second,
         "per_day": decision.quota.per_day,
+        "not_seen": list(NOT_SEEN),
     }
     lines = [f"{'allowed' if decision.allowed else 'refused'}   {decision.code}: {decision.reason}"]
     if decision.rule:
         lines.append(f"rule      {decision.rule}\nauthor    {decision.author}\nsince     {decision.since_at}")
     if decision.allowed:
         lines.append(f"fields    {', '.join(sorted(decision.granted)) or '(no marked field)'}")
-        lines.append("not seen  revocation lists and maintenance: a gateway may still refuse for them")
+        lines.append(f"not seen  {', '.join(NOT_SEEN)}: a gateway may still refuse for them")
     emit(result, "\n".join(lines), as_json)
     if not decision.allowed:
         raise SystemExit(1)

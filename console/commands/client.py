@@ -1,4 +1,4 @@
-"""`lienthong client add|list|key|certificate`: credentials and limits of client systems at their gateway."""
+"""`lienthong client add|list|key|certificate|webhook`: credentials, limits and webhooks of client systems."""
 
 from __future__ import annotations
 
@@ -77,6 +77,7 @@ def list_clients(home: Path, as_json: bool) -> None:
             "certificates": [digest for digest in (one.certificate_sha256, *one.further_certificates_sha256) if digest],
             "max_in_flight": one.max_in_flight,
             "per_second": one.per_second,
+            "webhook_url": one.webhook_url,
         }
         for one in load_settings(MemberHome(home).settings).client
     ]
@@ -120,3 +121,29 @@ def certificate(name: str, file: Path, home: Path, as_json: bool) -> None:
 
     digest = add_certificate(MemberHome(home), name, file)
     emit({"client": name, "certificate_sha256": digest}, f"bound     sha256:{digest}\n{_NEXT}", as_json)
+
+
+@client.command()
+@click.argument("name")
+@click.argument("url", required=False)
+@_HOME
+@click.option(
+    "--ca", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Authority of its certificate."
+)
+@click.option("--remove", is_flag=True, help="Tell it nothing any more.")
+@json_option
+@reports_errors
+def webhook(name: str, url: str | None, home: Path, ca: Path | None, remove: bool, as_json: bool) -> None:
+    """Tell the client system NAME the end of its commands at URL. Prints the secret of the signatures, a new one."""
+    from console.clients import remove_webhook, set_webhook
+    from console.homes import MemberHome
+
+    if remove == (url is not None):
+        raise click.UsageError("name a URL, or say --remove")
+    if url is None:
+        remove_webhook(MemberHome(home), name)
+        emit({"client": name, "webhook_url": ""}, f"removed   the webhook of {name}\n{_NEXT}", as_json)
+        return
+    secret = set_webhook(MemberHome(home), name, url, ca)
+    text = f"webhook   {url}\nsecret    {secret}   (the receiver checks signatures with it)\n{_NEXT}"
+    emit({"client": name, "webhook_url": url, "secret": secret}, text, as_json)

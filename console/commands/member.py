@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from console.commands.memberkeys import confirm, recover, rotate
+from console.commands.memberkeys import confirm, recover, recovery_key, rotate
 from console.commands.revoke import revoke_member
 from console.output import emit, json_option, reports_errors
 
@@ -29,7 +29,7 @@ def member() -> None:
     """Decide who becomes a member; who wants to become one uses `lienthong join`."""
 
 
-for _command in (revoke_member, rotate, confirm, recover):
+for _command in (revoke_member, rotate, recovery_key, confirm, recover):
     member.add_command(_command)
 
 

@@ -42,16 +42,16 @@ def rotate() -> None:
 @json_option
 @reports_errors
 def log(home: Path, phase: str | None, delay_s: float, overlap_s: float, as_json: bool) -> None:
-    """The key that signs the log's checkpoints. Without a phase: prepare, or activate what is prepared."""
+    """The key that signs the log's checkpoints. Without a phase: the next step, wherever a command broke off."""
     import time
     from datetime import UTC, datetime
 
     from console.homes import MemberHome
-    from console.rotation import activate_log_key, prepare_log_key
+    from console.rotation import activate_log_key, log_key_step, prepare_log_key
 
     member_home = MemberHome(home)
-    prepared = (member_home.keys / "log.next.pem").exists()
-    if phase in {"prepare", "wait"} or (phase is None and not prepared):
+    step = log_key_step(member_home) if phase in {None, "wait"} else phase
+    if step == "prepare" or (phase == "wait" and step == "activate"):
         made = prepare_log_key(member_home, delay_s)
         if phase != "wait":
             emit(

@@ -81,5 +81,15 @@ BUSINESS = Service(
     ("--operation", "getEnterprise", "--operation", "registrationStatus", "--purpose", PURPOSE),
 )
 SERVICES = (POPULATION, BUSINESS)
+CHANGES = Service(
+    POPULATION_MINISTRY,
+    "population/changes",
+    "population-changes/1/openapi.yaml",
+    "population-changes",
+    ("--field", "change-permanentResidence", "--field", "change-maritalStatus"),
+)
+"""Changes to the population register: offered like `POPULATION`, over the same database, after `writeback prepare`."""
+CHANGED_RESIDENCE = {"province": "01", "commune": "00301", "detail": "12 đường Mẫu"}
+"""A residence whose commune is in the sample register's code list."""
 VISITED = Service(VISITOR, "desk/citizens", "population/1/openapi.yaml", "population", ())
 ONEDOOR, ARCHIVE = f"{PROVINCE.id}/onedoor", f"{PROVINCE.id}/archive"

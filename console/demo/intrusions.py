@@ -62,9 +62,9 @@ class Intruder:
         """The answer to a request."""
         return await self.client.request(subject, data, self.inbox())
 
-    async def next_command(self) -> Heard | None:
+    async def next_command(self, *, large: bool = False) -> Heard | None:
         """The next command in its own stream, taken out; None when there is none."""
-        own = f"{subjects.command_stream(self.member)}.{subjects.OWN_CONSUMER}"
+        own = f"{subjects.command_stream(self.member, large=large)}.{subjects.OWN_CONSUMER}"
         got = await self.asked(f"{_API}.CONSUMER.MSG.NEXT.{own}", b'{"batch":1,"no_wait":true}')
         if got is None or not got.reply:
             return None
@@ -197,11 +197,11 @@ async def _filling(intruder: Intruder) -> bool:
     """More commands than one sender may have in a stream; then all are taken out again."""
     token, refused = subjects.member_token(intruder.member), False
     for _ in range(_MOST_SENT):
-        answer = await intruder.asked(f"lt.c.{token}.{token}", b"x")
+        answer = await intruder.asked(f"lt.c.{subjects.LARGE}.{token}.{token}", b"x")
         if answer is None or b'"error"' in answer.data:
             refused = answer is not None and json.loads(answer.data)["error"]["err_code"] == 10077
             break
-    while await intruder.next_command() is not None:
+    while await intruder.next_command(large=True) is not None:
         continue
     return refused
 

@@ -6,27 +6,25 @@ anchor's addresses only, without redirects, with a limit and a deadline (RFC 528
 
 from __future__ import annotations
 
-import urllib.error
 import urllib.request
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from http.client import HTTPMessage
+from http.client import HTTPException, HTTPMessage
 from pathlib import Path
 from typing import IO
 
-from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-
-from bus.gateway.revocationlists import list_path
+from bus.gateway.revocationlists import kept_lists
 from bus.settings import RevocationSettings
-from console.doctor.files import describe
 from console.doctor.findings import Finding
+from evidence.crl import MAX_LIST_BYTES, RevocationList, read_list
+from evidence.errors import RevocationListInvalid
 from evidence.x509 import load_pem_chain
+from registry.certificates import issued_of
 from registry.documents import Anchor
 
 NAME = "revocation-lists"
-_DEADLINE_S, _MAX_BYTES = 5.0, 8 << 20
+_DEADLINE_S = 5.0
 _SOON = timedelta(hours=12)
 _DO = "tell the operator: the list's publisher has to be reachable and current, or the anchor name another address"
 
@@ -67,78 +65,61 @@ def check_lists(anchor: Anchor, certificate: Path, cache: Cache | None = None) -
 
 
 def _check_kept(address: str, anchor: Anchor, certificate: Path, cache: Cache) -> Finding:
-    path = list_path(cache.folder, address)
-    try:
-        found = _parsed(path.read_bytes())
-        signed = _is_signed(found, anchor)
-    except OSError:
+    paths = kept_lists(cache.folder, address)
+    if not paths:
         refuses = cache.settings.when_unreachable == "refuse"
         seen = f"the gateway has no list of {address} yet" + (", so it refuses every call" if refuses else "")
         return Finding(NAME, "fail" if refuses else "warn", seen, _DO)
-    except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion):
-        return Finding(
-            NAME, "fail", f"the gateway's copy of {address} is damaged", f"rm {path}; start the gateway again"
-        )
-    if not signed:
-        return Finding(NAME, "fail", f"the list of {address} is not signed by an authority of the anchor", _DO)
+    lists = []
+    for path in paths:
+        try:
+            lists.append(_read(path.read_bytes(), anchor, certificate))
+        except (OSError, RevocationListInvalid) as error:
+            seen = f"the gateway's copy of {address} counts for nothing: {error}"
+            return Finding(NAME, "fail", seen, f"rm {path}; start the gateway again")
     oldest = timedelta(seconds=cache.settings.max_age_s)
-    return _judge(f"{address}, as the gateway has it", found, certificate, found.last_update_utc + oldest)
+    return _judge(f"{address}, as the gateway has it", lists, certificate, oldest)
 
 
 def _check_list(address: str, anchor: Anchor, certificate: Path) -> Finding:
     try:
-        found = _fetch(address)
-        signed = _is_signed(found, anchor)
+        found = _read(_fetch(address), anchor, certificate)
     except OSError as error:
         return Finding(NAME, "fail", f"{address} does not answer ({type(error).__name__})", _DO)
-    except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion):
-        return Finding(NAME, "fail", f"{address} does not answer with a revocation list", _DO)
-    if not signed:
-        return Finding(NAME, "fail", f"the list of {address} is not signed by an authority of the anchor", _DO)
-    return _judge(address, found, certificate)
+    except (ValueError, HTTPException):
+        return Finding(NAME, "fail", f"{address} does not answer as a web server does", _DO)
+    except RevocationListInvalid as error:
+        return Finding(NAME, "fail", f"what {address} answers with counts for nothing: {error}", _DO)
+    return _judge(address, [found], certificate, timedelta.max)
 
 
-def _fetch(address: str) -> x509.CertificateRevocationList:
+def _fetch(address: str) -> bytes:
     if not address.startswith(("http://", "https://")):
         raise ValueError("no address of HTTP")
     with urllib.request.build_opener(_NoRedirects).open(address, timeout=_DEADLINE_S) as answer:
-        data = answer.read(_MAX_BYTES)
-    return _parsed(data)
+        data: bytes = answer.read(MAX_LIST_BYTES + 1)
+    return data
 
 
-def _parsed(data: bytes) -> x509.CertificateRevocationList:
-    return (x509.load_pem_x509_crl if data.startswith(b"-----") else x509.load_der_x509_crl)(data)
+def _read(data: bytes, anchor: Anchor, certificate: Path) -> RevocationList:
+    """As the gateway reads it; the authorities of the anchor, and those between them and this member."""
+    authorities = [der for pem in anchor.certification_authorities for der in load_pem_chain(pem.encode())]
+    return read_list(data, [*authorities, *load_pem_chain(certificate.read_bytes())[1:]], datetime.now(UTC))
 
 
-def _judge(
-    address: str, found: x509.CertificateRevocationList, certificate: Path, oldest_at: datetime | None = None
-) -> Finding:
-    until_at = found.next_update_utc
-    if until_at is not None and oldest_at is not None:
-        until_at = min(until_at, oldest_at)
-    if until_at is None or until_at < datetime.now(UTC):
+def _judge(address: str, lists: Sequence[RevocationList], certificate: Path, oldest: timedelta) -> Finding:
+    """The one that is good for longest says how fresh the address is; each of them may name the certificate."""
+    until_at = max(one.next_update_at if oldest == timedelta.max else one.current_until_at(oldest) for one in lists)
+    now = datetime.now(UTC)
+    if until_at < now:
         return Finding(NAME, "fail", f"the list of {address} is out of date since {until_at}", _DO)
-    own = describe(certificate)
-    if found.get_revoked_certificate_by_serial_number(own.serial) is not None:
+    chain = [issued_of(der) for der in load_pem_chain(certificate.read_bytes())]
+    if any(one.revokes(issued.issuer, issued.serial) for one in lists for issued in chain):
         return Finding(NAME, "fail", f"{address} names this member's certificate", "ask the operator for a new one")
-    left = until_at - datetime.now(UTC)
+    left = until_at - now
     return Finding(
         NAME,
         "warn" if left < _SOON else "ok",
         f"{address}: current for {left.total_seconds() / 3600:.0f} hours",
         _DO if left < _SOON else "",
     )
-
-
-def _is_signed(found: x509.CertificateRevocationList, anchor: Anchor) -> bool:
-    for pem in anchor.certification_authorities:
-        for der in load_pem_chain(pem.encode()):
-            authority = x509.load_der_x509_certificate(der)
-            if authority.subject != found.issuer:
-                continue
-            try:
-                if found.is_signature_valid(authority.public_key()):  # type: ignore[arg-type]
-                    return True
-            except InvalidSignature:
-                continue
-    return False

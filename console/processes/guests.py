@@ -8,6 +8,7 @@ says is settled at every accepted document, at every connection and every few se
 from __future__ import annotations
 
 import asyncio
+import math
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -38,6 +39,8 @@ from registry.errors import RegistryError
 _log = structlog.get_logger("lienthong.registry")
 _LOOK_S = 5.0
 _RETRY_S = 0.5
+_REPEAT_S = 10.0
+"""So often leaf brokers and the servers of a cluster are told who is refused: one may have been away, or be new."""
 _READ_S = 0.3
 """So long the broker carries a node that is shown out: it can read in the directory why. Nobody believes it now."""
 
@@ -66,11 +69,13 @@ class BrokerHost:
         self._observer = observer
         self._changes = {what: asyncio.Event() for what in ("withdrawals", "streams")}
         self._kept = self._pushed = self._feed_checked = False
+        self._repeat_at_s = math.inf
         self._book = GuestBook(home.broker / "guests.json", _replace, facts.broker_key_overlap_s)
         keys = {name: FileSigner.load(home.broker / f"{name}.pem") for name in ("operator", "account", "streams")}
         account, streams, operator = keys["account"], keys["streams"], keys["operator"]
         self.minter = AccountMinter(account.public_bytes, account.sign, time.time, facts.credentials_s, self._book)
         tls, urls = client_tls(str(home.ca / "ca.crt")), facts.broker_urls
+        self._several = len(urls) > 1
         registry = FileSigner.load(home.broker / "registry.pem")
         self._members = Connection(
             urls,
@@ -87,7 +92,7 @@ class BrokerHost:
             "-system",
             _Silent(observer),
             self._system_connected,
-            publish=["$SYS.REQ.CLAIMS.UPDATE"],
+            publish=[subjects.CLAIMS_UPDATE],
             subscribe=[f"{_inbox('-system')}>"],
         )
         self.feed = NatsFeed(self.streams, facts.stream_replicas)
@@ -195,7 +200,10 @@ class BrokerHost:
                 continue
 
     def _settle_guests(self, authority: Authority) -> None:
-        changed = self._book.settle(authority.directory, leaf_keys(self._home), int(time.time()))
+        leaves = leaf_keys(self._home)
+        changed = self._book.settle(authority.directory, leaves, int(time.time()))
+        if (leaves or self._several) and time.monotonic() >= self._repeat_at_s:
+            self._pushed = False
         if changed or not self._kept:
             self._pushed = False
             self._account.keep(self._book.revocations())
@@ -207,6 +215,7 @@ class BrokerHost:
             await asyncio.sleep(_READ_S)
             await self._account.push()
             self._pushed = True
+            self._repeat_at_s = time.monotonic() + _REPEAT_S
 
     async def _settle_streams(self, authority: Authority) -> None:
         if not self.streams.connected:

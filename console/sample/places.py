@@ -23,6 +23,11 @@ def draw_provinces(chance: random.Random, count: int) -> list[str]:
     return chance.choices(list(PROVINCES), weights=list(PROVINCES.values()), k=count)
 
 
+def communes_of(province: str) -> list[str]:
+    """All commune codes of a province."""
+    return [f"{int(province) * 300 + number:05d}" for number in range(COMMUNES_IN_EACH)]
+
+
 def draw_commune(chance: random.Random, province: str) -> str:
     """Draw a commune code of a province: five digits, made up."""
     return f"{int(province) * 300 + int(chance.random() * COMMUNES_IN_EACH):05d}"

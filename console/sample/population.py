@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from adapters.kinds.sql.binding import name_key
 from adapters.national.population_mapping import COLUMNS, TABLE
 from console.sample.names import STREETS, Namer, PersonName
-from console.sample.places import draw_commune, draw_provinces
+from console.sample.places import PROVINCES, communes_of, draw_commune, draw_provinces
 from console.sample.tables import Row, Table
 
 HEAD, PARTNER, CHILD = "01", "02", "03"
@@ -171,5 +171,9 @@ class _Maker:
 
 
 def population_tables(seed: int, count: int) -> list[Table]:
-    """The tables of a made-up population register."""
-    return [Table(TABLE, COLUMNS, "number", (), citizens(seed, count))]
+    """The tables of a made-up population register: citizens with a version each, and the code list of communes."""
+    communes: list[Row] = [(code, code_of) for code_of in PROVINCES for code in communes_of(code_of)]
+    return [
+        Table(TABLE, COLUMNS, "number", (), citizens(seed, count), versioned=True),
+        Table("commune", ("code", "province"), "code", (), sorted(communes, key=lambda row: row[0] or "")),
+    ]

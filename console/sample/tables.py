@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 Row = tuple[str | None, ...]
+_VERSION = ", version integer NOT NULL DEFAULT 1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +19,7 @@ class Table:
         key: The key column.
         indexed: Further columns with an index, in byte order.
         rows: What goes in, sorted by key.
+        versioned: Has a column `version` too, an integer that begins with 1.
     """
 
     name: str
@@ -25,6 +27,7 @@ class Table:
     key: str
     indexed: tuple[str, ...]
     rows: Sequence[Row]
+    versioned: bool = False
 
 
 def write_sqlite(path: Path, tables: Sequence[Table]) -> None:
@@ -43,16 +46,20 @@ def write_sqlite(path: Path, tables: Sequence[Table]) -> None:
         connection.execute("PRAGMA synchronous = OFF")
         connection.execute("BEGIN")
         for table in tables:
-            columns = ", ".join(f"{name} TEXT" for name in table.columns)
+            columns = ", ".join(f"{name} TEXT" for name in table.columns) + _VERSION * table.versioned
             connection.execute(f"CREATE TABLE {table.name} ({columns}, PRIMARY KEY ({table.key})) WITHOUT ROWID")
             marks = ", ".join("?" * len(table.columns))
-            connection.executemany(f"INSERT INTO {table.name} VALUES ({marks})", table.rows)  # noqa: S608 - constants
+            connection.executemany(_insert(table, marks), table.rows)
             for name in table.indexed:
                 connection.execute(f"CREATE INDEX {table.name}_{name} ON {table.name} ({name})")
         connection.execute("COMMIT")
     finally:
         connection.close()
     unfinished.rename(path)
+
+
+def _insert(table: Table, marks: str) -> str:
+    return f"INSERT INTO {table.name} ({', '.join(table.columns)}) VALUES ({marks})"  # noqa: S608 - constants
 
 
 async def write_postgresql(address: str, tables: Sequence[Table], password: str | None = None) -> None:
@@ -69,7 +76,7 @@ async def write_postgresql(address: str, tables: Sequence[Table], password: str 
     try:
         async with connection.transaction():
             for table in tables:
-                columns = ", ".join(f'{name} text COLLATE "C"' for name in table.columns)
+                columns = ", ".join(f'{name} text COLLATE "C"' for name in table.columns) + _VERSION * table.versioned
                 await connection.execute(f"DROP TABLE IF EXISTS {table.name}")
                 await connection.execute(f"CREATE TABLE {table.name} ({columns})")
                 await connection.copy_records_to_table(table.name, records=table.rows, columns=table.columns)

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from evidence.durable import sync_folder
 from evidence.errors import LogUnwritable, RowRefused
 from evidence.log import schema as tables
 from evidence.log.tree import Head
@@ -146,7 +147,7 @@ class SqliteStore:
             raise
         self._connection = connection
         if not existed:
-            _sync_directory(self._path.parent)
+            sync_folder(self._path.parent)
 
     def recover(self) -> None:
         """See `Store.recover`.
@@ -276,11 +277,3 @@ def _refused_rows() -> Iterator[None]:
         if error.sqlite_errorcode == sqlite3.SQLITE_ERROR:
             raise RowRefused("a statement beside the log is not valid for this database") from error
         raise
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -313,9 +313,7 @@ class Translator:
 
     def _mark(self, place: _Place) -> None:
         at, name = pointer.join(place.at, keywords.MARK), place.schema[keywords.MARK]
-        if self._direction == "request":
-            self._faults.add(at, "field-mark-misplaced", "fields are marked in answers only")
-        elif not isinstance(name, str) or not FIELD_NAME.fullmatch(name):
+        if not isinstance(name, str) or not FIELD_NAME.fullmatch(name):
             self._faults.add(at, "field-mark", "a field name is a letter and up to 63 letters, digits, _ . -")
         else:
             place.out[keywords.MARK] = name

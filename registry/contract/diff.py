@@ -8,11 +8,12 @@ as breaking.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from registry.contract import keywords, pointer
 from registry.contract.model import Contract, Json, Operation, Parameter, Representation, Schema
 
+_WAYS: Final[tuple[Literal["query", "command"], ...]] = ("query", "command")
 _MOST: Final = 1_000
 #: Bounds that get tighter as they grow, and those that get tighter as they shrink.
 _LOWER: Final = ("minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties")
@@ -58,6 +59,12 @@ def _operation(old: Operation, new: Operation, changes: list[Change]) -> None:
     if old.deprecated != new.deprecated:
         text = "the operation is deprecated now" if new.deprecated else "the operation is no longer deprecated"
         changes.append(Change(new.pointer, "deprecation-changed", False, text))
+    for way in _WAYS:
+        if old.offers(way) != new.offers(way):
+            now = "no longer" if old.offers(way) else "now also"
+            changes.append(
+                Change(new.pointer, "delivery-changed", old.offers(way), f"it can {now} be called as a {way}")
+            )
     _parameters(old, new, changes)
     at = pointer.join(new.pointer, "requestBody")
     if new.request_required and not old.request_required:

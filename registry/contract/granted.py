@@ -1,4 +1,7 @@
-"""The contract as granted: answers without the fields that a right does not grant. Pure; it cuts no data itself.
+"""The contract as granted: without the fields that a right does not grant. Pure; it cuts no data itself.
+
+In answers a field that is not granted is cut out; in request bodies, where a mark says what a caller may state or
+change, it is forbidden: nothing of what somebody sends is silently dropped.
 
 Every place of an answer is looked at as a *location*: all schemas that certainly apply to the value there (through
 ``$ref``, ``allOf`` and the null-or-this idiom of ``anyOf``/``oneOf``). A marked property is removed from all of them,
@@ -48,16 +51,17 @@ class Derived:
 
 
 def marked_fields(contract: Contract) -> dict[str, tuple[str, ...]]:
-    """Returns, per operationId, the sorted names of the fields its answers mark."""
+    """Returns, per operationId, the sorted names of the fields that its answers and its request body mark."""
     return {
-        identifier: tuple(sorted(_operation_marks(operation))) for identifier, operation in contract.operations.items()
+        identifier: tuple(sorted(_operation_marks(operation) | _request_marks(operation)))
+        for identifier, operation in contract.operations.items()
     }
 
 
 def derive_granted(contract: Contract, granted: frozenset[str]) -> Contract:
     """Returns the contract with every marked property removed whose field is not in `granted`.
 
-    An operation from which something is withheld keeps its JSON representations only.
+    An operation from which something is withheld keeps its JSON representations only; so does a request body.
 
     Raises:
         FieldGrantUnderivable: A withheld field is marked where it cannot be removed with certainty.
@@ -66,7 +70,8 @@ def derive_granted(contract: Contract, granted: frozenset[str]) -> Contract:
     withheld = {}
     for identifier, operation in contract.operations.items():
         hidden = _operation_marks(operation) - granted
-        operations[identifier] = _derive_operation(operation, granted) if hidden else operation
+        derived = _derive_operation(operation, granted) if hidden else operation
+        operations[identifier] = _derive_request(derived, granted) if _request_marks(operation) - granted else derived
         if hidden:
             withheld[identifier] = frozenset(hidden)
     return replace(contract, operations=operations, withheld={**contract.withheld, **withheld})
@@ -113,6 +118,28 @@ def _operation_marks(operation: Operation) -> set[str]:
             if isinstance(representation.schema, dict):
                 found |= SchemaTree(representation.schema, "", frozenset()).marks
     return found
+
+
+def _request_marks(operation: Operation) -> set[str]:
+    found: set[str] = set()
+    for representation in operation.request:
+        if isinstance(representation.schema, dict):
+            found |= SchemaTree(representation.schema, "", frozenset()).marks
+    return found
+
+
+def _derive_request(operation: Operation, granted: frozenset[str]) -> Operation:
+    kept = []
+    for representation in operation.request:
+        if representation.kind == "json":
+            derived = derive_answer(representation, granted)
+            if missing := required_names(derived.schema) & (derived.dropped - derived.kept):
+                reason = (
+                    f"{', '.join(sorted(missing))} is required where it is not declared, and names a withheld field"
+                )
+                raise FieldGrantUnderivable(pointer.join(representation.pointer, "schema"), reason)
+            kept.append(replace(representation, schema=derived.schema))
+    return replace(operation, request=tuple(kept))
 
 
 def _derive_operation(operation: Operation, granted: frozenset[str]) -> Operation:

@@ -15,6 +15,9 @@ Schema: TypeAlias = "dict[str, Json] | bool"
 Scalar = Literal["string", "integer", "number", "boolean"]
 Location = Literal["path", "query", "header"]
 Kind = Literal["json", "xml", "opaque"]
+Delivery = Literal["", "query", "command", "both"]
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+"""Methods that change nothing (RFC 9110 section 9.2.1)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +95,7 @@ class Operation:
         request: Representations of the request body; empty when there is none.
         request_required: The body must be there.
         deprecated: The contract says that callers should leave it.
+        delivery: How it may be called (``x-lienthong-delivery``): as a query, as a command, both; empty: not stated.
     """
 
     id: str
@@ -105,6 +109,12 @@ class Operation:
     answers: tuple[Answer, ...]
     pointer: str
     deprecated: bool = False
+    delivery: Delivery = ""
+
+    def offers(self, way: Literal["query", "command"]) -> bool:
+        """Whether it may be called that way. Not stated: as a query, and as a command unless its method is safe."""
+        stated = self.delivery or ("query" if self.method in SAFE_METHODS else "both")
+        return stated in (way, "both")
 
 
 @dataclass(frozen=True, slots=True)

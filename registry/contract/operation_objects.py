@@ -8,12 +8,14 @@ from typing import Final
 from registry.contract import pointer
 from registry.contract.body_objects import read_answers, read_request_body
 from registry.contract.errors import ContractOverBudget, Fault
-from registry.contract.model import Json, Operation, Parameter
+from registry.contract.model import Delivery, Json, Operation, Parameter
 from registry.contract.parameter_objects import read_parameters
 from registry.contract.reader import Reader
 from registry.contract.templates import ambiguous, split_template
 
 _ADDITIONAL: Final = "x-lienthong-additional-query"
+_DELIVERY: Final = "x-lienthong-delivery"
+_WAYS: Final[dict[Json, Delivery]] = {"query": "query", "command": "command", "both": "both"}
 _METHODS: Final = ("get", "put", "post", "delete", "options", "patch")
 _ITEM_KNOWN: Final = frozenset({"summary", "description", "servers", "parameters", *_METHODS})
 _ITEM_UNSUPPORTED: Final = {
@@ -36,6 +38,7 @@ _OPERATION_KNOWN: Final = frozenset(
         "servers",
     ]
 )
+_EXTENSIONS: Final = frozenset({_ADDITIONAL, _DELIVERY})
 _OPERATION_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._\-]{0,127}")
 _BODILESS: Final = frozenset({"get", "options"})
 
@@ -80,7 +83,7 @@ def _path_item(reader: Reader, template: str, value: Json, at: str) -> list[Oper
 
 def _operation(reader: Reader, method: str, template: str, value: Json, at: str, shared: list[Parameter]) -> Operation:
     unsupported = {"callbacks": "callbacks are not supported"}
-    members = reader.members(value, at, _OPERATION_KNOWN, extensions=frozenset({_ADDITIONAL}), unsupported=unsupported)
+    members = reader.members(value, at, _OPERATION_KNOWN, extensions=_EXTENSIONS, unsupported=unsupported)
     own = read_parameters(reader, members.get("parameters"), pointer.join(at, "parameters"))
     body_at = pointer.join(at, "requestBody")
     if method in _BODILESS and "requestBody" in members:
@@ -103,7 +106,15 @@ def _operation(reader: Reader, method: str, template: str, value: Json, at: str,
         answers=read_answers(reader, members.get("responses"), pointer.join(at, "responses")),
         pointer=at,
         deprecated=reader.flag(members, "deprecated", at),
+        delivery=_delivery(reader, members, at),
     )
+
+
+def _delivery(reader: Reader, members: dict[str, Json], at: str) -> Delivery:
+    stated = reader.text(members, _DELIVERY, at)
+    if _DELIVERY in members and stated not in _WAYS:
+        reader.faults.add(pointer.join(at, _DELIVERY), "shape", "must be query, command or both")
+    return _WAYS.get(stated, "")
 
 
 def _effective(

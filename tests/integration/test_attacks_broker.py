@@ -20,7 +20,7 @@ from world import World, wait_until
 
 from bus.transport import nkeys, permissions, subjects
 from bus.transport.broker import EmbeddedBroker
-from bus.transport.streams import StreamSettings, own_consumer, wanted_streams
+from bus.transport.streams import MAX_MESSAGE_BYTES, StreamSettings, own_consumer, wanted_streams
 from console.demo.handclient import HandClient
 from console.demo.intrusions import INTRUSIONS, Intruder, Intrusion, enter, try_intrusions
 from console.homes import InstanceHome
@@ -48,7 +48,7 @@ async def has_streams(world: World) -> bool:
     async with streams_user(world) as client:
         listed = await client.request("$JS.API.STREAM.NAMES", b"", "_I.test.names")
         names = json.loads(listed.data)["streams"] if listed is not None else None
-        return names is not None and len(names) == 10
+        return names is not None and len(names) == 1 + 3 * len(wanted_streams("VN-TEST/GOV/G01", StreamSettings()))
 
 
 @asynccontextmanager
@@ -171,23 +171,28 @@ async def test_a_provider_cannot_be_made_to_purge_a_stream_or_to_ask_for_a_third
         await intruder.client.close()
 
 
-async def test_a_sender_that_filled_its_part_leaves_room_for_others(hall: World) -> None:
-    intruder, quota = await intruder_of(hall), StreamSettings().per_sender
+@pytest.mark.parametrize("large", [False, True])
+async def test_a_sender_that_filled_its_part_leaves_room_for_others(hall: World, large: bool) -> None:
+    """With the largest messages that the stream takes, as many as it takes."""
+    intruder, settings = await intruder_of(hall), StreamSettings()
+    quota = settings.large_per_sender if large else settings.per_sender
+    body, part = bytes(MAX_MESSAGE_BYTES - 512 if large else subjects.SMALL_BYTES), "large." if large else ""
+    stream = subjects.command_stream(f"{hall.instance}/GOV/G01", large=large)
     third = hall.member(THIRD)
     other = await enter(third.home, url_of(hall), third.node, hall.member(VICTIM).node, hall.member_id(EVIL))
     try:
-        answers = [await intruder.asked("lt.c.GOV~G01.GOV~E66", b"x") for _ in range(quota + 1)]
+        answers = [await intruder.asked(f"lt.c.{part}GOV~G01.GOV~E66", body) for _ in range(quota + 1)]
         assert all(answer is not None and b'"seq"' in answer.data for answer in answers[:-1])
         assert answers[-1] is not None
         assert json.loads(answers[-1].data)["error"]["err_code"] == 10077
-        let_in = await other.asked("lt.c.GOV~G01.GOV~H37", b"y")
+        let_in = await other.asked(f"lt.c.{part}GOV~G01.GOV~H37", body)
         assert let_in is not None
         assert b'"seq"' in let_in.data
     finally:
         await intruder.client.close()
         await other.client.close()
         async with streams_user(hall) as tidy:
-            await tidy.request("$JS.API.STREAM.PURGE.CMD_GOV~G01", b"", "_I.test.purge")
+            await tidy.request(f"$JS.API.STREAM.PURGE.{stream}", b"", "_I.test.purge")
 
 
 async def test_a_command_reaches_its_receiver_and_leaves_the_stream_when_it_is_acknowledged(hall: World) -> None:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import nats
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from world import World, free_port, standard_world, wait_until
@@ -178,11 +179,14 @@ def test_the_registry_makes_the_streams_of_members_and_makes_them_again_after_th
     assert commands["discard_new_per_subject"] is True
     assert commands["max_msgs_per_subject"] == StreamSettings().per_sender
     assert commands["storage"] == "file"
-    assert [streams[name]["consumers"] for name in ("CMD_GOV~G01", "RES_GOV~G01", "EVT_GOV~G01")] == [
-        ["own"],
-        ["own"],
-        [],
-    ]
+    large = streams["CML_GOV~G01"]
+    assert (
+        large["max_msgs_per_subject"] == StreamSettings().large_per_sender < 100 < 2_000 < StreamSettings().per_sender
+    )
+    for stream in (commands, large):  # half of a stream is the most that one sender can have in it
+        assert 2 * stream["max_msgs_per_subject"] * stream["max_msg_size"] <= stream["max_bytes"]
+    own = {name: streams[f"{name}_GOV~G01"]["consumers"] for name in ("CMD", "CML", "RES", "REL", "EVT")}
+    assert own == {"CMD": ["own"], "CML": ["own"], "RES": ["own"], "REL": ["own"], "EVT": []}
     world.stop_broker()
     shutil.rmtree(world.home / "broker" / "jetstream")
     world.start_broker()
@@ -193,7 +197,7 @@ def test_the_registry_makes_the_streams_of_members_and_makes_them_again_after_th
     world.stop_registry()
     change_facts(world, stream_max_bytes=64 * 1024 * 1024)
     world.start_registry()
-    wait_until(lambda: asyncio.run(streams_of(world))["CMD_GOV~G01"]["max_bytes"] == 64 * 1024 * 1024, "new size")
+    wait_until(lambda: asyncio.run(streams_of(world))["CMD_GOV~G01"]["max_bytes"] == 32 * 1024 * 1024, "new size")
 
 
 def test_an_instance_of_an_older_version_is_upgraded_and_its_nodes_keep_their_credentials(empty_world):
@@ -599,3 +603,114 @@ def test_a_leaf_that_the_operator_withdraws_is_refused(empty_world, tmp_path):
         made = world.command("broker", "leaf", member.id, "--home", str(world.home), "--withdraw")
         assert len(made["withdrawn"]) == 1
         wait_until(lambda: not leaf_connected(folder), "the leaf's end at the hub", 10)
+
+
+def said_at(port: int, ca: Path, home: Path) -> str:
+    """What a broker says to a node with its key and credentials: `welcome`, `refused`, or nothing."""
+
+    async def attempt() -> str:
+        key = FileSigner.load(home / "keys" / "broker.pem")
+        jwt = (home / "keys" / "broker.jwt").read_text().strip()
+        try:
+            client = await HandClient.connect(f"tls://127.0.0.1:{port}", str(ca), jwt, key.sign)
+        except HandRefused as error:
+            return "refused" if "-ERR" in str(error) else ""
+        await client.close()
+        return "welcome"
+
+    return asyncio.run(attempt())
+
+
+def test_a_leaf_broker_hears_at_once_who_is_withdrawn_and_does_not_forget_it(empty_world, tmp_path):
+    world, leaf_port = empty_world, free_port()
+    world.stop_broker()
+    change_facts(world, broker_leaf_listen=f"127.0.0.1:{leaf_port}")
+    world.start_broker()
+    member, one, two = (world.add_member(code) for code in ("H37", "E66", "E67"))
+    folder = tmp_path / "leaf"
+    world.command("broker", "leaf", member.id, "--home", str(world.home), "--out", str(folder))
+    config = world.command(
+        "broker", "config", "--home", str(world.home), "--leaf", str(folder), "--listen", f"127.0.0.1:{free_port()}"
+    )["configuration"]
+    assert (folder / "leaf-system.creds").stat().st_mode & 0o777 == 0o600
+    ca = folder / "ca.pem"
+    with running_leaf(folder, Path(config)) as port:
+        log = folder / "nats-server.log"
+        wait_until(lambda: log.read_text().count("Leafnode connection created") >= 2, "both lines to the hub")
+        assert said_at(port, ca, one.home) == "welcome"
+        world.command("node", "revoke", "n1", "--home", str(one.home), "--reason", "stolen")
+        wait_until(lambda: said_at(port, ca, one.home) == "refused", "the refusal at the leaf", 5)
+        assert said_at(port, ca, two.home) == "welcome"
+    world.command("node", "revoke", "n1", "--home", str(two.home), "--reason", "stolen")
+    world.stop_broker()
+    with running_leaf(folder, Path(config)) as port:  # by itself, with the configuration that it always had
+        wait_until(lambda: said_at(port, ca, one.home) == "refused", "the refusal at the leaf", 5)
+        assert said_at(port, ca, two.home) == "welcome", "this leaf was away, and nobody is there to tell"
+        world.start_broker()
+        wait_until(lambda: said_at(port, ca, two.home) == "refused", "what was said while it was away", 20)
+
+
+async def test_the_line_that_tells_a_leaf_who_is_refused_carries_nothing_else(empty_world, tmp_path):
+    """Its owner has its credentials: a server of his own listens and asks in the system account."""
+    world, leaf_port, port = empty_world, free_port(), free_port()
+    world.stop_broker()
+    change_facts(world, broker_leaf_listen=f"127.0.0.1:{leaf_port}")
+    world.start_broker()
+    member, other = world.add_member("H37"), world.add_member("E66")
+    folder = tmp_path / "leaf"
+    world.command("broker", "leaf", member.id, "--home", str(world.home), "--out", str(folder))
+    world.command("broker", "config", "--home", str(world.home), "--leaf", str(folder))
+    config = folder / "own.conf"
+    config.write_text(
+        f'''listen: "127.0.0.1:{port}"
+leafnodes {{ remotes: [ {{ url: "tls://127.0.0.1:{leaf_port}", credentials: "{folder}/leaf-system.creds",
+  tls {{ ca_file: "{folder}/ca.pem", min_version: "1.3", handshake_first: true }} }} ] }}
+'''
+    )
+    with running_leaf(folder, config):
+        await asyncio.to_thread(wait_until, lambda: leaf_connected(folder), "the line to the hub")
+        client = await nats.connect(f"nats://127.0.0.1:{port}", no_echo=True, allow_reconnect=False)
+        heard: list[tuple[str, str]] = []
+
+        async def note(message: Any) -> None:
+            if message.data:  # else his own server says that nobody is there
+                heard.append((message.subject, _server(message.data)))
+
+        await client.subscribe(">", cb=note)
+        await client.flush()
+        spy = await _in_system_account(world)
+        own = client._server_info["server_id"]
+        for subject in ("SERVER.PING", "SERVER.PING.VARZ", "ACCOUNT.PING.CONNZ", "CLAIMS.PACK", "CLAIMS.LIST"):
+            await client.publish(f"$SYS.REQ.{subject}", b"", reply="answers.here")
+        await asyncio.to_thread(world.command, "node", "revoke", "n1", "--home", str(other.home), "--reason", "stolen")
+        told = ("$SYS.REQ.CLAIMS.UPDATE", "")
+        await asyncio.to_thread(wait_until, lambda: told in heard, "the newest account")
+        assert await spy.refusals() == []  # and what went before its question is here
+        arrived = {one.subject for one in spy.heard}
+        await spy.close()
+        await client.close()
+    assert "$SYS.REQ.CLAIMS.UPDATE" in arrived
+    assert not {"$SYS.REQ.SERVER.PING", "$SYS.REQ.SERVER.PING.VARZ", "$SYS.REQ.CLAIMS.LIST"} & arrived
+    assert {one for one in heard if one[1] != own} == {told}, "what his own server answers is not from the hub"
+
+
+async def _in_system_account(world: World) -> HandClient:
+    """Hears everything that is said to the servers at the hub."""
+    system, key = FileSigner.load(world.home / "broker" / "system.pem"), FileSigner.generate("ed25519")
+    jwt = nkeys.user_jwt(
+        "spy", key.public_bytes, system.public_bytes, system.sign, int(time.time()) - 1,
+        expires_at_s=None, publish=None, subscribe=None,
+    )  # fmt: skip
+    url = f"tls://127.0.0.1:{world.broker_port}"
+    spy = await HandClient.connect(url, str(world.home / "ca" / "ca.crt"), jwt, key.sign)
+    spy.subscribe("$SYS.REQ.>")
+    assert await spy.refusals() == []
+    return spy
+
+
+def _server(data: bytes) -> str:
+    """Id of the server that an answer of the system account is from."""
+    try:
+        return str(json.loads(data)["server"]["id"])
+    except (ValueError, KeyError, TypeError):
+        return ""

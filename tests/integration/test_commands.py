@@ -16,7 +16,7 @@ from world import Answer, ClientSystem, eventually, wait_until
 from evidence.merkle import leaf_hash
 
 SERVICE = "G01/desk/notes"
-FINAL = {"completed", "failed", "expired"}
+FINAL = {"completed", "failed", "expired", "cancelled"}
 
 
 @pytest.fixture(scope="module")

@@ -310,7 +310,7 @@ def test_revocation_lists_are_fetched_and_judged(empty_world: World) -> None:
     with instead(kept, _list(world, now - timedelta(hours=2))):
         assert "out of date" in doctor(world, home, code=1)["revocation-lists"]["seen"]
     with instead(kept, b"nonsense"):
-        assert "damaged" in doctor(world, home, code=1)["revocation-lists"]["seen"]
+        assert "counts for nothing" in doctor(world, home, code=1)["revocation-lists"]["seen"]
     with instead(kept, None):
         assert "refuses every call" in doctor(world, home, code=1)["revocation-lists"]["seen"]
     world.stop_gateway("R01")

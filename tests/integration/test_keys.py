@@ -13,6 +13,8 @@ import pytest
 from world import CommandFailed, World, standard_world, wait_until
 
 from bus.gateway.sealingkeys import load_keys
+from console import rotation
+from console.homes import MemberHome
 from evidence.__main__ import main as evidence_main
 
 SERVICE = "G01/desk/notes"
@@ -89,6 +91,34 @@ def test_the_log_key_changes_while_calls_go_on(keys_world: World, code: str, tmp
     wait_until(both_keys, "both keys in the trust file")
     db = str(world.member(code).log_db)
     assert evidence_main(["verify", db, "--trust", str(trust), "--every-checkpoint"]) == 0
+
+
+class Killed(BaseException):
+    """A command ends at once."""
+
+
+def test_a_gateway_that_was_not_told_of_its_new_log_key_is_told_by_the_same_command(
+    keys_world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, member = keys_world, keys_world.member("G01")
+    rotate = ("node", "rotate", "log", "--delay-s", "0", "--home", str(member.home))
+
+    def killed(_home: MemberHome) -> bool:
+        raise Killed
+
+    world.command(*rotate)
+    with monkeypatch.context() as patch:
+        patch.setattr(rotation, "reload_gateway", killed)
+        with pytest.raises(Killed):
+            rotation.activate_log_key(MemberHome(member.home), 30.0)
+    taken, changes = member.signer("log").public_bytes, log_lines(world, "G01", "log.key-changed")
+    assert not (member.home / "keys" / "log.next.pem").exists()
+    assert world.command(*rotate)["reloaded"] is True
+    wait_until(lambda: log_lines(world, "G01", "log.key-changed") == changes + 1, "the gateway signs with the new key")
+    assert world.call(world.clients["H37/app"], SERVICE, "/notes/1", purpose="residence").status == 200
+    assert member.signer("log").public_bytes == taken
+    assert world.command(*rotate)["usable_from"], "now that it signs, the next exchange begins"
+    world.command(*rotate)
 
 
 def test_what_was_pinned_before_a_revocation_passes_and_what_came_later_does_not(

@@ -370,3 +370,13 @@ def test_a_unit_runs_its_role_hardened_and_restarts_it(role: str) -> None:
     assert values["User"] != "root"
     drain_s = float(ast.literal_eval(str(KEYS["limits.drain_s"])))
     assert int(values["TimeoutStopSec"]) > drain_s + 5
+
+
+def test_the_unit_of_the_one_door_front_is_hardened_like_the_gateways_and_checks_its_settings_first() -> None:
+    def settings(role: str) -> set[str]:
+        text = (CONFIG / "systemd" / f"lienthong-{role}.service").read_text(encoding="utf-8")
+        return {line for line in text.splitlines() if "=" in line and not line.startswith("#")}
+
+    differing = {line.partition("=")[0] for line in settings("onedoor") ^ settings("gateway")}
+    assert differing == {"Description", "ExecStartPre", "ExecStart", "ExecReload"}
+    assert any(line.startswith("ExecStartPre=") and line.endswith(" --check") for line in settings("onedoor"))

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from adapters.national.population import PopulationKind
+from adapters.national.population_changes import PopulationChangesKind
 from adapters.port import AdapterRequest, SilentObserver
 from console.sample.business import business_tables
 from console.sample.population import claims, population_tables
@@ -135,5 +136,52 @@ async def test_the_population_sources_answers_keep_the_population_contract(tmp_p
             assert answer.body == b'{"exists":true}'
         none = await source.call(replace(BASE, parameters={"number": "000000000000"}))
         assert contract.validate_answer("lookUpCitizen", none.status, none.content_type, none.body).declared
+    finally:
+        await source.close()
+
+
+async def test_the_changes_sources_answers_keep_the_contract_of_changes(tmp_path: Path) -> None:
+    contract = compiled("population-changes/1")
+    tables = population_tables(1, 50)
+    write_sqlite(tmp_path / "p.db", tables)
+    source = PopulationChangesKind().build({"database": f"sqlite:///{tmp_path / 'p.db'}"}, SilentObserver())
+    await source.open()
+    assert source.write_back is not None
+    await source.write_back.prepare()
+    await source.check()
+    numbers = [claim.number for claim in claims(tables[0].rows)]
+
+    async def ask(operation: str, method: str, path: str, body: Any = None, **more: Any) -> tuple[int, Any]:
+        data = b"" if body is None else json.dumps(body).encode()
+        match = contract.route(method, path)
+        said = contract.validate_request(match, "", (), "" if body is None else "application/json", data)
+        request = replace(BASE, operation=operation, method=method, path=path, parameters=said.values,
+                          json_body=said.json_body, body=data, **more)  # fmt: skip
+        answer = await source.call(request)
+        assert contract.validate_answer(operation, answer.status, answer.content_type, answer.body).declared
+        return answer.status, json.loads(answer.body)
+
+    async def propose(number: str, changes: Any, based_on: int, id_: str) -> tuple[int, Any]:
+        body = read("population-changes/1/examples/valid/propose-request.json").said["body"]
+        body = {**body, "basedOn": based_on, "changes": changes}
+        return await ask("proposeChange", "POST", f"/citizens/{number}/changes", body, exchange_id=id_)
+
+    id_ = BASE.exchange_id
+    home = {"province": "01", "commune": "00301", "detail": "12 đường Mẫu"}
+    try:
+        for number in numbers:
+            assert (await ask("getRecord", "GET", f"/citizens/{number}"))[1]["version"] == 1
+        assert (await propose(numbers[0], {"permanentResidence": home}, 1, id_))[0] == 200
+        after = (await ask("getRecord", "GET", f"/citizens/{numbers[0]}"))[1]
+        assert (after["version"], after["permanentResidence"]) == (2, home)
+        assert (await propose(numbers[0], {"permanentResidence": home}, 1, id_[:-1] + "2"))[0] == 409
+        nowhere = {**home, "commune": "99999"}
+        assert (await propose(numbers[0], {"currentResidence": nowhere}, 2, id_[:-1] + "3"))[0] == 422
+        assert (await propose(numbers[1], {"maritalStatus": "divorced"}, 1, id_[:-1] + "4"))[0] == 202
+        assert (await propose("0" * 12, {"maritalStatus": "divorced"}, 1, id_[:-1] + "5"))[0] == 404
+        assert (await ask("getChange", "GET", f"/changes/{id_[:-1]}4"))[1]["state"] == "queued"
+        assert await source.write_back.decide(id_[:-1] + "4", "accept", "thu.ky", "seen") == ("accepted", 2)
+        assert (await ask("getChange", "GET", f"/changes/{id_[:-1]}4"))[1]["state"] == "accepted"
+        assert (await ask("getRecord", "GET", f"/citizens/{numbers[1]}"))[1]["maritalStatus"] == "divorced"
     finally:
         await source.close()

@@ -72,6 +72,21 @@ def make_binder(settings: ParameterSettings, key: str, *, dates_as_text: bool) -
     return bind
 
 
+def convert(value: object, type_: ParameterType, *, dates_as_text: bool) -> object:
+    """Check a JSON value and bring it to the form in which it is bound.
+
+    Args:
+        value: From JSON; not None.
+        type_: What it must be.
+        dates_as_text: As for `make_binder`.
+
+    Raises:
+        ValueError, TypeError: It is not of that type.
+    """
+    bound = _CONVERTERS[type_](value)
+    return bound.isoformat() if dates_as_text and isinstance(bound, date) else bound
+
+
 def _checked_default(settings: ParameterSettings, key: str) -> object:
     try:
         bound = _CONVERTERS[settings.type](settings.default)

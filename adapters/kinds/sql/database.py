@@ -1,8 +1,8 @@
 """The port of a database behind the kind `sql`: runs constant statements with bound values."""
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias, TypeVar
 
 from adapters.kinds.sql.text import Statement
 
@@ -18,6 +18,26 @@ class Fetched:
 
     columns: tuple[str, ...]
     rows: Sequence[Sequence[object]]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One statement of a transaction.
+
+    Attributes:
+        statement: A constant, numbered statement.
+        values: Values in the order of `statement.order`.
+    """
+
+    statement: Statement
+    values: Sequence[object]
+
+
+Made = TypeVar("Made")
+Steps: TypeAlias = Generator[Step, Fetched, Made]
+"""A transaction as a generator: yields statements, is sent their rows, returns its result. It does nothing else, so
+that one and the same procedure runs in a thread and on the event loop, and can be tested without either."""
+MAX_STEP_ROWS = 1000
 
 
 class Database(Protocol):
@@ -41,6 +61,19 @@ class Database(Protocol):
 
         Raises:
             AdapterError: Translated; without SQL text or values.
+        """
+
+    async def transact(self, steps: Steps[Made], deadline_s: float) -> Made:
+        """Run all statements in one transaction: either all took effect when this returns, or none did.
+
+        At most `MAX_STEP_ROWS` rows of each statement are fetched.
+
+        Args:
+            steps: A generator that was not started; it is used up, whatever happens.
+            deadline_s: Longest time, waiting for a connection included.
+
+        Raises:
+            AdapterError: `acted` is `no` when nothing was committed, `unknown` when that cannot be told.
         """
 
     async def describe(self, statement: Statement) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from adapters.errors import (
     SourceNotOpen,
 )
 from adapters.kinds.settings import read_secret
-from adapters.kinds.sql.database import Fetched
+from adapters.kinds.sql.database import MAX_STEP_ROWS, Fetched, Made, Steps
 from adapters.kinds.sql.settings import SqlSettings
 from adapters.kinds.sql.text import Statement
 
@@ -106,6 +106,26 @@ class PostgresqlDatabase:
             self._pending -= 1
         return Fetched(tuple(rows[0].keys()) if rows else (), rows)
 
+    async def transact(self, steps: Steps[Made], deadline_s: float) -> Made:
+        """Run a transaction on a connection of the pool.
+
+        Raises:
+            AdapterError: See `adapters.kinds.sql.database.Database.transact`.
+        """
+        if self._pending >= self._settings.connections + self._settings.waiting:
+            raise BackendBusy("too many calls wait for this database; not asked, try again later", acted="no")
+        allowed_s = min(deadline_s, self._settings.statement_timeout_s)
+        self._pending += 1
+        attempt = _Attempt()
+        try:
+            async with asyncio.timeout(allowed_s), self._acquired() as connection:
+                return await _transacted(connection, steps, attempt)
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            raise self._translated(error, "unknown" if attempt.committing else "no") from None
+        finally:
+            steps.close()
+            self._pending -= 1
+
     async def describe(self, statement: Statement) -> tuple[str, ...]:
         """Columns of a statement, from preparing it.
 
@@ -144,9 +164,9 @@ class PostgresqlDatabase:
     def _password(self) -> str:
         return read_secret(self._settings.password_file, "password_file")
 
-    def _translated(self, error: Exception) -> AdapterError:
+    def _translated(self, error: Exception, acted: Acted | None = None) -> AdapterError:
         """By kind of error only: PostgreSQL's own messages may repeat values."""
-        acted = self._failed_acted
+        acted = acted or self._failed_acted
         if isinstance(error, TimeoutError | asyncpg.QueryCanceledError):
             return BackendTimeout("the database did not answer in time", acted=acted)
         if isinstance(error, _BUSY):
@@ -163,3 +183,34 @@ class PostgresqlDatabase:
 
 async def _keep(_connection: asyncpg.Connection) -> None:
     """Nothing to reset: statements are constant and change no session state. Saves a round trip a call."""
+
+
+class _Attempt:
+    """How far a transaction came."""
+
+    __slots__ = ("committing",)
+
+    def __init__(self) -> None:
+        self.committing = False
+
+
+async def _transacted(connection: asyncpg.Connection, steps: Steps[Made], attempt: _Attempt) -> Made:
+    transaction = connection.transaction()
+    try:
+        await transaction.start()
+        step = next(steps)
+        while True:
+            rows = await connection.fetch(step.statement.text, *step.values)
+            step = steps.send(Fetched(tuple(rows[0].keys()) if rows else (), rows[:MAX_STEP_ROWS]))
+    except StopIteration as ended:
+        made: Made = ended.value
+    except BaseException:
+        connection.terminate()  # nothing half done goes back into the pool; the server rolls back
+        raise
+    try:
+        attempt.committing = True
+        await transaction.commit()
+    except BaseException:
+        connection.terminate()
+        raise
+    return made

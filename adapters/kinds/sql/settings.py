@@ -57,9 +57,11 @@ class SqlSettings(Settings, frozen=True):
     Attributes:
         database: `sqlite:///relative`, `sqlite:////absolute` or `postgresql://user@host:port/name?sslmode=…`.
         operations: By `operationId`.
+        updates: Write-back by `operationId`: what others may update; see `updates.UpdateSettings`.
         enums: Named code lists for templates: stored code → value in the answer.
         password_file: Secret file of the database user (PostgreSQL), mode 0600.
-        read_only: False lets statements write; then a failure says `acted: unknown`.
+        read_only: False lets the statements of `operations` write; then a failure says `acted: unknown`. `updates` do
+            not need it.
         immutable: SQLite only: the file never changes while open (read-only media).
         connections: Connections (PostgreSQL) or threads with one connection each (SQLite).
         waiting: Calls that may wait for a connection; more are refused at once.
@@ -70,7 +72,8 @@ class SqlSettings(Settings, frozen=True):
     """
 
     database: str
-    operations: dict[str, dict[str, object]]
+    operations: dict[str, dict[str, object]] = msgspec.field(default_factory=dict)
+    updates: dict[str, dict[str, object]] = msgspec.field(default_factory=dict)
     enums: dict[str, dict[str, object]] = msgspec.field(default_factory=dict)
     password_file: str = ""
     read_only: bool = True
@@ -107,11 +110,13 @@ def read_settings(settings: Mapping[str, object]) -> tuple[SqlSettings, Address]
     positive(read, {**seconds, "connections": 256, "max_rows": 100_000, "max_answer_bytes": 1 << 30})
     if read.waiting < 0:
         raise SettingsInvalid("waiting", "must not be negative")
-    if not read.operations:
+    if not read.operations and not read.updates:
         raise SettingsInvalid("operations", "at least one operation is required")
     address = read_address(read.database)
     if address.dialect == "sqlite" and read.password_file:
         raise SettingsInvalid("password_file", "SQLite has no passwords; remove it")
+    if read.immutable and read.updates:
+        raise SettingsInvalid("immutable", "is not for files that take updates")
     if read.immutable and (address.dialect != "sqlite" or not read.read_only):
         raise SettingsInvalid("immutable", "is for SQLite files that are only read")
     return read, address

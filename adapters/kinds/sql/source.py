@@ -24,6 +24,7 @@ from adapters.kinds.sql.database import Database, Fetched
 from adapters.kinds.sql.settings import OperationSettings, SqlSettings, read_operation, read_parameters
 from adapters.kinds.sql.shape import Converter, Shaper, compile_row, converters
 from adapters.kinds.sql.text import Dialect, Statement, StatementRefused, read_statement
+from adapters.kinds.sql.writeback import WriteBack
 from adapters.port import AdapterAnswer, AdapterRequest, SourceObserver
 
 _JSON = "application/json"
@@ -86,12 +87,19 @@ class SqlSource:
     """A database behind declared statements. See `adapters.port.Source`."""
 
     def __init__(
-        self, settings: SqlSettings, database: Database, plans: Mapping[str, Plan], observer: SourceObserver
+        self,
+        settings: SqlSettings,
+        database: Database,
+        plans: Mapping[str, Plan],
+        observer: SourceObserver,
+        write_back: WriteBack | None = None,
     ) -> None:
         self._settings = settings
         self._database = database
         self._plans = plans
         self._observer = observer
+        self._write_back = write_back
+        self._updated = frozenset() if write_back is None else write_back.operations
         self._converters: dict[str, Converter] = converters(settings.enums)
         self._shapers: dict[str, tuple[tuple[str, ...], Shaper]] = {}
 
@@ -102,10 +110,19 @@ class SqlSource:
             SettingsInvalid: A secret file cannot be used.
         """
         await self._database.open()
+        if self._write_back is not None:
+            await self._write_back.open()
 
     async def close(self) -> None:
         """Close all connections."""
         await self._database.close()
+        if self._write_back is not None:
+            await self._write_back.close()
+
+    @property
+    def write_back(self) -> WriteBack | None:
+        """What takes updates; None when none are declared."""
+        return self._write_back
 
     async def check(self) -> None:
         """Let the database look at every statement, and compare its columns with the templates.
@@ -120,6 +137,8 @@ class SqlSource:
                     self._compiled(plan, columns)
             except MappingInvalid as error:
                 raise MappingInvalid(f"{dotted(plan.key, 'statement')}: {error}", acted="no") from error
+        if self._write_back is not None:
+            await self._write_back.check()
 
     async def call(self, request: AdapterRequest) -> AdapterAnswer:
         """Answer one call from the database.
@@ -138,6 +157,8 @@ class SqlSource:
             self._observer.called(request.operation, outcome, time.monotonic() - began_s)
 
     async def _answered(self, request: AdapterRequest) -> AdapterAnswer:
+        if self._write_back is not None and request.operation in self._updated:
+            return await self._write_back.call(request)
         plan = self._plans.get(request.operation)
         if plan is None:
             raise OperationNotMapped(

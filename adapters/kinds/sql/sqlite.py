@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from queue import SimpleQueue
+from typing import Any
 
 from adapters.errors import (
     Acted,
@@ -25,7 +26,7 @@ from adapters.errors import (
     MappingInvalid,
     SourceNotOpen,
 )
-from adapters.kinds.sql.database import Fetched
+from adapters.kinds.sql.database import MAX_STEP_ROWS, Fetched, Made, Steps
 from adapters.kinds.sql.settings import SqlSettings
 from adapters.kinds.sql.text import Statement
 
@@ -43,9 +44,9 @@ _NOT_THERE = {
 
 
 class _Job:
-    """One statement on its way through a thread."""
+    """One statement, or one transaction, on its way through a thread."""
 
-    __slots__ = ("acted", "answer", "dropped", "future", "limit", "statement", "until_s", "values")
+    __slots__ = ("acted", "answer", "dropped", "future", "limit", "made", "statement", "steps", "until_s", "values")
 
     def __init__(
         self,
@@ -55,7 +56,10 @@ class _Job:
         until_s: float,
         future: asyncio.Future[Fetched],
         acted: Acted,
+        steps: Steps[Any] | None = None,
     ) -> None:
+        self.steps = steps
+        self.made: object = None
         self.acted: Acted = acted
         self.statement = statement
         self.values = values
@@ -113,20 +117,38 @@ class SqliteDatabase:
         Raises:
             AdapterError: See `adapters.kinds.sql.database.Database.fetch`.
         """
+        allowed_s, future = self._room(deadline_s)
+        acted: Acted = "no" if self._settings.read_only else "unknown"
+        job = _Job(statement.text, values, limit, time.monotonic() + allowed_s, future, acted)
+        return await self._through_a_thread(job, allowed_s)
+
+    async def transact(self, steps: Steps[Made], deadline_s: float) -> Made:
+        """Run a transaction in one of the threads.
+
+        Raises:
+            AdapterError: See `adapters.kinds.sql.database.Database.transact`.
+        """
+        allowed_s, future = self._room(deadline_s)
+        job = _Job("", (), 0, time.monotonic() + allowed_s, future, "unknown", steps)
+        await self._through_a_thread(job, allowed_s)
+        made: Made = job.made  # type: ignore[assignment]  # what these steps returned
+        return made
+
+    def _room(self, deadline_s: float) -> tuple[float, asyncio.Future[Fetched]]:
         loop = self._loop
         if loop is None or self._closing:
             raise SourceNotOpen("this source is not open", acted="no")
         if self._pending >= self._settings.connections + self._settings.waiting:
             raise BackendBusy("too many calls wait for this database; not asked, try again later", acted="no")
-        allowed_s = min(deadline_s, self._settings.statement_timeout_s)
-        future: asyncio.Future[Fetched] = loop.create_future()
-        acted: Acted = "no" if self._settings.read_only else "unknown"
-        job = _Job(statement.text, values, limit, time.monotonic() + allowed_s, future, acted)
+        return min(deadline_s, self._settings.statement_timeout_s), loop.create_future()
+
+    async def _through_a_thread(self, job: _Job, allowed_s: float) -> Fetched:
+        future = job.future
         self._pending += 1
         self._jobs.put(job)
         # a statement that may write is left to its thread, which knows whether it took effect
         grace_s = 0.0 if self._settings.read_only else 1.0
-        timer = loop.call_later(allowed_s + grace_s, job.expire)
+        timer = future.get_loop().call_later(allowed_s + grace_s, job.expire)
         try:
             return await future
         finally:
@@ -198,9 +220,12 @@ class _Worker:
 
     def _answer(self, job: _Job) -> Fetched | AdapterError:
         try:
-            return self._run(self._connected(), job)
+            connection = self._connected()
+            return self._run(connection, job) if job.steps is None else self._transact(connection, job, job.steps)
         except sqlite3.Error as error:
             return self._translated(error)
+        except AdapterError as error:
+            return error
         except OverflowError:
             return MappingInvalid("a value is beyond what SQLite can hold; look at the parameter's type", acted="no")
         except OSError as error:
@@ -214,6 +239,26 @@ class _Worker:
         finally:
             cursor.close()
         return Fetched(columns, rows)
+
+    def _transact(self, connection: sqlite3.Connection, job: _Job, steps: Steps[Any]) -> Fetched:
+        """The steps between BEGIN and COMMIT; what is not committed is rolled back."""
+        connection.execute("BEGIN IMMEDIATE")  # the lock that a later write would need: no deadlock half way
+        try:
+            step = next(steps)
+            while True:
+                cursor = connection.execute(step.statement.text, step.values)
+                rows = cursor.fetchmany(MAX_STEP_ROWS)
+                columns = tuple([column[0] for column in cursor.description or ()])
+                cursor.close()
+                step = steps.send(Fetched(columns, rows))
+        except StopIteration as ended:
+            job.made = ended.value
+            connection.execute("COMMIT")
+        finally:
+            steps.close()
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+        return Fetched((), ())
 
     def _connected(self) -> sqlite3.Connection:
         now_s = time.monotonic()
@@ -240,6 +285,8 @@ class _Worker:
         )
         if self._settings.read_only:
             connection.execute("PRAGMA query_only = ON")
+        else:
+            connection.execute("PRAGMA synchronous = FULL")  # what was answered is there after a power cut
         connection.execute("PRAGMA trusted_schema = OFF")
         connection.set_progress_handler(self._overdue, _STEPS_BETWEEN_LOOKS)
         return connection

@@ -19,10 +19,10 @@ def test_a_kind_is_found_by_its_name(name: str, kind: type) -> None:
 
 
 def test_an_unknown_kind_is_refused_and_the_known_ones_are_named() -> None:
-    with pytest.raises(KindUnknown, match="business, http, population, sql") as refusal:
+    with pytest.raises(KindUnknown, match="business, http, population, population-changes, sql") as refusal:
         load_kind("soap")
     assert refusal.value.code == "adapter-kind-unknown"
-    assert known_kinds() == ("business", "http", "population", "sql")
+    assert known_kinds() == ("business", "http", "population", "population-changes", "sql")
 
 
 def test_two_packages_with_one_name_and_broken_packages_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

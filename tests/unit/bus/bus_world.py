@@ -33,6 +33,7 @@ from bus.exchange.limits import InFlight
 from bus.exchange.notices import Notices
 from bus.exchange.replay import SeenIds
 from bus.exchange.sourcing import Sourcing
+from bus.exchange.standing import CertificateStanding
 from bus.exchange.verification import CheckpointMemory, RecordVerifier, TimeLimits
 from bus.sealing.epoch import Opener, Sealer
 from bus.sealing.keys import X25519, SealingKeyPair
@@ -571,6 +572,8 @@ class Bus:
     per_service: InFlight
     seen: SeenIds
     stale: list[BaseException]
+    standing: CertificateStanding
+    maintenance: list[BaseException]
 
     async def ask(self, **changes: object):
         return await self.asker.ask(call(**changes))
@@ -639,6 +642,12 @@ async def running_bus(folder: Path, *, warm: bool = True, hints_per_s: float = 2
         h37, g01 = side(NODE_H37, log_h37), side(NODE_G01, log_g01)
         per_client, per_service, seen = InFlight("client", 8), InFlight("service", 8), SeenIds()
         stale: list[BaseException] = []
+        standing, maintenance = CertificateStanding(), []
+
+        def enforced():
+            if maintenance:
+                raise maintenance[0]
+            return view
 
         def fresh_view():
             if stale:
@@ -663,13 +672,14 @@ async def running_bus(folder: Path, *, warm: bool = True, hints_per_s: float = 2
             per_client=per_client,
             per_service=per_service,
             limits=AskingLimits(),
+            standing=standing,
         )
         quotas = QuotaBook()
         examiner = Examiner(
             genesis=GENESIS,
             member=G01,
             clock=clock,
-            rights=lambda: view,
+            rights=enforced,
             quotas=quotas,
             contracts=shelf,
             opener=Opener(GENESIS),
@@ -707,6 +717,8 @@ async def running_bus(folder: Path, *, warm: bool = True, hints_per_s: float = 2
             per_service=per_service,
             seen=seen,
             stale=stale,
+            standing=standing,
+            maintenance=maintenance,
         )
 
 

@@ -9,15 +9,27 @@ from datetime import timedelta
 from bus_world import G01, GENESIS, H37, QUERY_PAIR, Bus, Side, call, posted, running_bus, sealing_entry
 
 from bus.delivery.accepting import CommandDesk
+from bus.delivery.attempts import AttemptBook, RetryRules
+from bus.delivery.cancelled import Cancellations
+from bus.delivery.cancelling import CancelDesk
+from bus.delivery.changes import Changes
+from bus.delivery.deadletters import DeadLetters
+from bus.delivery.doing import CommandDoer
 from bus.delivery.expiry import Expiry
+from bus.delivery.forgetting import Forgetting
+from bus.delivery.idempotency import KeyBook
 from bus.delivery.outbox import Outbox, OutboxLimits
 from bus.delivery.receiving import CommandTaker
 from bus.delivery.replies import ReplyTaker
 from bus.delivery.replying import Replier
 from bus.delivery.results import ResultBook
+from bus.delivery.running import TaskRunner
 from bus.delivery.statuses import Statuses
 from bus.delivery.store import DeliveryReader
+from bus.delivery.taskrecords import TaskRecords
+from bus.delivery.tasks import TaskReader
 from bus.delivery.watching import Watchers
+from bus.delivery.webhooks import HookLimits, Webhooks
 from bus.exchange.standing import CertificateStanding
 from bus.exchange.verification import RecordVerifier, TimeLimits
 from bus.sealing.epoch import Opener
@@ -25,6 +37,7 @@ from bus.sealing.keys import X25519, SealingKeyPair
 
 H37_PAIR = SealingKeyPair.load(X25519, b"\x44" * 32)
 LIFE_S, SKEW_S, LONGEST_S, RETRY_S = 3_600.0, 60.0, 86_400.0, 30.0
+SLOW_S = 0.05
 MAX_BYTES = 8 * 1024 * 1024
 
 
@@ -43,6 +56,20 @@ class Pulled:
         assert 0 < after_s <= 30
         assert not self.fate, "it was acknowledged already: it will not come again"
         self.fate = "later"
+
+
+class TasksHeard:
+    """A task observer that keeps what it heard."""
+
+    def __init__(self) -> None:
+        self.retries: list[str] = []
+        self.dead: list[str] = []
+
+    def retried(self, service, code):
+        self.retries.append(code)
+
+    def buried(self, service, code):
+        self.dead.append(code)
 
 
 class Queues:
@@ -67,6 +94,24 @@ class Queues:
         return True
 
 
+class Poster:
+    """Receives webhooks; answers what the test says."""
+
+    def __init__(self) -> None:
+        self.got: list[tuple[str, dict[str, str], bytes]] = []
+        self.status: int | Exception = 200
+
+    async def post(self, target, headers, body):
+        self.got.append((target.url, dict(headers), body))
+        if isinstance(self.status, Exception):
+            raise self.status
+        return self.status
+
+
+async def no_order_key(idx: int) -> str:
+    return ""
+
+
 class Station:
     """One node's part."""
 
@@ -78,27 +123,65 @@ class Station:
         self.outbox = Outbox(clock, side.log, self.store, queues, OutboxLimits(RETRY_S, 4 * RETRY_S, 5))
         self.results = ResultBook(clock, lambda: view, bus.shelf, side.day_keys, self.store, 86_400.0)
         self.statuses = Statuses(clock, self.store, self.outbox, self.results, self.watchers)
-        self.expiry = Expiry(clock, side.log, side.composer, self.store, self.outbox, self.watchers)
+        self.poster = Poster()
+        self.webhooks = Webhooks(clock, self.store, self.poster, no_order_key, HookLimits(at_once=4))
+        self.changes = Changes(self.outbox, self.watchers, self.webhooks, lambda: clock.now().timestamp())
+        self.expiry = Expiry(clock, side.log, side.composer, self.store, self.outbox, self.changes)
+        self.forgetting = Forgetting(self.store, 30 * 86_400.0)
+        self.keys = KeyBook(self.store.rows)
+        self.cancellations = Cancellations(GENESIS, member, Opener(GENESIS), {pair.keyid: pair}, self.store)
+        self.cancel_desk = CancelDesk(
+            member=member, clock=clock, log=side.log, directory=lambda: view, composer=side.composer,
+            keeper=side.keeper, store=self.store, outbox=self.outbox, changes=self.changes, skew_s=SKEW_S,
+        )  # fmt: skip
         replier = Replier(member, side.log, side.composer, queues, lambda: view)
         times = TimeLimits(timedelta(seconds=SKEW_S), timedelta(seconds=LONGEST_S))
         verifier = RecordVerifier(member, side.verifier.memory, times, side.heard.alarm)
         self.desk = CommandDesk(
             member=member, clock=clock, observer=side.heard, log=side.log, directory=lambda: view, contracts=bus.shelf,
-            composer=side.composer, keeper=side.keeper, outbox=self.outbox, standing=CertificateStanding(),
+            composer=side.composer, keeper=side.keeper, day_keys=side.day_keys, outbox=self.outbox, keys=self.keys, forgetting=self.forgetting,
+            standing=CertificateStanding(),
             life_s=LIFE_S, skew_s=SKEW_S,
         )  # fmt: skip
+        self.tasks = TaskReader(self.store)
+        self.book = AttemptBook(side.path.with_name(f"{side.path.stem}-attempts.db"))
+        self.rules = RetryRules(first_s=10.0, longest_s=80.0, age_s=3_600.0, most=5)
+        self.told = TasksHeard()
+        records = TaskRecords(
+            clock=clock, log=side.log, composer=side.composer, keeper=side.keeper, replier=replier, tasks=self.tasks,
+            outbox=self.outbox, life_s=LONGEST_S,
+        )  # fmt: skip
+        self.doer = CommandDoer(
+            clock=clock, observer=side.heard, watcher=self.told, directory=lambda: view,
+            examiner=bus.answerer._examiner, sourcing=bus.answerer._sourcing, verifier=verifier, replier=replier,
+            tasks=self.tasks, book=self.book, records=records, rules=lambda _service: self.rules,
+            max_envelope_bytes=MAX_BYTES, slow_s=SLOW_S,
+        )  # fmt: skip
+        self.runner = self.new_runner()
+        self.letters = DeadLetters(self.tasks, self.book, self.runner, records)
         self.commands = CommandTaker(
             clock=clock, observer=side.heard, log=side.log, directory=lambda: view, examiner=bus.answerer._examiner,
-            sourcing=bus.answerer._sourcing, keeper=side.keeper, verifier=verifier, store=self.store,
-            outbox=self.outbox, replier=replier, per_service=bus.answerer._per_service, max_envelope_bytes=MAX_BYTES,
+            keeper=side.keeper, verifier=verifier, store=self.store,
+            outbox=self.outbox, replier=replier, cancellations=self.cancellations, runner=self.runner, max_envelope_bytes=MAX_BYTES,
             result_life_s=LONGEST_S,
         )  # fmt: skip
         self.replies = ReplyTaker(
             genesis=GENESIS, member=member, clock=clock, observer=side.heard, log=side.log, directory=lambda: view,
             keeper=side.keeper, verifier=verifier, opener=Opener(GENESIS), member_keys={pair.keyid: pair},
             store=self.store, outbox=self.outbox, replier=replier, results=self.results, watchers=self.watchers,
-            max_envelope_bytes=MAX_BYTES, remembered_s=LONGEST_S,
+            changes=self.changes, max_envelope_bytes=MAX_BYTES, remembered_s=LONGEST_S,
         )  # fmt: skip
+
+    def new_runner(self, at_once: int = 4, most: int = 100) -> TaskRunner:
+        """As a process has it that starts anew."""
+        return TaskRunner(
+            clock=self.bus.clock, log=self.side.log, tasks=self.tasks, book=self.book, doer=self.doer,
+            served=self.bus.answerer._per_service, limit=lambda _service: None, at_once=at_once, most=most,
+        )  # fmt: skip
+
+    def restart(self, **limits: int) -> None:
+        """A new run over the same stores."""
+        self.runner = self.commands._runner = self.letters._runner = self.new_runner(**limits)
 
     def types(self) -> Counter[str]:
         """Exchange records of its log."""
@@ -110,6 +193,7 @@ class Line:
 
     def __init__(self, bus: Bus) -> None:
         self.bus, self.queues = bus, Queues()
+        self.finish = True
         bus.directory.sealing.append(sealing_entry(H37, H37_PAIR, "query", "command"))
         self.h37 = Station(bus, bus.h37, H37, H37_PAIR, self.queues)
         self.g01 = Station(bus, bus.g01, G01, QUERY_PAIR, self.queues)
@@ -124,16 +208,26 @@ class Line:
         station = self.g01 if subject.split(".")[2] == "GOV~G01" else self.h37
         taker = station.commands.on_command if subject.startswith("lt.c.") else station.replies.on_reply
         await taker(message)
+        if self.finish:
+            await station.runner.idle()
         return message.fate
 
     async def flow(self) -> list[str]:
         """Sends and carries until nothing is due; the subjects and fates in order."""
         fates = []
-        while await self.h37.outbox.send_due() + await self.g01.outbox.send_due() or self.queues.stored:
+        while await self.work() + await self.h37.outbox.send_due() + await self.g01.outbox.send_due() or (
+            self.queues.stored
+        ):
             while self.queues.stored:
                 subject, data, _ = self.queues.stored.pop(0)
                 fates.append(await self.carry(subject, data))
         return fates
+
+    async def work(self) -> int:
+        """The provider's attempts that are due; how many."""
+        begun = self.g01.runner.start_due()
+        await self.g01.runner.idle()
+        return begun
 
     async def state(self, record_id: str) -> str:
         """As the client system is told."""
@@ -155,5 +249,7 @@ async def running_line(folder):
         try:
             yield line
         finally:
-            line.h37.store.close()
-            line.g01.store.close()
+            for station in (line.h37, line.g01):
+                await station.runner.stop(0)
+                station.store.close()
+                station.book.close()

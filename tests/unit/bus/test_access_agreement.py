@@ -6,7 +6,22 @@ import asyncio
 from datetime import timedelta
 
 import pytest
-from bus_world import CLIENT, G01, H37, NOW, SERVICE, access_entry, call, member_entry, running_bus, service_entry
+from bus_world import (
+    CLIENT,
+    G01,
+    H37,
+    NODE_G01,
+    NODE_H37,
+    NOW,
+    SERVICE,
+    access_entry,
+    call,
+    member_entry,
+    node_entry,
+    origin_of,
+    running_bus,
+    service_entry,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -51,6 +66,17 @@ calls = st.fixed_dictionaries(
     }
 )
 statuses = st.sampled_from(["active", "active", "active", "suspended"])
+trust = st.fixed_dictionaries(
+    {
+        "nodes": st.frozensets(st.sampled_from([NODE_H37, NODE_G01])),
+        "members": st.frozensets(st.sampled_from([H37, G01])),
+    }
+)
+trusted = st.just({"nodes": frozenset(), "members": frozenset()})
+gateway_facts = st.fixed_dictionaries(
+    {"unknown": st.booleans(), "withdrawn": st.frozensets(st.just(G01)), "maintenance": st.booleans()}
+)
+plain = st.just({"unknown": False, "withdrawn": frozenset(), "maintenance": False})
 
 
 @pytest.fixture(scope="module")
@@ -64,8 +90,12 @@ def bus(tmp_path_factory):
         runner.run(opened.__aexit__(None, None, None))
 
 
-def prepare(view, found, groups, service, statuses_of):
+def prepare(view, found, groups, service, statuses_of, withdrawn):
     view.services[SERVICE] = service
+    view.revoked = {("member", member) for member in withdrawn["members"]}
+    for node in (NODE_H37, NODE_G01):  # as the fold has it: with its member a node is revoked, too
+        gone = node in withdrawn["nodes"] or node.rpartition("/")[0] in withdrawn["members"]
+        view.nodes[origin_of(node)] = node_entry(node, status="revoked" if gone else "active")
     for member, status in zip((H37, G01), statuses_of, strict=True):
         view.members[member] = member_entry(member, status=status)
 
@@ -76,18 +106,30 @@ def prepare(view, found, groups, service, statuses_of):
     view.rights = rights_of
 
 
-@settings(max_examples=400)
+def refused_for(known, decision):
+    """Codes with which a call may be refused: those of what only a gateway knows, and the decision's own."""
+    codes = set() if decision.allowed else {decision.code}
+    codes |= {"revocation-unknown"} if known["unknown"] else set()
+    codes |= {"provider-revoked"} if known["withdrawn"] else set()
+    return codes | ({"maintenance"} if known["maintenance"] else set())
+
+
+@settings(max_examples=400, deadline=None)
 @given(
     st.lists(rights, max_size=4, unique_by=lambda right: right.subject),
     words(st.sampled_from([CLIENT, OTHER])),
     services,
     st.tuples(statuses, statuses),
+    st.one_of(trusted, trusted, trust),
+    st.one_of(plain, plain, gateway_facts),
     calls,
 )
-def test_a_call_gets_what_the_decision_says(bus, found, groups, service, statuses_of, asked):
+def test_a_call_gets_what_the_decision_says(bus, found, groups, service, statuses_of, withdrawn, known, asked):
     made, runner = bus
     view = made.directory
-    prepare(view, found, groups, service, statuses_of)
+    prepare(view, found, groups, service, statuses_of, withdrawn)
+    made.standing.unknown, made.standing.withdrawn = known["unknown"], known["withdrawn"]
+    made.maintenance[:] = [errors.Maintenance("until Monday")] if known["maintenance"] else []
     decision = authorise(view, at=made.clock.now(), **asked)
     posted = {"method": "POST", "content_type": "application/json", "body": b'{"id":"1"}'}
     more = {} if asked["operation"] != "confirm" else posted
@@ -97,6 +139,12 @@ def test_a_call_gets_what_the_decision_says(bus, found, groups, service, statuse
     )  # fmt: skip
     made.clock.pass_time(0.001)
     made.clock.at = NOW
+    possible = refused_for(known, decision)
+    if possible - {decision.code}:
+        with pytest.raises(errors.BusError) as refused:
+            runner.run(made.asker.ask(request))
+        assert (refused.value.reason_code or refused.value.code) in possible
+        return
     if not decision.allowed:
         with pytest.raises(errors.BusError) as refused:
             runner.run(made.asker.ask(request))

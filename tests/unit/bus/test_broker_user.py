@@ -70,8 +70,8 @@ class Files:
     def jwt(self):
         return self.path.read_text(encoding="ascii").strip()
 
-    def holder(self):
-        return nkeys.public_text("user", public(OWN))
+    def holds(self, key):
+        return key == nkeys.public_text("user", public(OWN))
 
 
 def user(path, fetch=None, account=ACCOUNT_TEXT, now_s=NOW_S):

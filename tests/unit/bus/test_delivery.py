@@ -248,6 +248,7 @@ async def test_a_providers_commit_that_fails_loses_nothing_and_repeats_no_effect
     if commit == 1:
         assert await line.carry(subject, data) == "done"
     await line.g01.outbox.load()
+    await line.g01.runner.load()
     await line.flow()
     line.bus.clock.pass_time(2 * RETRY_S)
     await line.flow()
@@ -273,13 +274,17 @@ async def test_what_an_earlier_run_took_is_done_after_the_start(line):
     record_id = await line.submit()
     await line.h37.outbox.send_due()
     line.bus.source.release = asyncio.Event()
-    taking = asyncio.create_task(line.carry(*line.queues.stored.pop()[:2]))
+    line.finish = False
+    await line.carry(*line.queues.stored.pop()[:2])
     await line.bus.source.started.wait()
-    taking.cancel()
-    await asyncio.gather(taking, return_exceptions=True)
+    await line.g01.runner.stop(0)
+    line.finish = True
     line.bus.source.release.set()
     line.bus.clock.pass_time(LIFE_S / 2)
-    await line.g01.commands.resume_all()
+    line.g01.restart()
+    await line.g01.runner.load()
+    line.g01.runner.start_due()
+    await line.g01.runner.idle()
     await line.flow()
     assert line.effects == [record_id, record_id]
     assert await line.state(record_id) == "completed"
@@ -314,14 +319,20 @@ async def test_a_reason_that_passes_puts_the_message_back(line):
 
 
 async def test_a_service_that_is_busy_is_given_no_more_than_it_declares(line):
-    await line.submit()
+    record_id = await line.submit()
     await line.h37.outbox.send_due()
     subject, data, _ = line.queues.stored.pop()
     line.bus.answerer._per_service.limit = 0
-    assert await line.carry(subject, data) == "later"
-    assert line.g01.types() == Counter()
-    line.bus.answerer._per_service.limit = 1
     assert await line.carry(subject, data) == "done"
+    assert line.g01.types() == Counter(command=1, receipt=1)
+    line.g01.runner.start_due()
+    await line.g01.runner.idle()
+    assert line.effects == []
+    line.bus.answerer._per_service.limit = 1
+    line.bus.clock.pass_time(1)
+    assert line.g01.runner.start_due() == 1
+    await line.g01.runner.idle()
+    assert line.effects == [record_id]
     assert line.bus.answerer._per_service._counts == {}
 
 
@@ -329,10 +340,17 @@ def _maintenance():
     raise errors.Maintenance("until four o'clock")
 
 
-async def test_a_safe_method_is_no_command(line):
-    record_id = await line.submit(method="GET", path="/citizens/042091004444", content_type="", body=b"")
+async def test_a_safe_method_is_no_command_on_either_side(line, monkeypatch):
+    safe = {"method": "GET", "path": "/citizens/042091004444", "content_type": "", "body": b""}
+    with pytest.raises(errors.QueryRequired):
+        await line.submit(**safe)
+    assert line.h37.types() == Counter()
+    monkeypatch.setattr("bus.delivery.accepting.require_delivery", lambda _match, _command: None)
+    record_id = await line.submit(**safe)
     await line.flow()
     assert (await line.state(record_id), line.effects) == ("failed", [])
+    command = await line.h37.statuses.of(record_id, CLIENT)
+    assert command.code == "query-required"
 
 
 async def test_a_command_without_a_receipt_expires_and_a_late_copy_is_dropped(line):

@@ -10,7 +10,7 @@ from bus import errors
 from bus.front import keyring as module
 from bus.front.clientlimits import ClientLimits
 from bus.front.credentials import ClientSystem
-from bus.front.guessing import FREE_TRIES, LONGEST_S, Guessing, prefix_of
+from bus.front.guessing import FREE_TRIES, LONGEST_S, TURN_S, Guessing, prefix_of
 from bus.front.keyring import KeyRing, hash_key
 
 HERE, THERE = "192.0.2.1", "192.0.2.2"
@@ -63,7 +63,7 @@ async def test_a_name_is_locked_after_five_wrong_keys_for_ever_longer(ring, time
         assert (await guess(ring, "app.x")).code == "credentials-invalid"
     waits = []
     for _ in range(12):
-        locked = await guess(ring, "app.one")  # even the good key is not looked at
+        locked = await guess(ring, "app.x")  # known to be wrong: it takes nobody's turn
         assert locked.code == "guessing-locked"
         waits.append(locked.retry_after_s)
         time.s += locked.retry_after_s
@@ -91,6 +91,50 @@ async def test_a_locked_name_costs_no_slow_check(ring):
     for _ in range(50):
         await guess(ring, "app.x")
     assert len(ring.checked) == before
+
+
+async def test_the_genuine_system_gets_in_within_seconds_while_its_address_is_locked(ring, time):
+    for at in range(12):  # by now the pair is locked for minutes
+        await guess(ring, f"app.x{at}")
+        time.s += (await guess(ring, f"app.x{at}")).retry_after_s if at >= FREE_TRIES - 1 else 0.0
+    await guess(ring, "app.last")
+    locked = await guess(ring, "app.one")
+    assert locked.code == "guessing-locked"
+    assert locked.retry_after_s <= TURN_S + 1
+    for _ in range(100):  # an outdated key that is sent again and again takes no turn
+        time.s += TURN_S / 50
+        assert (await guess(ring, "app.last")).code == "guessing-locked"
+    assert await ring.name_of("app.one", HERE) == "app"
+
+
+async def test_a_guesser_has_one_check_in_five_seconds_while_he_is_locked_out(ring, time):
+    for at in range(14):
+        await guess(ring, f"app.{at}")
+        time.s += (await guess(ring, f"app.{at}")).retry_after_s if at >= FREE_TRIES - 1 else 0.0
+    await guess(ring, "app.last")
+    before = len(ring.checked)
+    for at in range(2000):
+        time.s += 0.05
+        await guess(ring, f"app.try{at}")
+    assert len(ring.checked) - before <= 2 * 100 / TURN_S  # two hashes for each key: the name has two
+    assert len(ring._wrong) <= 4096
+
+
+async def test_names_that_nobody_has_get_no_turn(ring, time):
+    for at in range(FREE_TRIES + 8):
+        await guess(ring, f"nobody{at}.x")
+        time.s += 0.0 if at < FREE_TRIES else 200.0
+    await guess(ring, "nobody.last")
+    time.s += TURN_S
+    assert (await guess(ring, "other.x")).code == "guessing-locked"
+
+
+async def test_a_key_that_was_wrong_by_the_old_settings_may_be_right_by_new_ones(ring, time):
+    for _ in range(FREE_TRIES):
+        await guess(ring, "app.three")
+    ring.replace({"app": ("app.three",)})
+    time.s += TURN_S
+    assert await ring.name_of("app.three", HERE) == "app"
 
 
 async def test_a_good_key_ends_the_count_and_time_forgets_it(ring, time):

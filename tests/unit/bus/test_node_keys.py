@@ -11,6 +11,7 @@ import pytest
 from bus_world import G01, NODE_G01, NODE_H37, directory, node_entry, origin_of
 
 from bus import errors
+from bus.exchange.keeping import DayKeys
 from bus.exchange.standing import CertificateStanding, require_trust
 from bus.gateway.nodekeys import Announcements, BrokerFiles, keys_of_log, successor
 from bus.gateway.parts import Parts
@@ -195,6 +196,21 @@ async def test_a_wrong_clock_destroys_no_key(tmp_path, ahead, confirmed, destroy
     gateway = SimpleNamespace(_parts=parts, settings=SimpleNamespace(keys=SimpleNamespace(sealing_kept_s=0.0)))
     await Gateway._destroy_keys(gateway)
     assert (ended.keyid not in load_keys(tmp_path)["query"]) is destroyed
+
+
+@pytest.mark.parametrize("confirmed", [None, timedelta(days=-1)], ids=["nobody confirms a time", "another day"])
+async def test_a_wrong_clock_erases_no_contents(tmp_path, confirmed):
+    keys = DayKeys(tmp_path, lambda size: b"k" * size)
+    keys.cipher(NOW.date().isoformat())
+    told = None if confirmed is None else NOW + confirmed
+    settings = SimpleNamespace(retention=SimpleNamespace(particulars_days=1))
+    parts = SimpleNamespace(day_keys=keys, confirmed_now=lambda: told)
+    clock = SimpleNamespace(now=lambda: NOW + timedelta(days=400))
+    await Gateway._erase_old_contents(SimpleNamespace(_parts=parts, _clock=clock, settings=settings))
+    assert [path.stem for path in tmp_path.glob("*.key")] == [NOW.date().isoformat()]
+    parts.confirmed_now = lambda: NOW + timedelta(days=2)
+    await Gateway._erase_old_contents(SimpleNamespace(_parts=parts, _clock=clock, settings=settings))
+    assert not list(tmp_path.glob("*.key"))
 
 
 def test_days_left_are_those_of_the_last_key():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import threading
 from datetime import UTC, datetime, timedelta
 
@@ -16,6 +17,7 @@ from bus.settings import RevocationSettings
 from evidence.crl import read_list
 from evidence.issue import issue_crl
 from evidence.x509 import describe
+from registry import documents
 
 ADDRESS = "http://crl.example.vn/list.crl"
 NOW = datetime(2026, 11, 23, 8, tzinfo=UTC)
@@ -151,12 +153,8 @@ async def test_a_new_certificate_behind_the_statement_brings_the_member_back(pla
     ]  # fmt: skip
     entry = world.directory.node(f"{PROVIDER}/@n1")
     assert entry is not None
-    import base64
-
-    from registry import documents as d
-
     key = base64.b64encode(entry.log_key.public).decode()
-    world.put(world.node(f"{PROVIDER}/@n1", log=d.NodeLog(key=key, origin=entry.origin)), provider)
+    world.put(world.node(f"{PROVIDER}/@n1", log=documents.NodeLog(key=key, origin=entry.origin)), provider)
     world.directory.settle(len(world.leaves), bytes(32))
     place.lists.judge()
     assert place.standing.withdrawn == frozenset()
@@ -185,6 +183,64 @@ async def test_a_mirror_that_never_answered_stops_nothing(place, monkeypatch):
     monkeypatch.setattr(RevocationLists, "addresses", property(lambda _: mirrored))
     place.lists.judge()
     assert place.standing.unknown is False, "the authority's list is here, from the other address"
+
+
+def trusted_stranger(place, monkeypatch) -> World:
+    """An authority that the anchor trusts, too, of the same name; no member has a certificate of its."""
+    stranger = World()
+    own = RevocationLists._authorities
+    certificate = stranger.authority.certificate
+    monkeypatch.setattr(RevocationLists, "_authorities", lambda self: [*own(self), certificate])
+    return stranger
+
+
+async def test_a_list_of_another_authority_at_the_same_address_displaces_none(place, monkeypatch):
+    place.data = place.issue(place.serial(), number=2)
+    await place.lists.refresh()
+    stranger = trusted_stranger(place, monkeypatch)
+    times = {"this_update_at": NOW, "next_update_at": NOW + timedelta(days=1)}
+    place.data = issue_crl(stranger.authority, [], number=9, **times)
+    assert await place.lists.refresh()
+    place.lists.judge()
+    assert place.standing.withdrawn == {PROVIDER}
+    place.standing.withdrawn = frozenset()
+    await place.make().recall()
+    assert place.standing.withdrawn == {PROVIDER}, "both are kept over restarts"
+    assert len(revocationlists.kept_lists(place.folder / "crl", ADDRESS)) == 2
+
+
+async def test_lists_of_one_address_are_bounded(place, monkeypatch):
+    monkeypatch.setattr(revocationlists, "_MOST_PER_ADDRESS", 1)
+    await place.lists.refresh()
+    stranger = trusted_stranger(place, monkeypatch)
+    later = NOW + timedelta(minutes=1)
+    place.data = issue_crl(
+        stranger.authority, [], number=9, this_update_at=later, next_update_at=NOW + timedelta(days=1)
+    )
+    await place.lists.refresh()
+    assert len(place.lists._lists[ADDRESS]) == 1
+
+
+async def test_a_list_that_was_kept_by_an_earlier_version_is_taken_up(place):
+    await place.lists.refresh()
+    (kept,) = revocationlists.kept_lists(place.folder / "crl", ADDRESS)
+    kept.rename(kept.with_name(kept.name.partition("-")[0] + ".crl"))
+    again = place.make()
+    await again.recall()
+    assert place.standing.unknown is False
+
+
+async def test_chains_of_statements_that_are_no_longer_the_newest_are_forgotten(place):
+    world = place.world
+    place.lists.judge()
+    for _ in range(3):
+        entry = world.directory.node(f"{PROVIDER}/@n1")
+        assert entry is not None
+        log = documents.NodeLog(key=base64.b64encode(entry.log_key.public).decode(), origin=entry.origin)
+        world.put(world.node(f"{PROVIDER}/@n1", log=log), world.provider)
+        world.directory.settle(len(world.leaves), bytes(32))
+        place.lists.judge()
+    assert len(place.lists._certificates._read) == 2, "one for each node that there is"
 
 
 async def test_lists_are_read_in_a_thread(place, monkeypatch):

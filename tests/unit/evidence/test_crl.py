@@ -76,6 +76,20 @@ def test_a_list_of_an_unknown_version_is_refused():
     assert reason(data[:at] + b"\x02\x01\x05" + data[at + 3 :]) == "malformed"
 
 
+def test_an_odd_certificate_among_the_authorities_changes_nothing():
+    odd = CA.certificate.replace(bytes.fromhex("a003020102"), bytes.fromhex("a003020107"), 1)
+    with pytest.raises(x509.InvalidVersion):
+        x509.load_der_x509_certificate(odd)
+    assert read_list(made(), [odd, b"rubbish", CA.certificate], NOW).number == 3
+    assert reason(made(), [odd]) == "signature"
+
+
+def test_a_list_says_which_key_signed_it():
+    first = read_list(made(), [CA.certificate], NOW)
+    other = authority()
+    assert first.signer != read_list(made(by=other), [other.certificate], NOW).signer
+
+
 def test_it_is_current_until_its_own_end_or_the_limit_of_age():
     found = read_list(made(), [CA.certificate], NOW)
     assert found.current_until_at(timedelta(days=30)) == NOW + 7 * DAY

@@ -72,7 +72,9 @@ def test_a_client_of_an_inactive_or_revoked_member_is_refused(world: World) -> N
     assert ask(world).code == "client-suspended"
     world.put(world.member(world.consumer), world.operator)
     world.put(world.revocation(f"member:{world.consumer.id}"), world.operator)
-    assert ask(world).code == "client-suspended"
+    assert ask(world).code == "own-node-revoked", "its own gateway does not send it"
+    coarse = authorise_coarse(world.directory, client=CLIENT, service=SERVICE, at=AT)
+    assert coarse.code == "client-suspended", "nor does a provider answer"
 
 
 def test_a_service_of_an_inactive_provider_is_disabled(world: World) -> None:
@@ -223,6 +225,14 @@ def test_the_book_counts_by_client_and_service_and_is_bounded() -> None:
 def test_instants_are_aware() -> None:
     assert isinstance(AT, datetime)
     assert AT.tzinfo is not None
+
+
+def test_a_caller_whose_nodes_nobody_trusts_is_told_so(world: World) -> None:
+    (node,) = world.directory.nodes_of(world.consumer.id)
+    world.put(world.revocation(f"node:{node.node}"), world.operator)
+    decision = ask(world)
+    assert decision.code == "own-node-revoked"
+    assert world.consumer.id in decision.reason
 
 
 @pytest.mark.parametrize("target", [f"node:{PROVIDER}/@n1", f"member:{PROVIDER}"])

@@ -10,6 +10,7 @@ from registry_world import START, Party, World, b64, time_at
 
 from evidence.signer import FileSigner
 from registry import documents as d
+from registry import state
 from registry.fold import Applied, Skipped
 from registry.publickeys import key_id
 
@@ -121,6 +122,17 @@ def test_trees_that_statements_name_are_kept_with_their_place(world: World) -> N
         world.put(restated(world, d.NodeLog(key=present(world), origin=origin(world), head=head)), world.provider)
     trees = world.directory.dated_trees(origin(world))
     assert [(tree.size, tree.at) for tree in trees] == [(7, len(world.leaves) - 2), (9, len(world.leaves) - 1)]
+
+
+def test_trees_that_are_named_every_day_are_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state, "MOST_DATED", 8)
+    for size in range(1, 31):
+        head = d.LogHead(size=size, root=f"{size:02d}" * 32)
+        world.put(restated(world, d.NodeLog(key=present(world), origin=origin(world), head=head)), world.provider)
+    sizes = [tree.size for tree in world.directory.dated_trees(origin(world))]
+    assert len(sizes) <= 8
+    assert sizes == sorted(sizes)
+    assert (sizes[0], sizes[-4:]) == (1, [27, 28, 29, 30])
 
 
 # --- the threshold way ----------------------------------------------------------------------------------------------

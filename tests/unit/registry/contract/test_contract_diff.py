@@ -47,6 +47,8 @@ OPERATIONS: list[tuple[str, Contract, Contract, set[tuple[str, bool]]]] = [
     ("body required", one(requestBody=BODY), one(requestBody={**BODY, "required": True}), {("body-required", True)}),
     ("media type removed", one(requestBody=BODY), one(requestBody={"content": {"a/b": {}}}),
      {("media-type-removed", True), ("media-type-added", False)}),
+    ("a command only", one(), one(**{"x-lienthong-delivery": "command"}), {("delivery-changed", True)}),
+    ("a command too", one(**{"x-lienthong-delivery": "query"}), one(), {("delivery-changed", False)}),
     ("answer removed", one(responses={"200": {"description": ""}, "201": {"description": ""}}), one(),
      {("answer-removed", True)}),
     ("answer added", one(), one(responses={"200": {"description": ""}, "404": {"description": ""}}),

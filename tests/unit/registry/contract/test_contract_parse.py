@@ -412,9 +412,9 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
         "field-mark-misplaced",
     ),
     (
-        "mark in a request",
-        document({"/things": {"post": asking({"properties": {"a": {"x-lienthong-field": "a"}}})}}),
-        "/paths/~1things/post/requestBody/content/application~1json/schema/properties/a/x-lienthong-field",
+        "mark on the root of a request",
+        document({"/things": {"post": asking({"x-lienthong-field": "a"})}}),
+        "/paths/~1things/post/requestBody/content/application~1json/schema/x-lienthong-field",
         "field-mark-misplaced",
     ),
 ]
@@ -580,3 +580,27 @@ def test_a_property_that_refers_to_itself_is_refused() -> None:
 def test_a_message_shows_at_most_three_reasons() -> None:
     with pytest.raises(ContractRejected, match=r"and 2 more"):
         parse_contract(encoded(with_schema({f"k{i}": 1 for i in range(5)})))
+
+
+@pytest.mark.parametrize(
+    ("method", "stated", "query", "command"),
+    [
+        ("get", None, True, False),
+        ("post", None, True, True),
+        ("get", "both", True, True),
+        ("get", "command", False, True),
+        ("post", "query", True, False),
+        ("post", "command", False, True),
+    ],
+)
+def test_a_contract_says_whether_an_operation_is_a_query_or_a_command(method, stated, query, command) -> None:
+    more = {} if stated is None else {"x-lienthong-delivery": stated}
+    found = parsed({"/things": {method: operation(**more)}}).operations["read"]
+    assert (found.offers("query"), found.offers("command")) == (query, command)
+
+
+@pytest.mark.parametrize("stated", ["", "Query", "event", 1, None, ["query"]])
+def test_another_way_of_delivery_is_refused(stated) -> None:
+    with pytest.raises(ContractRejected) as caught:
+        parsed({"/things": {"post": operation(**{"x-lienthong-delivery": stated})}})
+    assert {fault.pointer for fault in caught.value.errors} == {"/paths/~1things/post/x-lienthong-delivery"}

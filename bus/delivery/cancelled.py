@@ -1,0 +1,108 @@
+"""Cancelling, on the answering side: which commands are refused if they come, because their sender cancelled them.
+
+Held in memory, so that no command costs a question to the store; stored with the receipt of the wish. A member can
+cancel its own commands only. Takes no message and logs nothing; see `bus.delivery.receiving`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from bus import errors
+from bus.delivery.cancelrows import CANCEL, MARKS, Target, forget_marks_row, mark_row
+from bus.delivery.store import DeliveryReader
+from bus.exchange.keeping import Row
+from bus.exchange.opening import unseal
+from bus.exchange.verification import VerifiedRecord
+from bus.sealing.epoch import Opener
+from bus.sealing.keys import SealingKeyPair
+
+_KEPT_AFTER_S = 3_600
+_decode = msgspec.json.Decoder(Target).decode
+
+
+class Cancellations:
+    """What senders cancelled before this provider took it.
+
+    Args:
+        genesis: of the instance.
+        member: own member.
+        opener: of sealed parts.
+        member_keys: private sealing keys by key id.
+        store: what is stored.
+        most: cancellations that are held at once.
+    """
+
+    def __init__(
+        self,
+        genesis: str,
+        member: str,
+        opener: Opener,
+        member_keys: Mapping[str, SealingKeyPair],
+        store: DeliveryReader,
+        most: int = 100_000,
+    ) -> None:
+        self._genesis = genesis
+        self._member = member
+        self._opener = opener
+        self._member_keys = member_keys
+        self._store = store
+        self._most = most
+        self._marks: dict[tuple[str, bytes], int] = {}
+
+    async def load(self) -> None:
+        """Takes up what an earlier run stored."""
+        for sender, hashed, until_s in await self._store.rows(MARKS):
+            self._marks[sender, hashed] = until_s
+
+    @staticmethod
+    def is_wish(record: VerifiedRecord) -> bool:
+        """Whether the record asks to cancel another one."""
+        return record.header.operation == CANCEL
+
+    def holds(self, record: VerifiedRecord) -> bool:
+        """Whether its sender cancelled this command."""
+        return (record.node.member, record.leaf_hash) in self._marks
+
+    def read(self, record: VerifiedRecord) -> Target:
+        """Which command is to be cancelled.
+
+        Raises:
+            RequestMalformed: the contents cannot be read.
+        """
+        pair = self._member_keys.get(record.header.keyid or "")
+        if pair is None:
+            raise errors.RequestMalformed("the wish to cancel is sealed for a key that this member no longer has")
+        try:
+            return _decode(unseal(self._opener, self._genesis, record, self._member, pair, "command").body)
+        except (errors.AnswerUnverifiable, msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise errors.RequestMalformed("the wish to cancel cannot be read") from error
+
+    async def hold(self, record: VerifiedRecord, target: Target, now_s: int) -> list[Row]:
+        """From here on the command is refused; the rows that go with the receipt of the wish.
+
+        The caller has made sure that the command is not being taken at this moment.
+
+        Raises:
+            AlreadyDelivered: it was taken.
+            OutboxFull: too many are held.
+        """
+        member, hashed = record.node.member, bytes.fromhex(target.command)
+        self._forget(now_s)
+        if len(self._marks) >= self._most:
+            raise errors.OutboxFull("too many cancellations are held; try again later")
+        until_s = now_s + _KEPT_AFTER_S
+        if record.expires_at is not None:
+            until_s = int(record.expires_at.timestamp()) + _KEPT_AFTER_S
+        self._marks[member, hashed] = until_s  # before the store is asked: what comes meanwhile is refused
+        taken = await self._store.taken(member, hashed, "")
+        if taken is not None:
+            self._marks.pop((member, hashed), None)
+            raise errors.AlreadyDelivered("the provider has taken the command")
+        return [mark_row(member, hashed, until_s), forget_marks_row(now_s)]
+
+    def _forget(self, now_s: int) -> None:
+        if len(self._marks) >= self._most:
+            self._marks = {mark: until_s for mark, until_s in self._marks.items() if until_s >= now_s}

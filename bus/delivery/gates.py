@@ -1,0 +1,83 @@
+"""Gates: what is for a receiver whose stream takes nothing now waits in line, and costs no attempts. Pure.
+
+A sender has a bounded share of a receiver's stream. While it is used up each further attempt would be refused, and
+thousands of them would stand before what is for others. So the first refusal shuts the gate of that subject; after a
+while some of the line, the oldest first, try again: a few while all of them are refused, more once one was taken.
+What the broker had before stands in a line of its own, of which a quarter go: a copy may still lie there.
+
+Holds no record, only log indexes; what has arrived meanwhile its owner passes over.
+"""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass, field
+
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.05, 2.0
+_FEW, _MANY = 4, 64
+
+
+@dataclass(slots=True)
+class _Gate:
+    until_s: float = 0.0
+    wait_s: float = _FIRST_WAIT_S
+    taken: bool = False
+    line: list[int] = field(default_factory=list)
+    again: list[int] = field(default_factory=list)
+
+    def stand(self, idx: int, *, again: bool) -> None:
+        heapq.heappush(self.again if again else self.line, idx)
+
+    def turn(self, count: int) -> list[int]:
+        repeats = min(len(self.again), max(count // 4, count - len(self.line)))
+        fresh = min(len(self.line), count - repeats)
+        return [heapq.heappop(self.line) for _ in range(fresh)] + [heapq.heappop(self.again) for _ in range(repeats)]
+
+
+class Gates:
+    """The gates that are shut; times are of a monotonic clock, seconds."""
+
+    def __init__(self) -> None:
+        self._shut: dict[str, _Gate] = {}
+
+    def __len__(self) -> int:
+        return len(self._shut)
+
+    def wait(self, subject: str, idx: int, *, again: bool = False) -> bool:
+        """Whether the record, or its repeat, has to wait: then it stands in line now."""
+        gate = self._shut.get(subject)
+        if gate is None:
+            return False
+        gate.stand(idx, again=again)
+        return True
+
+    def refused(self, subject: str, idx: int, now_s: float, *, again: bool = False) -> None:
+        """The receiver's stream did not take a record: it stands in line, and the gate is shut for a while."""
+        gate = self._shut.get(subject)
+        if gate is None:
+            gate = self._shut[subject] = _Gate(now_s + _FIRST_WAIT_S)
+        gate.stand(idx, again=again)
+
+    def taken(self, subject: str) -> None:
+        """The receiver's stream took a record."""
+        gate = self._shut.get(subject)
+        if gate is not None:
+            gate.taken = True
+
+    def release(self, now_s: float) -> list[int]:
+        """Those whose turn it is to try again; a gate without a line is open."""
+        found: list[int] = []
+        for subject, gate in list(self._shut.items()):
+            if now_s < gate.until_s:
+                continue
+            if not gate.line and not gate.again:
+                del self._shut[subject]
+                continue
+            gate.wait_s = _FIRST_WAIT_S if gate.taken else min(2 * gate.wait_s, _LONGEST_WAIT_S)
+            found += gate.turn(_MANY if gate.taken else _FEW)
+            gate.until_s, gate.taken = now_s + gate.wait_s, False
+        return found
+
+    def next_s(self) -> float | None:
+        """When the next gate is due; None while all are open."""
+        return min((gate.until_s for gate in self._shut.values()), default=None)

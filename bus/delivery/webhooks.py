@@ -1,0 +1,271 @@
+"""Webhooks: a client system is told of a command's end, so that it need not ask.
+
+One POST an event, signed as Standard Webhooks 1.0 says, without contents of the command: who is told asks for the
+result with its own credentials. Addresses and secrets come from the settings only. An event waits in the store from the
+commit of the change until a 2xx, or for a day; times of attempts are in memory and start anew with the process. A
+receiver may hear of an event twice, with the same `webhook-id`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import hashlib
+import hmac
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Protocol
+
+import msgspec
+import structlog
+
+from bus import errors
+from bus.delivery.store import Command, DeliveryReader
+from bus.delivery.webhookrows import WAITING, Event, told_row
+from bus.exchange.keeping import Row
+from bus.ports import Clock
+from evidence import header
+from evidence.errors import EvidenceError
+
+_log = structlog.get_logger("lienthong.delivery")
+_LONGEST_SLEEP_S, _RELOAD_S = 1.0, 60.0
+_ROWS_AT_ONCE = 64
+_GONE = 410
+_SECRET_PREFIX = "whsec_"  # noqa: S105 (a prefix, not a secret)
+_SECRET_BYTES = (24, 64)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a client system is told.
+
+    Attributes:
+        url: of its receiver.
+        secret: 24 to 64 bytes.
+        ca: path of the authority of its certificate; empty: those of the operating system.
+    """
+
+    url: str
+    secret: bytes
+    ca: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HookLimits:
+    """How often and how much; seconds.
+
+    Attributes:
+        first_s: wait after the first failure, doubled each time.
+        longest_s: longest wait.
+        life_s: after which an event is given up.
+        at_once: attempts under way; to one client system a quarter of them.
+    """
+
+    first_s: float = 5.0
+    longest_s: float = 3_600.0
+    life_s: float = 86_400.0
+    at_once: int = 32
+
+
+class Poster(Protocol):
+    """Sends one webhook."""
+
+    async def post(self, target: Target, headers: Mapping[str, str], body: bytes) -> int:
+        """The answer's status; no redirect is followed.
+
+        Raises:
+            OSError: no answer came in time.
+        """
+
+
+def secret_of(text: str) -> bytes:
+    """Secret of a file: `whsec_` and base64 of 24 to 64 bytes.
+
+    Raises:
+        ValueError: it is not.
+    """
+    text = text.strip()
+    secret = base64.b64decode(text.removeprefix(_SECRET_PREFIX), validate=True)
+    if not text.startswith(_SECRET_PREFIX) or not _SECRET_BYTES[0] <= len(secret) <= _SECRET_BYTES[1]:
+        raise ValueError("a webhook secret is whsec_ and base64 of 24 to 64 bytes")
+    return secret
+
+
+def sign(secret: bytes, event_id: str, at_s: int, body: bytes) -> str:
+    """Value of `webhook-signature`: HMAC-SHA256 over `<id>.<seconds>.<body>` (Standard Webhooks 1.0)."""
+    signed = hmac.digest(secret, f"{event_id}.{at_s}.".encode() + body, hashlib.sha256)
+    return "v1," + base64.b64encode(signed).decode()
+
+
+@dataclass(slots=True)
+class _Waiting:
+    event: Event
+    due_s: float
+    failed: int = 0
+    under_way: bool = False
+
+
+class Webhooks:
+    """Webhooks of one node; implements `bus.delivery.changes.Teller`.
+
+    Args:
+        clock: time and randomness.
+        store: has the events.
+        poster: sends.
+        order_key: the order key of the command at a log index, or empty.
+        limits: see there.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        store: DeliveryReader,
+        poster: Poster,
+        order_key: Callable[[int], Awaitable[str]],
+        limits: HookLimits,
+    ) -> None:
+        self._clock = clock
+        self._store = store
+        self._poster = poster
+        self._order_key = order_key
+        self._limits = limits
+        self._targets: Mapping[str, Target] = {}
+        self._waiting: dict[int, _Waiting] = {}
+        self._told: list[int] = []  # told, and no commit has taken its row away yet
+        self._done: set[int] = set()  # told, and its row may still be there
+        self._wake = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def replace(self, targets: Mapping[str, Target]) -> None:
+        """Takes over new settings; by name of client system."""
+        self._targets = targets
+
+    def wanted(self, system: str) -> bool:
+        """See `bus.delivery.changes.Teller`."""
+        return system in self._targets
+
+    def put(self, event: Event) -> None:
+        """See `bus.delivery.changes.Teller`."""
+        if event.idx not in self._waiting:
+            self._waiting[event.idx] = _Waiting(event, self._clock.monotonic())
+            self._wake.set()
+
+    def rows(self) -> list[Row]:
+        """See `bus.delivery.changes.Teller`."""
+        given, self._told = self._told[:_ROWS_AT_ONCE], self._told[_ROWS_AT_ONCE:]
+        return [told_row(idx) for idx in given]
+
+    async def load(self) -> None:
+        """Takes up what waits in the store: of an earlier run, or of a commit whose outcome was unknown."""
+        done = set(self._done)
+        stored = [Event(*row) for row in await self._store.rows(WAITING)]
+        left = done & {event.idx for event in stored}
+        self._done -= done - left
+        self._told += [idx for idx in sorted(left) if idx not in self._told]
+        for event in stored:
+            if event.idx not in self._done:
+                self.put(event)
+
+    async def run(self) -> None:
+        """Tells what is due, for ever."""
+        loaded_s = self._clock.monotonic()
+        try:
+            while True:
+                self.begin_due()
+                if self._clock.monotonic() - loaded_s >= _RELOAD_S:
+                    loaded_s = self._clock.monotonic()
+                    with contextlib.suppress(EvidenceError):  # the next time may fare better
+                        await self.load()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), _LONGEST_SLEEP_S)
+                self._wake.clear()
+        finally:
+            for task in self._tasks:
+                task.cancel()
+
+    def begin_due(self) -> list[asyncio.Task[None]]:
+        """Begins the attempts that are due; a stuck receiver holds up nobody else's."""
+        now_s = self._clock.monotonic()
+        busy = Counter(one.event.system for one in self._waiting.values() if one.under_way)
+        begun = []
+        for one in list(self._waiting.values()):
+            if busy.total() >= self._limits.at_once:
+                break
+            system = one.event.system
+            if one.under_way or one.due_s > now_s or busy[system] >= max(1, self._limits.at_once // 4):
+                continue
+            one.under_way = True
+            busy[system] += 1
+            task = asyncio.create_task(self._tell(one))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+            begun.append(task)
+        return begun
+
+    async def _tell(self, one: _Waiting) -> None:
+        """One attempt; an event that is told or given up leaves, any other waits for the next."""
+        try:
+            over = await self._attempt(one.event)
+        except (OSError, EvidenceError, errors.BusError) as error:
+            _log.info("webhook.failed", system=one.event.system, error=type(error).__name__)
+            over = False
+        finally:
+            one.under_way = False
+        age_s = self._clock.now().timestamp() - one.event.since_s
+        if not over and age_s > self._limits.life_s:
+            _log.warning("webhook.given-up", system=one.event.system, state=one.event.state)
+            over = True
+        if over:
+            self._waiting.pop(one.event.idx, None)
+            self._told.append(one.event.idx)
+            self._done.add(one.event.idx)
+        else:
+            wait_s = min(self._limits.first_s * 2 ** min(one.failed, 20), self._limits.longest_s)
+            one.failed += 1
+            one.due_s = self._clock.monotonic() + wait_s * (0.75 + self._clock.random(1)[0] / 512)
+        self._wake.set()
+
+    async def _attempt(self, event: Event) -> bool:
+        target = self._targets.get(event.system)
+        found = await self._store.commands("command.idx = ?", event.command_idx)
+        if target is None or not found:
+            return True  # nobody wants to be told any more
+        body = message(found[0], event, await self._order_key(event.command_idx))
+        event_id, at_s = f"{found[0].header.id}_{event.idx}", int(self._clock.now().timestamp())
+        headers = {
+            "content-type": "application/json",
+            "user-agent": "lienthong",
+            "webhook-id": event_id,
+            "webhook-timestamp": str(at_s),
+            "webhook-signature": sign(target.secret, event_id, at_s, body),
+        }
+        status = await self._poster.post(target, headers, body)
+        if status == _GONE:
+            _log.warning("webhook.refused", system=event.system, status=status)
+        return 200 <= status < 300 or status == _GONE
+
+
+def message(command: Command, event: Event, order_key: str) -> bytes:
+    """Body of a webhook: what happened to which command, and nothing of its contents."""
+    head = command.header
+    told: dict[str, object] = {
+        "type": f"command.{event.state}",
+        "timestamp": header.encode_time(datetime.fromtimestamp(event.since_s, UTC)),
+        "id": head.id,
+        "state": event.state,
+        "client": head.source,
+        "service": head.to,
+        "operation": head.operation,
+        "exchange": f"/exchanges/{head.id}",
+    }
+    if event.code:
+        told["code"] = event.code
+    if order_key:
+        told["order_key"] = order_key
+    return msgspec.json.encode(told)

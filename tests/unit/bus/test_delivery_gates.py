@@ -1,0 +1,85 @@
+"""A receiver whose stream takes nothing holds up what is for it, and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from delivery_world import running_line
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bus.delivery.gates import Gates
+from bus.transport.queues import QueueRefused
+
+
+def test_the_first_refusal_shuts_the_gate_and_a_few_of_the_oldest_try_again() -> None:
+    gates = Gates()
+    assert not gates.wait("a", 1)
+    for idx in (9, 3, 7, 1, 5, 8):
+        gates.refused("a", idx, 10.0)
+    assert gates.wait("a", 2)
+    assert not gates.wait("b", 4)
+    assert gates.release(10.0) == []
+    assert gates.release(10.1) == [1, 2, 3, 5]
+
+
+def test_waits_grow_while_nothing_is_taken_and_the_line_moves_once_something_is() -> None:
+    gates, now_s, waits = Gates(), 0.0, []
+    for idx in range(500):
+        gates.refused("a", idx, now_s)
+    for _ in range(8):
+        before_s, now_s = now_s, gates.next_s() or 0.0
+        waits.append(now_s - before_s)
+        for idx in gates.release(now_s):
+            gates.refused("a", idx, now_s)
+    assert waits == sorted(waits)
+    assert waits[-1] == pytest.approx(2.0)
+    gates.taken("a")
+    now_s = gates.next_s() or 0.0
+    assert gates.release(now_s) == list(range(64))
+    assert (gates.next_s() or 0.0) - now_s == pytest.approx(0.05)
+
+
+def test_a_quarter_of_a_turn_is_for_repeats_and_all_of_it_when_nothing_else_waits() -> None:
+    gates = Gates()
+    for idx in range(8):
+        gates.refused("a", idx, 0.0, again=idx < 4)
+    assert gates.release(1.0) == [4, 5, 6, 0]
+    gates.taken("a")
+    assert gates.release(10.0) == [7, 1, 2, 3]
+
+
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 1_000)), unique=True))
+def test_whoever_stands_in_line_gets_a_turn_and_only_one(found: list[tuple[str, int]]) -> None:
+    gates, now_s, released = Gates(), 0.0, []
+    for subject, idx in found:
+        gates.refused(subject, idx, now_s)
+    while (next_s := gates.next_s()) is not None:
+        now_s = max(now_s, next_s)
+        turn = gates.release(now_s)
+        released += turn
+        gates.taken("a")
+    assert sorted(released) == sorted(idx for _, idx in found)
+    assert len(gates) == 0
+
+
+@pytest.fixture
+async def line(tmp_path):
+    async with running_line(tmp_path) as made:
+        yield made
+
+
+async def test_a_refused_receiver_costs_few_attempts_and_gets_its_records_when_it_takes_them_again(line):
+    ids = [await line.submit() for _ in range(5)]
+    line.queues.error = QueueRefused("full")
+    for _ in range(50):
+        await line.h37.outbox.send_due()
+        line.bus.clock.pass_time(0.2)
+    assert line.queues.puts < 60, "ten seconds of refusals"
+    line.queues.error = None
+    for _ in range(3):
+        line.bus.clock.pass_time(2.0)
+        await line.flow()
+        await asyncio.sleep(0)
+    assert [await line.state(one) for one in ids] == ["completed"] * 5
