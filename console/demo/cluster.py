@@ -135,7 +135,7 @@ class ClusterScene:
                 states = await self._ends(session)
                 seconds = time.monotonic() - began_s
                 await self._quiet(session, states)
-                self.exchanges = await self._counter(session) - before
+                self.exchanges = await self._counter(session) - before - states["completed"]  # it counts commands, too
         done = Counter(json.loads(line)["exchange_id"] for line in effects.read_text(encoding="utf-8").splitlines())
         return ClusterFacts(
             servers=len(NUMBERS),

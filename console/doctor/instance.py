@@ -72,7 +72,8 @@ def check_certificates(context: InstanceContext) -> Iterable[Finding]:
         ("TLS of the broker", home.broker / "tls.crt", tls),
     ]
     for server in home.facts.broker_servers:
-        if (folder := folder_of(home, server.number)).exists():
+        folder = folder_of(home, server.number)
+        if (folder / "tls.crt").exists():  # what was carried away is not looked at here
             wanted += [
                 (f"{what} of broker {server.number}", folder / name, tls)
                 for what, name in (("TLS", "tls.crt"), ("route", "route.crt"))

@@ -17,7 +17,7 @@ import pytest
 from cluster_world import NUMBERS, ClusterWorld
 from fault_evidence import check_evidence
 from fault_world import Load, pair
-from world import wait_until
+from world import CommandFailed, wait_until
 
 from bus.transport import subjects
 from console.demo.handclient import HandClient, HandRefused
@@ -182,11 +182,16 @@ def test_who_is_withdrawn_while_a_server_is_down_is_refused_by_it_when_it_is_bac
     assert all(asyncio.run(let_in(world, THIRD, number)) for number in NUMBERS)
     world.kill_server(3)
     world.command("node", "revoke", "n1", "--home", str(world.members[THIRD].home), "--reason", "keys in other hands")
+    wait_until(lambda: unsettled(world) == 1, "that not every server has it is told", 5)
     for number in (1, 2):
         wait_until(lambda number=number: not asyncio.run(let_in(world, THIRD, number)), f"refusal by {number}")
     world.start_server(3)
     wait_until(lambda: not asyncio.run(let_in(world, THIRD, 3)), "refusal by the one that was away", 5)
-    wait_until(lambda: world.registry_metric("lienthong_registry_broker_unsettled", what="withdrawals") == 0, "all", 20)
+    wait_until(lambda: unsettled(world) == 0, "every server has it", 20)
+
+
+def unsettled(world: ClusterWorld) -> float:
+    return world.registry_metric("lienthong_registry_broker_unsettled", what="withdrawals")
 
 
 def is_route(world: ClusterWorld, number: int, certificate: tuple[Path, Path] | None) -> bool:
@@ -228,3 +233,30 @@ def test_streams_with_one_copy_are_brought_to_three(world) -> None:
     with Commands(world) as commands:
         commands.more(5)
     all_done_once(world, commands.accepted)
+
+
+def test_doctor_says_which_servers_are_reached(world) -> None:
+    def servers(home: Path) -> tuple[str, str]:
+        told = world.answer("doctor", "--home", str(home))
+        found = next(one for one in told["checks"] if one["check"] == "broker-servers")
+        return found["state"], found["seen"]
+
+    member = world.members[CONSUMER].home
+    for home in (world.home, member):
+        assert servers(home)[0] == "ok"
+    world.kill_server(2)
+    try:
+        for home in (world.home, member):
+            state, seen = servers(home)
+            assert (state, world.url(2) in seen, world.url(1) in seen) == ("warn", True, False)
+    finally:
+        world.start_server(2)
+
+
+def test_a_damaged_name_of_a_server_is_refused_before_anything_starts(world, tmp_path) -> None:
+    with pytest.raises(CommandFailed, match="three servers"):
+        world.command("init", "instance", "VN-NEW", "--home", str(tmp_path / "new"), "--broker-cluster", "a:1,b:1")
+    assert not (tmp_path / "new").exists()
+    shown = world.command("broker", "cluster", "--home", str(world.home))
+    assert [one["url"] for one in shown["servers"]] == [world.url(number) for number in NUMBERS]
+    assert shown["replicas"] == 3

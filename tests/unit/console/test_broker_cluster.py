@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import stat
 import subprocess
 
+import msgspec
 import pytest
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
@@ -135,6 +137,16 @@ def test_a_cluster_is_made_once(cluster):
     with pytest.raises(HomeInvalid, match="already"):
         make_cluster(cluster, plan_servers(ADDRESSES), ())
     assert (cluster.path / "instance.json").read_bytes() == before
+
+
+def test_a_cluster_whose_route_keys_are_in_other_hands_is_made_anew(cluster):
+    before = (cluster.broker / "routes" / "ca.crt").read_bytes()
+    for folder in ("routes", "servers"):
+        shutil.rmtree(cluster.broker / folder)
+    facts = msgspec.structs.replace(cluster.facts, broker_servers=())
+    (cluster.path / "instance.json").write_bytes(msgspec.json.encode(facts))
+    make_cluster(cluster, plan_servers(ADDRESSES), ("127.0.0.1",))
+    assert (folder_of(cluster, 1) / "routes-ca.crt").read_bytes() != before
 
 
 def test_the_newest_account_goes_into_the_folders_and_to_servers_beside_the_registry(cluster):
