@@ -27,6 +27,22 @@ class HomeInvalid(BusError):
     disposition = "halt"
 
 
+class BrokerServer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A server of the broker's cluster.
+
+    Attributes:
+        number: From 1.
+        listen: host:port for gateways and the registry.
+        routes: host:port for the other servers.
+        leaf_listen: host:port for leaf brokers of members; empty takes none.
+    """
+
+    number: int
+    listen: str
+    routes: str
+    leaf_listen: str = ""
+
+
 class InstanceFacts(msgspec.Struct, frozen=True, kw_only=True):
     """What `lienthong init instance` settled.
 
@@ -41,6 +57,7 @@ class InstanceFacts(msgspec.Struct, frozen=True, kw_only=True):
         broker_leaf_listen: host:port for leaf brokers of members; empty takes none.
         stream_max_bytes: size of each of the three streams of a member; the broker reserves it.
         stream_replicas: servers of a cluster that hold a copy of each stream.
+        broker_servers: the servers when the broker is a cluster; `broker_listen` is then the first one's.
         registry_scheme: `https`, or `http` in homes that were made before and where loopback was asked for.
     """
 
@@ -54,7 +71,13 @@ class InstanceFacts(msgspec.Struct, frozen=True, kw_only=True):
     broker_leaf_listen: str = ""
     stream_max_bytes: int = 256 * 1024 * 1024
     stream_replicas: int = 1
+    broker_servers: tuple[BrokerServer, ...] = ()
     registry_scheme: Literal["http", "https"] = "http"
+
+    @property
+    def broker_urls(self) -> tuple[str, ...]:
+        """Addresses of all servers of the broker."""
+        return tuple(f"tls://{server.listen}" for server in self.broker_servers) or (f"tls://{self.broker_listen}",)
 
     @property
     def registry_url(self) -> str:

@@ -124,6 +124,7 @@ class InstancePlan:
         instance: Name, like VN-DEMO.
         registry_listen: host:port of the registry.
         broker_listen: host:port of the broker.
+        broker_urls: All addresses of the broker for the first anchor; empty means `broker_listen`.
         hosts: Names and addresses for the TLS certificates.
         operators: How many operator keys to make.
         threshold: How many of them make the operator's word.
@@ -139,6 +140,7 @@ class InstancePlan:
     threshold: int = 1
     plain_http: bool = False
     passphrases: tuple[Path, ...] = ()
+    broker_urls: tuple[str, ...] = ()
 
     def passphrase(self, number: int) -> Path | None:
         """That of an operator key, counted from 0."""
@@ -235,7 +237,9 @@ def _first_anchor(
             log_key=_b64(directory["directory"].public_bytes), cosigner_key=_b64(directory["cosigner"].public_bytes)
         ),
         broker=BrokerAddress(
-            urls=(f"tls://{plan.broker_listen}",), ca=authority.pem.decode(), account=broker.members_account
+            urls=plan.broker_urls or (f"tls://{plan.broker_listen}",),
+            ca=authority.pem.decode(),
+            account=broker.members_account,
         ),
     )
 

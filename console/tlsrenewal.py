@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from console.brokercluster import renew_certificates
 from console.homes import InstanceHome, replace_file
 from console.instance import load_authority
 from evidence.issue import issue_tls, to_pem
@@ -45,4 +46,4 @@ def renew_tls(home: InstanceHome, names: Sequence[str], addresses: Sequence[str]
         replace_file(folder / "tls.pem", pem)
         replace_file(folder / "tls.crt", to_pem([certificate]), 0o644)
         made.append(folder / "tls.crt")
-    return made
+    return [*made, *renew_certificates(home, (*names, *addresses))]

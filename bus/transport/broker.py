@@ -20,8 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bus.errors import BusError
+from bus.transport.cluster import RouteFiles, render_routes
 
 _PR_SET_PDEATHSIG = 1
+_ALONE_SYNC, _CLUSTER_SYNC = "2m", "10s"
+"""How often a server asks the others whether they have newer accounts: pushes come at once, but not to who is away."""
 
 
 class BrokerFailed(BusError):
@@ -36,7 +39,8 @@ class BrokerFailed(BusError):
 class BrokerFiles:
     """Where the broker's identity lies: operator mode (JWTs as text), TLS files, listening addresses.
 
-    Leaf brokers of members are taken at `leaf_listen`, host:port; nowhere when it is empty.
+    Leaf brokers of members are taken at `leaf_listen`, host:port; nowhere when it is empty. `routes` makes it one
+    server of a cluster; its `name` must then be its own and stay the same: its copies of the streams hang on it.
     """
 
     home: Path
@@ -49,6 +53,8 @@ class BrokerFiles:
     leaf_listen: str = ""
     sync_always: bool = True
     max_payload_bytes: int = 8 * 1024 * 1024
+    name: str = ""
+    routes: RouteFiles | None = None
 
 
 def find_binary(configured: str = "") -> str:
@@ -71,7 +77,7 @@ def render_config(files: BrokerFiles) -> str:
     home = files.home
     preload = "\n".join(f"  {account}: {jwt}" for account, jwt in files.accounts.items())
     return f"""# Written by lienthong; changes are lost at the next start.
-server_name: {json.dumps("lienthong-" + home.name)}
+server_name: {json.dumps("lienthong-" + (files.name or home.name))}
 listen: "{host}:{int(port) or -1}"
 http: "127.0.0.1:-1"
 ports_file_dir: {json.dumps(str(home / "ports"))}
@@ -91,7 +97,7 @@ resolver {{
   type: full
   dir: {json.dumps(str(home / "resolver"))}
   allow_delete: false
-  interval: "2m"
+  interval: "{_ALONE_SYNC if files.routes is None else _CLUSTER_SYNC}"
 }}
 resolver_preload {{
 {preload}
@@ -101,7 +107,7 @@ jetstream {{
   sync_interval: {"always" if files.sync_always else '"2m"'}
   max_memory_store: 256MB
 }}
-{_leaf_listener(files)}"""
+{_leaf_listener(files)}{render_routes(files.routes) if files.routes is not None else ""}"""
 
 
 def _leaf_listener(files: BrokerFiles) -> str:

@@ -70,7 +70,16 @@ class NatsFeedReader:
 
 
 class NatsFeed(NatsFeedReader):
-    """The registry's end: makes the stream, publishes, and reads back how far the feed is."""
+    """The registry's end: makes the stream, publishes, and reads back how far the feed is.
+
+    Args:
+        connection: of a user of the streams' account.
+        replicas: servers of a cluster that hold a copy.
+    """
+
+    def __init__(self, connection: Connection, replicas: int = 1) -> None:
+        super().__init__(connection)
+        self._replicas = replicas
 
     async def latest_checkpoint(self) -> bytes:
         """What the stream has: an announcement of one's own says nothing about a store that was lost."""
@@ -90,6 +99,7 @@ class NatsFeed(NatsFeedReader):
             discard=DiscardPolicy.OLD,
             max_msgs_per_subject=1,
             allow_direct=True,
+            num_replicas=self._replicas,
         )
         try:
             js = self._connection.client.jetstream(timeout=_GET_DEADLINE_S)

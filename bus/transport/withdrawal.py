@@ -3,14 +3,15 @@
 A push takes effect in the servers at once: what is refused is disconnected. It lasts, because the servers keep the
 newest account JWT in their own folder, and because the embedded broker starts with the file that is written here first.
 Leaf brokers of members hear a push as the servers do; for those that were away it is said again from time to time.
-Who is refused is the guest book's business.
+In a cluster every server answers for itself: a push is confirmed when each has. Who is refused is the guest book's
+business.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import structlog
@@ -20,7 +21,25 @@ from bus.transport import accounts, nkeys, subjects
 from bus.transport.connection import Connection
 
 _log = structlog.get_logger("lienthong.transport")
-_DEADLINE_S = 5.0
+_DEADLINE_S = 2.0
+_TAKEN = 200
+
+
+class _Server(msgspec.Struct, frozen=True):
+    name: str = ""
+
+
+class _Said(msgspec.Struct, frozen=True):
+    code: int = 0
+
+
+class _Answer(msgspec.Struct, frozen=True):
+    server: _Server = _Server()
+    data: _Said = _Said()
+    error: _Said | None = None
+
+
+_answer = msgspec.json.Decoder(_Answer).decode
 
 
 class WithdrawalUnconfirmed(BusError):
@@ -41,7 +60,9 @@ class MembersAccount:
         sign: signs with the operator's private key.
         path: where the newest JWT is kept.
         replace: writes a file durably and as a whole.
-        connection: of a user of the system account.
+        connection: of a user of the system account, not started yet.
+        inbox: subjects below it are the connection's own; ends with a dot.
+        servers: how many servers the broker has.
         unix_time_s: current time.
     """
 
@@ -56,6 +77,8 @@ class MembersAccount:
         path: Path,
         replace: Callable[[Path, bytes], None],
         connection: Connection,
+        inbox: str,
+        servers: int = 1,
         unix_time_s: Callable[[], float],
     ) -> None:
         self._name = name
@@ -68,6 +91,13 @@ class MembersAccount:
         self._connection = connection
         self._unix_time_s = unix_time_s
         self._jwt = self._told = ""
+        self._inbox = f"{inbox}account."
+        self._servers = servers
+        self._asked = 0
+        self._took: set[str] = set()
+        self._refused = False
+        self._answered = asyncio.Event()
+        connection.subscribe(f"{self._inbox}*", self._on_answer)
 
     def keep(self, revocations: dict[str, int]) -> None:
         """Writes the JWT with these revocations, unless the newest one has them; newer than the one before it."""
@@ -88,19 +118,26 @@ class MembersAccount:
         )
 
     async def push(self) -> None:
-        """Gives the newest JWT to the broker; harmless when it has it.
+        """Gives the newest JWT to all servers; harmless when they have it.
 
         Raises:
-            WithdrawalUnconfirmed: it is not known to have it; push again.
+            WithdrawalUnconfirmed: not every server is known to have it; push again.
         """
+        self._asked += 1
+        self._took.clear()
+        self._refused = False
         try:
-            answer = await self._connection.exchange(subjects.CLAIMS_UPDATE, self._jwt.encode(), _DEADLINE_S)
-            said: dict[str, Any] = msgspec.json.decode(answer.data, type=dict[str, Any])
-        except (BusError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+            async with asyncio.timeout(_DEADLINE_S):
+                await self._connection.send(subjects.CLAIMS_UPDATE, self._jwt.encode(), f"{self._inbox}{self._asked}")
+                while len(self._took) < self._servers and not self._refused:
+                    self._answered.clear()
+                    await self._answered.wait()
+        except (BusError, TimeoutError) as error:
             raise WithdrawalUnconfirmed(
-                f"the broker did not confirm the newest account ({type(error).__name__}); tried again"
+                f"{len(self._took)} of {self._servers} servers of the broker confirmed the newest account"
+                f" ({type(error).__name__}); tried again"
             ) from error
-        if "error" in said or said.get("data", {}).get("code") != 200:
+        if self._refused:
             raise WithdrawalUnconfirmed(
                 "the broker refused the newest account: is the operator key in the instance's home the one of its"
                 " configuration?"
@@ -108,3 +145,16 @@ class MembersAccount:
         if self._jwt != self._told:
             self._told = self._jwt
             _log.info("account.pushed", revocations=len(nkeys.decode_claims(self._jwt)["nats"].get("revocations", {})))
+
+    async def _on_answer(self, subject: str, _reply: str, data: bytes) -> None:
+        if subject != f"{self._inbox}{self._asked}" or not data:  # without data: the broker has nobody who would answer
+            return
+        try:
+            said = _answer(data)
+        except msgspec.MsgspecError:
+            return
+        if said.error is None and said.data.code == _TAKEN:
+            self._took.add(said.server.name)
+        else:
+            self._refused = True
+        self._answered.set()

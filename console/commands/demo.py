@@ -24,9 +24,12 @@ from console.output import json_option, reports_errors
 )
 @click.option("--seed", default=1, show_default=True, help="The same seed gives the same people, firms and calls.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Leave logs, trust file and notes here.")
+@click.option("--cluster", is_flag=True, help="The broker is three servers, which are killed under load.")
 @json_option
 @reports_errors
-def demo(check: bool, keep_running: bool, database: str, seed: int, out: Path | None, as_json: bool) -> None:
+def demo(
+    check: bool, keep_running: bool, database: str, seed: int, out: Path | None, cluster: bool, as_json: bool
+) -> None:
     """Bring up an instance with three members, play the scenario, check the evidence, report, stop everything.
 
     Needs no container engine, no root and no network. With --json the last line on stdout is one JSON object. The exit
@@ -47,5 +50,6 @@ def demo(check: bool, keep_running: bool, database: str, seed: int, out: Path | 
         database="postgresql" if database == "postgresql" else "sqlite",
         keep_running=keep_running,
         out=out,
+        cluster=cluster,
     )
     sys.exit(run(options, report, tell))

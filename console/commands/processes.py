@@ -37,10 +37,14 @@ def registry(home: Path) -> None:
 @click.option("--home", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Folder of the instance.")
 @click.option("--binary", default="", help="Your own nats-server; default: the packaged one.")
 @click.option("--write-config", is_flag=True, help="Only write nats-server.conf and print its path.")
+@click.option("--server", type=int, help="Which server of a cluster to run here, from 1.")
 @click.pass_context
 @reports_errors
-def broker(context: click.Context, home: Path | None, binary: str, write_config: bool) -> None:
-    """Run the instance's broker: a real nats-server with the configuration that the bus needs."""
+def broker(context: click.Context, home: Path | None, binary: str, write_config: bool, server: int | None) -> None:
+    """Run the instance's broker: a real nats-server with the configuration that the bus needs.
+
+    One server of a cluster runs with --server N, or with --home of the folder that was carried to its machine.
+    """
     from console.processes.broker import run, write_configuration
 
     if context.invoked_subcommand is not None:
@@ -50,9 +54,54 @@ def broker(context: click.Context, home: Path | None, binary: str, write_config:
     if home is None:
         raise click.UsageError("Missing option '--home'.")
     if write_config:
-        click.echo(str(write_configuration(home)))
+        click.echo(str(write_configuration(home, server)))
         return
-    run(home, binary)
+    run(home, binary, server)
+
+
+@broker.command()
+@_HOME
+@click.option("--servers", default="", metavar="HOST:PORT,…", help="Make it a cluster: three addresses for gateways.")
+@click.option("--routes", default="", metavar="HOST:PORT,…", help="Where the servers meet; default: port and 2000.")
+@click.option("--host", "hosts", multiple=True, help="Further names or addresses for the certificates.")
+@json_option
+@reports_errors
+def cluster(home: Path, servers: str, routes: str, hosts: tuple[str, ...], as_json: bool) -> None:
+    """Show the broker's servers and write their folders as of now; or make a cluster of a single broker.
+
+    Broker and registry must be stopped while a cluster is made. Streams are then made anew; gateways repeat what has
+    no receipt yet.
+    """
+    from console.brokercluster import make_cluster, plan_servers, refresh
+    from console.homes import InstanceHome
+
+    instance = InstanceHome(home)
+    if servers:
+        plan = plan_servers(servers.split(","), routes.split(",") if routes else ())
+        make_cluster(instance, plan, ("127.0.0.1", "localhost", *hosts))
+    folders, facts = refresh(instance), instance.facts
+    lines = [
+        f"server {one.number}  {one.listen}  routes {one.routes}  {folder}"
+        for one, folder in zip(facts.broker_servers, folders, strict=True)
+    ]
+    following = "carry each folder to its machine on a safe way; there: lienthong broker --home FOLDER"
+    if servers:
+        urls = " ".join(f"--broker-url {url}" for url in facts.broker_urls)
+        following += (
+            f"\nthen  lienthong registry --home {home}; lienthong operator anchor {urls} --home {home}; and these"
+            " addresses into [broker] urls of each gateway"
+        )
+    emit(
+        {
+            "servers": [
+                {"number": one.number, "url": url, "routes": one.routes, "folder": folder}
+                for one, url, folder in zip(facts.broker_servers, facts.broker_urls, folders, strict=True)
+            ],
+            "replicas": facts.stream_replicas,
+        },
+        "\n".join(lines) + f"\nnext  {following}",
+        as_json,
+    )
 
 
 @broker.command()

@@ -19,6 +19,7 @@ from rich.text import Text
 
 from console.demo.calls import Told
 from console.demo.cast import GROUND, MEMBERS, ONEDOOR, POPULATION, PROVINCE, PURPOSE, SERVICES
+from console.demo.cluster import ClusterFacts
 from console.demo.scenario import Fields, Step
 from console.demo.trust import WhoMaySpeak
 from console.demo.verification import Books, LogResult, Tampering
@@ -210,6 +211,19 @@ class Report:
         )
         for problem in found.problems():
             self._out(Padding(Text(problem, style="red"), (0, 0, 0, 5), expand=False))
+
+    def cluster(self, found: ClusterFacts) -> None:
+        """Servers of the broker were killed while commands were under way."""
+        self._marked(
+            not found.problems(),
+            f"{found.kills} kills of the broker's {found.servers} servers, the leader first and then all at once, in"
+            f" {found.seconds:.0f} s of load: of {found.commands_accepted:,} commands that were accepted"
+            f" {found.commands_completed:,} are completed, {found.lost} lost, {found.effects_twice} done twice.",
+        )
+        self._print(
+            f"Queries meanwhile: {found.queries_ok:,} answered, {found.queries_failed:,} failed with a clear error. A"
+            " command waits in the gateway that accepted it; a query is asked again by whoever needs it."
+        )
 
     def logs(self, logs: list[LogResult], books: Books) -> None:
         """The verified logs and their match."""

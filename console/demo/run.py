@@ -16,12 +16,14 @@ from pathlib import Path
 import msgspec
 
 from console.demo.cast import BUSINESS, PROVINCE
+from console.demo.cluster import ClusterFacts, ClusterScene
 from console.demo.processes import DemoFailed, Processes
 from console.demo.report import Report
 from console.demo.scenario import BULK_CONNECTIONS, Outcome, Scenario
+from console.demo.servers import Servers
 from console.demo.trust import TrustScene, WhoMaySpeak
 from console.demo.verification import Books, LogResult, Tampering, Verification, sent_successes
-from console.demo.world import Database, World
+from console.demo.world import Database, World, free_port
 
 _OUT_NAMES = ("logs", "trust.json", "sent.jsonl", "effects.jsonl")
 _WATCH_S = 1.0
@@ -37,12 +39,14 @@ class Options:
         database: What the registers are kept in.
         keep_running: Leave everything running until a signal comes.
         out: Where to leave logs, trust file and notes; None leaves nothing.
+        cluster: The broker is three servers, which are killed in a scene of its own.
     """
 
     seed: int
     database: Database
     keep_running: bool
     out: Path | None
+    cluster: bool = False
 
 
 class Result(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -64,6 +68,7 @@ class Result(msgspec.Struct, kw_only=True, omit_defaults=True):
         revocation_effective_ms: From the registry's acknowledgement of a revocation to the first refusal at the slowest
             gateway, probed every 50 ms.
         seconds: From the first process to the end of the last.
+        cluster: What became of commands while the broker's servers were killed; only when it is a cluster.
         problems: Everything that is not as expected.
     """
 
@@ -80,6 +85,7 @@ class Result(msgspec.Struct, kw_only=True, omit_defaults=True):
     broker_intrusions_refused: int
     revocation_effective_ms: float
     seconds: float
+    cluster: ClusterFacts | None = None
     problems: list[str] = []
 
     def summary(self) -> str:
@@ -144,9 +150,10 @@ class Demonstration:
             clear_earlier(options.out)
         work = Path(tempfile.mkdtemp(prefix="lienthong-demo-"))
         processes = Processes(work)
-        world = World(processes, work, options.seed, options.database)
+        servers = Servers(processes, work / "instance", free_port) if options.cluster else None
+        world = World(processes, work, options.seed, options.database, servers)
         try:
-            result = await self._scenes(processes, world, work)
+            result = await self._scenes(processes, world, work, servers)
             if options.keep_running:
                 self._finish(result)
                 self._report.running(world, work, os.getpid())
@@ -166,7 +173,7 @@ class Demonstration:
         self._report.closing(result.problems, result.summary(), self._options.out)
         self._tell(result)
 
-    async def _scenes(self, processes: Processes, world: World, work: Path) -> Result:
+    async def _scenes(self, processes: Processes, world: World, work: Path, servers: Servers | None) -> Result:
         report, options = self._report, self._options
         report.opening(options.seed, options.database)
         with report.part("An instance comes up", "making registers, members, keys, rights; starting gateways"):
@@ -177,9 +184,18 @@ class Demonstration:
         with report.part("Who may speak", "forging, breaking in, revoking"):
             trust = await TrustScene(world).play()
         report.trust(trust)
+        cluster = None
+        if servers is not None:
+            scene = ClusterScene(processes, world, servers, work, scenario.sent)
+            with report.part("The broker's servers are killed", "loading, killing one server, killing all, counting"):
+                cluster = await scene.play()
+            scenario.outcome.exchanges += scene.exchanges
+            report.cluster(cluster)
         out = options.out if options.out is not None else work / "out"
         verification = Verification(world, out.resolve(), work, options.seed)
-        return await self._verify(world, scenario, trust, verification)
+        result = await self._verify(world, scenario, trust, verification, cluster)
+        result.cluster = cluster
+        return result
 
     async def _play_scenario(self, scenario: Scenario) -> None:
         report, outcome = self._report, scenario.outcome
@@ -201,7 +217,14 @@ class Demonstration:
             await scenario.call_while_away()
         report.away(outcome.away)
 
-    async def _verify(self, world: World, scenario: Scenario, trust: WhoMaySpeak, verification: Verification) -> Result:
+    async def _verify(
+        self,
+        world: World,
+        scenario: Scenario,
+        trust: WhoMaySpeak,
+        verification: Verification,
+        cluster: ClusterFacts | None,
+    ) -> Result:
         report, live = self._report, self._options.keep_running
         title = "Evidence, checked offline" + ("" if live else ", with all gateways stopped")
         with report.part(title, "exporting and verifying"):
@@ -212,7 +235,10 @@ class Demonstration:
             tampering = await verification.tamper()
         report.logs(logs, books)
         report.tampering(tampering)
-        return self._judge(scenario, trust, logs, books, tampering, world)
+        more = cluster.queries_ok if cluster is not None else 0
+        result = self._judge(scenario, trust, logs, books, tampering, world, more)
+        result.problems += cluster.problems() if cluster is not None else []
+        return result
 
     def _judge(
         self,
@@ -222,11 +248,12 @@ class Demonstration:
         books: Books,
         tampering: Tampering,
         world: World,
+        more: int,
     ) -> Result:
         outcome = scenario.outcome
         bulk = outcome.bulk
         assert bulk is not None
-        good = sum(not step.expected.code for step in outcome.steps()) + bulk.calls
+        good = sum(not step.expected.code for step in outcome.steps()) + bulk.calls + more
         problems = outcome.problems() + trust.problems()
         problems += [f"the log of {log.member.code} does not verify" for log in logs if not log.verified]
         problems += counted(good, outcome, scenario.sent, logs, world.effects)

@@ -34,7 +34,7 @@ from console.demo.world import Onboarding, World
 BULK_CALLS, BULK_CONNECTIONS = 3_000, 32
 _BULK_S = 100.0
 _JSON, _XML = "application/json", "application/xml"
-_HEADERS = {"X-Road-UserId": OFFICIAL, "X-Road-Issue": ISSUE, "X-LienThong-Legal-Basis": GROUND}
+CALL_HEADERS = {"X-Road-UserId": OFFICIAL, "X-Road-Issue": ISSUE, "X-LienThong-Legal-Basis": GROUND}
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +229,7 @@ class Scenario:
             ca=str(self._world.home(PROVINCE) / "tls" / "ca.crt"),
             admin=node.admin,
             keys={name: str(path) for name, path in self._world.keys.items()},
-            headers=_HEADERS,
+            headers=CALL_HEADERS,
             sent=str(self.sent),
             connections=connections,
             keep=keep,

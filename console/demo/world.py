@@ -37,6 +37,7 @@ from console.demo.cast import (
 )
 from console.demo.postgresql import Server
 from console.demo.processes import LIENTHONG, SAMPLE, Child, DemoFailed, Processes, together
+from console.demo.servers import Servers
 
 Database = Literal["sqlite", "postgresql"]
 Do = Callable[..., Coroutine[Any, Any, dict[str, Any]]]
@@ -91,6 +92,7 @@ class World:
         work: Working folder.
         seed: Of the registers and of whom the client asks about.
         database: What the registers are kept in.
+        servers: Of the broker, when it is a cluster.
 
     Attributes:
         genesis: Identity of the instance, as the operator tells it.
@@ -104,8 +106,11 @@ class World:
         effects: File in which the business register's own application notes what it served.
     """
 
-    def __init__(self, processes: Processes, work: Path, seed: int, database: Database) -> None:
+    def __init__(
+        self, processes: Processes, work: Path, seed: int, database: Database, servers: Servers | None = None
+    ) -> None:
         self._processes = processes
+        self._servers = servers
         self._work = work
         self._seed = seed
         self._server = Server(processes) if database == "postgresql" else None
@@ -185,12 +190,19 @@ class World:
 
     async def _start_instance(self) -> None:
         registry, broker = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
-        listen = ("--registry-listen", registry, "--broker-listen", broker)
+        servers = self._servers
+        listen = ("--registry-listen", registry, *(servers.options if servers else ("--broker-listen", broker)))
         keys = ("--operators", "3", "--threshold", "2")
         made = await self.command("init", "instance", INSTANCE, "--home", self._home, *listen, *keys)
         self._part_operators([Path(folder) for folder in made["operators"]])
-        self.genesis, self.registry, self.broker = made["genesis"], made["registry"], f"tls://{broker}"
-        for role in ("broker", "registry"):
+        self.genesis, self.registry, self.broker = (
+            made["genesis"],
+            made["registry"],
+            servers.url if servers else f"tls://{broker}",
+        )
+        if servers is not None:
+            await servers.start()
+        for role in ("registry",) if servers else ("broker", "registry"):
             child = await self._processes.start(role, [*LIENTHONG, role, "--home", str(self._home)])
             listening = self._home / role / "listening.json"
             await self._processes.wait_for(child, str(listening), lambda file=listening: _exists(file))  # type: ignore[misc]
@@ -281,6 +293,8 @@ class World:
         listen = ("--front", "127.0.0.1:0", "--admin", "127.0.0.1:0")
         node = await do("node", "add", "n1", "--home", home, *listen)
         self.nodes[member.code] = Node(node["origin"])
+        if self._servers is not None:
+            self._servers.settle(home / "gateway.toml")
 
     async def _offer(self, service: Service) -> None:
         """Publish a service."""

@@ -8,15 +8,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from bus.transport import nkeys
+from console.brokercluster import folder_of
 from console.doctor import files, guests, reaching
 from console.doctor.findings import Check, Finding, State
 from console.doctor.member import check_log_file
+from console.doctor.servers import SERVERS, check_servers
 from console.homes import InstanceHome
 from console.instance import read_broker_identity
 from console.membership import call_registry
 from console.operators import OperatorHome, keys_at_hand
 from evidence.signer import FileSigner
 from registry.checkpoints import directory_origin
+from registry.documents import Anchor
 
 _KEYS_HELP = 'see "Keys, certificates and credentials" in docs/operations.md'
 
@@ -68,6 +71,13 @@ def check_certificates(context: InstanceContext) -> Iterable[Finding]:
         ("authority of the instance", home.ca / "ca.crt", ""),
         ("TLS of the broker", home.broker / "tls.crt", tls),
     ]
+    for server in home.facts.broker_servers:
+        folder = folder_of(home, server.number)
+        if (folder / "tls.crt").exists():  # what was carried away is not looked at here
+            wanted += [
+                (f"{what} of broker {server.number}", folder / name, tls)
+                for what, name in (("TLS", "tls.crt"), ("route", "route.crt"))
+            ]
     if home.facts.registry_scheme == "https":
         wanted.append(("TLS of the registry", home.registry / "tls.crt", tls))
     key = f"lienthong operator key FOLDER --home {home.path}; then operator anchor --add FOLDER --drop OLD"
@@ -80,10 +90,10 @@ def check_certificates(context: InstanceContext) -> Iterable[Finding]:
 def check_ports(context: InstanceContext) -> Iterable[Finding]:
     """Each process listens where it should, or its port is free."""
     facts, home = context.home.facts, context.home
-    for role, folder, listen in (
-        ("broker", home.broker, facts.broker_listen),
-        ("registry", home.registry, facts.registry_listen),
-    ):
+    listening = [("registry", home.registry, facts.registry_listen)]
+    if not facts.broker_servers:  # the servers of a cluster listen on machines of their own
+        listening.insert(0, ("broker", home.broker, facts.broker_listen))
+    for role, folder, listen in listening:
         start = f"lienthong {role} --home {home.path}"
         free = reaching.is_free(listen)
         if reaching.listening_facts(folder) and not free:
@@ -135,23 +145,35 @@ def check_log(context: InstanceContext) -> Iterable[Finding]:
     return check_log_file("log", path, directory_origin(facts.genesis, facts.instance), public)
 
 
+def _broker_urls(context: InstanceContext) -> tuple[str, ...]:
+    facts = context.home.facts
+    host, _, port = facts.broker_listen.rpartition(":")
+    if host in {"0.0.0.0", "[::]", "::"}:  # noqa: S104 - asked, not bound
+        return (f"tls://127.0.0.1:{port}",)
+    return facts.broker_urls
+
+
+def _try_broker(home: InstanceHome, urls: tuple[str, ...], anchor: tuple[str, Anchor] | None) -> reaching.BrokerSeen:
+    identity = read_broker_identity(home)
+    signer = FileSigner.load(home.broker / "registry.pem")
+    return reaching.try_broker(
+        urls, home.ca / "ca.crt", "doctor", lambda: identity.registry_user_jwt, signer.sign, "_I.registry.", anchor
+    )
+
+
+def check_broker_servers(context: InstanceContext) -> Iterable[Finding]:
+    """Each server of a cluster takes the registry's credentials."""
+    home = context.home
+    do = f"start it: lienthong broker --home {home.path} --server N, or with the folder that was carried to its machine"
+    return check_servers(_broker_urls(context), lambda url: _try_broker(home, (url,), None).connected, do)
+
+
 def check_broker(context: InstanceContext) -> Iterable[Finding]:
     """The broker takes the registry's credentials and has the directory, freshly confirmed."""
     home, facts = context.home, context.home.facts
-    identity = read_broker_identity(home)
     signer = FileSigner.load(home.broker / "registry.pem")
     anchor = None if context.seen is None else (facts.genesis, context.seen.anchor)
-    host, _, port = facts.broker_listen.rpartition(":")
-    here = "127.0.0.1" if host in {"0.0.0.0", "[::]", "::"} else host  # noqa: S104 - asked, not bound
-    found = reaching.try_broker(
-        (f"tls://{here}:{port}",),
-        home.ca / "ca.crt",
-        "doctor",
-        lambda: identity.registry_user_jwt,
-        signer.sign,
-        "_I.registry.",
-        anchor,
-    )
+    found = _try_broker(home, _broker_urls(context), anchor)
     if not found.connected:
         do = f"lienthong broker --home {home.path}; its log says why it ended or refused"
         yield Finding("broker", "fail", f"no connection to {facts.broker_listen} as the registry", do)
@@ -193,5 +215,6 @@ INSTANCE_CHECKS: tuple[Check[InstanceContext], ...] = (
         "put broker/streams.pem back from a backup; an instance without it: lienthong broker upgrade",
     ),
     Check("broker", check_broker, "make keys and identity of the broker readable"),
+    Check(SERVERS, check_broker_servers, "make keys and identity of the broker readable"),
     Check("log", check_log, "lienthong audit verify says what is wrong; keep the file, it is evidence"),
 )

@@ -13,6 +13,7 @@ from bus.settings import GatewaySettings, load_settings
 from bus.transport import nkeys, subjects
 from console.doctor import files, gateway, reaching, revocation
 from console.doctor.findings import Check, Finding, State
+from console.doctor.servers import SERVERS, check_servers
 from console.homes import MemberHome
 from console.membership import call_registry
 from console.views import local_follower
@@ -287,6 +288,26 @@ def check_broker(context: MemberContext) -> Iterable[Finding]:
     ]
 
 
+def check_broker_servers(context: MemberContext) -> Iterable[Finding]:
+    """Each server of the broker takes the node's credentials."""
+    settings = context.settings
+    signer = FileSigner.load(settings.keys.broker, passphrase_path=settings.keys.passphrase)
+
+    def reaches(url: str) -> bool:
+        return reaching.try_broker(
+            (url,),
+            settings.broker.ca,
+            settings.node,
+            lambda: settings.broker.credentials.read_text(encoding="ascii").strip(),
+            signer.sign,
+            subjects.inbox(settings.node),
+            None,
+        ).connected
+
+    do = "ask the operator whether it runs; if it does, let this machine reach it"
+    return check_servers(settings.broker.urls, reaches, do)
+
+
 def check_log(context: MemberContext) -> Iterable[Finding]:
     """The log can be read, and its newest checkpoint is signed by this node over the tree that is stored."""
     settings, path = context.settings, context.settings.data / "log.db"
@@ -371,6 +392,7 @@ MEMBER_CHECKS: tuple[Check[MemberContext], ...] = (
     Check("node-statement", check_node, _NODE),
     Check("broker-credentials", check_credentials, _RENEW),
     Check("broker", check_broker, "make keys, credentials and the authority of the broker readable"),
+    Check(SERVERS, check_broker_servers, "make keys, credentials and the authority of the broker readable"),
     Check(
         "directory-age", check_directory_age, "remove data/directory.db with the gateway stopped: it is fetched again"
     ),

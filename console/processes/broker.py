@@ -8,7 +8,8 @@ from pathlib import Path
 import structlog
 
 from bus.transport.broker import BrokerFailed, BrokerFiles, EmbeddedBroker, render_config
-from console.homes import InstanceHome
+from console.brokercluster import SERVER, folder_of, server_files
+from console.homes import HomeInvalid, InstanceHome
 from console.instance import read_broker_identity
 from console.processes.running import announce, configure_logging, run_process
 
@@ -31,9 +32,33 @@ def broker_files(home: InstanceHome) -> BrokerFiles:
     )
 
 
-def write_configuration(home_path: Path) -> Path:
+def files_of(home_path: Path, server: int | None = None) -> BrokerFiles:
+    """What runs in a folder: a single broker, one server of the cluster of an instance, or a carried server.
+
+    Raises:
+        HomeInvalid: it is not said which server, or there is none of this number.
+    """
+    if (home_path / SERVER).exists():
+        files = server_files(home_path)
+        if server is not None and not files.name.endswith(f"-{server}"):
+            raise HomeInvalid(f"{home_path} is the folder of another server than {server}; leave --server out")
+        return files
+    home = InstanceHome(home_path)
+    numbers = [one.number for one in home.facts.broker_servers]
+    if not numbers:
+        if server is not None:
+            raise HomeInvalid(f"the broker of {home_path} is a single server; leave --server out")
+        return broker_files(home)
+    if server not in numbers:
+        raise HomeInvalid(
+            f"the broker of {home_path} is a cluster: say which server, --server {numbers[0]} … {numbers[-1]}"
+        )
+    return server_files(folder_of(home, server), read_broker_identity(home).accounts)
+
+
+def write_configuration(home_path: Path, server: int | None = None) -> Path:
     """Writes nats-server.conf, for a server that you run yourself; returns its path."""
-    files = broker_files(InstanceHome(home_path))
+    files = files_of(home_path, server)
     for name in ("ports", "resolver", "jetstream"):
         (files.home / name).mkdir(parents=True, exist_ok=True)
     path = files.home / "nats-server.conf"
@@ -41,14 +66,15 @@ def write_configuration(home_path: Path) -> Path:
     return path
 
 
-def run(home_path: Path, binary: str) -> None:
-    """Runs the broker until SIGTERM.
+def run(home_path: Path, binary: str, server: int | None = None) -> None:
+    """Runs the broker, or one server of it, until SIGTERM.
 
     Raises:
         BrokerFailed: it did not start, or it ended by itself.
+        HomeInvalid: see `files_of`.
     """
     configure_logging()
-    files = broker_files(InstanceHome(home_path))
+    files = files_of(home_path, server)
     broker = EmbeddedBroker(files, binary)
     listening = files.home / LISTENING
     listening.unlink(missing_ok=True)

@@ -11,7 +11,7 @@ import asyncio
 import math
 import ssl
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -40,7 +40,7 @@ _log = structlog.get_logger("lienthong.registry")
 _LOOK_S = 5.0
 _RETRY_S = 0.5
 _REPEAT_S = 10.0
-"""So often leaf brokers of members are told who is refused, where there are any: one may have been away."""
+"""So often leaf brokers and the servers of a cluster are told who is refused: one may have been away, or be new."""
 _READ_S = 0.3
 """So long the broker carries a node that is shown out: it can read in the directory why. Nobody believes it now."""
 
@@ -74,18 +74,19 @@ class BrokerHost:
         keys = {name: FileSigner.load(home.broker / f"{name}.pem") for name in ("operator", "account", "streams")}
         account, streams, operator = keys["account"], keys["streams"], keys["operator"]
         self.minter = AccountMinter(account.public_bytes, account.sign, time.time, facts.credentials_s, self._book)
-        tls, url = client_tls(str(home.ca / "ca.crt")), f"tls://{facts.broker_listen}"
+        tls, urls = client_tls(str(home.ca / "ca.crt")), facts.broker_urls
+        self._several = len(urls) > 1
         registry = FileSigner.load(home.broker / "registry.pem")
         self._members = Connection(
-            [url],
+            urls,
             tls,
             BrokerIdentity("registry", lambda: identity.registry_user_jwt, registry.sign),
             _inbox(""),
             _Silent(observer),
         )
-        self.streams = self._service(url, tls, streams, "-streams", observer, self._streams_connected)
+        self.streams = self._service(urls, tls, streams, "-streams", observer, self._streams_connected)
         self._system = self._service(
-            url,
+            urls,
             tls,
             FileSigner.load(home.broker / "system.pem"),
             "-system",
@@ -94,7 +95,7 @@ class BrokerHost:
             publish=[subjects.CLAIMS_UPDATE],
             subscribe=[f"{_inbox('-system')}>"],
         )
-        self.feed = NatsFeed(self.streams)
+        self.feed = NatsFeed(self.streams, facts.stream_replicas)
         self._account = MembersAccount(
             name=facts.instance,
             public=account.public_bytes,
@@ -104,6 +105,8 @@ class BrokerHost:
             path=home.broker / MEMBERS_ACCOUNT,
             replace=_replace,
             connection=self._system,
+            inbox=_inbox("-system"),
+            servers=len(urls),
             unix_time_s=time.time,
         )
         self._streams = MemberStreams(
@@ -112,7 +115,7 @@ class BrokerHost:
 
     @staticmethod
     def _service(
-        url: str,
+        urls: Sequence[str],
         tls: ssl.SSLContext,
         account: FileSigner,
         name: str,
@@ -137,7 +140,7 @@ class BrokerHost:
             )
 
         identity = BrokerIdentity(f"registry{name}", jwt, key.sign)
-        return Connection([url], tls, identity, _inbox(name), observer, on_connected=on_connected)
+        return Connection(urls, tls, identity, _inbox(name), observer, on_connected=on_connected)
 
     def _streams_connected(self) -> None:
         self._streams.forget()
@@ -199,7 +202,7 @@ class BrokerHost:
     def _settle_guests(self, authority: Authority) -> None:
         leaves = leaf_keys(self._home)
         changed = self._book.settle(authority.directory, leaves, int(time.time()))
-        if leaves and time.monotonic() >= self._repeat_at_s:
+        if (leaves or self._several) and time.monotonic() >= self._repeat_at_s:
             self._pushed = False
         if changed or not self._kept:
             self._pushed = False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from types import SimpleNamespace
 
 import msgspec
 import pytest
@@ -13,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bus.errors import BrokerUnavailable
-from bus.transport import accounts, leaf, nkeys
+from bus.transport import accounts, leaf, nkeys, withdrawal
 from bus.transport.broker import BrokerFiles, render_config
 from bus.transport.guestbook import GuestBook, GuestBookUnreadable
 from bus.transport.minting import AccountMinter
@@ -202,26 +201,49 @@ def test_members_have_no_streams_and_import_nothing_that_changes_one():
     assert exported["limits"]["disk_storage"] == -1
 
 
-def account(tmp_path, connection, now=NOW_S):
+def account(tmp_path, connection, now=NOW_S, servers=1):
     return MembersAccount(
         name="VN", public=b"a" * 32, streams=b"s" * 32, operator=PUBLIC, sign=KEY.sign, path=tmp_path / "members.jwt",
-        replace=replace, connection=connection, unix_time_s=lambda: now,
+        replace=replace, connection=connection, inbox="_I.r.", servers=servers, unix_time_s=lambda: now,
     )  # fmt: skip
+
+
+class System:
+    """A connection in the system account; each of `answers` comes at once to every push."""
+
+    def __init__(self, *answers: bytes | Exception) -> None:
+        self.answers = answers
+        self.late = False
+
+    def subscribe(self, subject, handler):
+        assert subject == "_I.r.account.*"
+        self.handler = handler
+
+    async def send(self, subject, payload, reply):
+        assert subject == "$SYS.REQ.CLAIMS.UPDATE"
+        for answer in self.answers:
+            if isinstance(answer, Exception):
+                raise answer
+            await self.handler("_I.r.account.1" if self.late else reply, "", answer)
+
+
+def took(server: str) -> bytes:
+    return b'{"server":{"name":"%s"},"data":{"code":200}}' % server.encode()
 
 
 def test_the_account_is_written_anew_only_when_something_changed_and_always_newer(tmp_path):
     path = tmp_path / "members.jwt"
-    made = account(tmp_path, None)
+    made = account(tmp_path, System())
     made.keep({})
     first = path.read_bytes()
     made.keep({})
-    account(tmp_path, None, NOW_S + 9).keep({})
+    account(tmp_path, System(), NOW_S + 9).keep({})
     assert path.read_bytes() == first
     made.keep({NODE_KEY: 7})
     claims = nkeys.decode_claims(path.read_text())
     assert claims["nats"]["revocations"] == {NODE_KEY: 7}
     assert claims["iat"] == NOW_S + 1
-    account(tmp_path, None, NOW_S - 500).keep({})
+    account(tmp_path, System(), NOW_S - 500).keep({})
     assert nkeys.decode_claims(path.read_text())["iat"] == NOW_S + 2
 
 
@@ -229,15 +251,38 @@ def test_the_account_is_written_anew_only_when_something_changed_and_always_newe
     "answer",
     [b"", b"[]", b"\xff", b"{}", b'{"data":{"code":500}}', b'{"error":{"code":500}}', BrokerUnavailable()],
 )
-async def test_a_push_that_is_not_confirmed_is_told(tmp_path, answer):
-    class Connection:
-        async def exchange(self, subject, payload, deadline_s):
-            if isinstance(answer, Exception):
-                raise answer
-            return SimpleNamespace(data=answer)
-
-    made = account(tmp_path, Connection())
+async def test_a_push_that_is_not_confirmed_is_told(tmp_path, answer, monkeypatch):
+    monkeypatch.setattr(withdrawal, "_DEADLINE_S", 0.05)
+    made = account(tmp_path, System(answer))
     made.keep({})
+    with pytest.raises(WithdrawalUnconfirmed):
+        await made.push()
+
+
+async def test_a_push_is_confirmed_when_every_server_has_taken_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(withdrawal, "_DEADLINE_S", 0.05)
+    system = System(took("one"), took("two"))
+    made = account(tmp_path, system, servers=3)
+    made.keep({})
+    with pytest.raises(WithdrawalUnconfirmed, match="2 of 3 servers"):
+        await made.push()
+    system.answers = (took("one"), took("one"), took("two"))
+    with pytest.raises(WithdrawalUnconfirmed, match="2 of 3 servers"):
+        await made.push()
+    system.answers = (took("one"), took("two"), took("three"))
+    await made.push()
+    system.answers = (took("one"), b'{"server":{"name":"two"},"error":{"code":500}}', took("three"))
+    with pytest.raises(WithdrawalUnconfirmed, match="refused"):
+        await made.push()
+
+
+async def test_a_late_answer_to_an_earlier_push_confirms_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(withdrawal, "_DEADLINE_S", 0.05)
+    system = System(took("one"))
+    made = account(tmp_path, system)
+    made.keep({})
+    await made.push()
+    system.late = True
     with pytest.raises(WithdrawalUnconfirmed):
         await made.push()
 
