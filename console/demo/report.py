@@ -94,7 +94,7 @@ class Report:
 
     def opening(self, seed: int, database: str) -> None:
         """What this is."""
-        self._out(Text("Liên Thông: a province asks two ministries", style="bold"))
+        self._out(Text("Liên Thông: a province asks two ministries, and hands work over", style="bold"))
         self._print(
             "Everything runs on this machine, from nothing, by the commands that a person would use. All people and"
             f" firms are invented (seed {seed}, {_DATABASES[database]})."
@@ -111,7 +111,7 @@ class Report:
         table = _table("member", "", "offers", "behind its gateway")
         for member in MEMBERS:
             offers = [service.code for service in SERVICES if service.provider is member]
-            table.add_row(member.id, member.name, ", ".join(offers) or "-", behind[member.code])
+            table.add_row(member.id, member.name, "\n".join(offers) or "-", behind[member.code])
         self._print(f"genesis {world.genesis}")
         self._print("A broker (nats-server), a registry, three members with keys of their own making.")
         self._show(table)

@@ -63,8 +63,7 @@ class WorkReport:
                 f" ({letter.get('code', '')}). Its operator starts it: `lienthong commands redrive`, the same id, done"
                 " once.",
             )
-        for letter in story.left:
-            report.say(f"  Still dead, until the operator decides: {letter['id']} ({letter.get('code', '')}).")
+        report.say(f"Another letter is left dead, until its operator decides: {len(story.left)}, none lost.")
         state = story.looked_up.get("TrangThaiHoSo", "")
         report.marked(
             state == "9", f"The desk looks it up (TraCuuHoSo): state {state}, {_DESK_STATES.get(state, '?')}."
@@ -97,7 +96,7 @@ class WorkReport:
         report.marked(
             not found.problems(),
             f"{handed.accepted:,} commands under 200 order keys accepted, {done:,} completed in {handed.seconds:.1f} s;"
-            f" {handed.again} calls that broke off were repeated under their idempotency keys.",
+            f" {handed.again} calls that broke off or found nobody were repeated under their idempotency keys.",
         )
         states = ", ".join(f"{count:,} {state}" for state, count in sorted(tally.states.items()))
         report.marked(
