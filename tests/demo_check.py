@@ -21,7 +21,8 @@ from pathlib import Path
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-EXCHANGE, CONTROL = b"lienthong/v1/exchange\n", b"lienthong/v1/control\n"
+EXCHANGE = b"lienthong/v1/exchange\n"
+OTHERS = (b"lienthong/v1/control\n", b"lienthong/v1/admin\n")
 CLOSING = ("answer", "refusal", "outcome")
 ORDER = [
     *("specversion", "id", "time", "type", "source", "node", "to", "operation", "expires", "inreplyto", "class"),
@@ -208,7 +209,7 @@ class Log:
             raise Wrong(f"{origin}: a leaf stands there twice")
         self.headers = {at: header_of(leaf) for at, leaf in enumerate(self.leaves) if leaf.startswith(EXCHANGE)}
         others = [leaf for at, leaf in enumerate(self.leaves) if at not in self.headers]
-        if not self.leaves or not all(leaf.startswith(CONTROL) for leaf in others) or 0 in self.headers:
+        if not self.leaves or not all(leaf.startswith(OTHERS) for leaf in others) or 0 in self.headers:
             raise Wrong(f"{origin}: the log does not begin with a control leaf, or holds leaves of an unknown kind")
 
     def _first_bad(self) -> str:
@@ -322,17 +323,17 @@ def check_sent(sent: list[dict], exchanges: dict) -> None:
             raise Wrong(f"exchange {line['id']} ended with {line['status']}, its closing record says otherwise")
 
 
-def check_effects(effects: list[dict], logs: dict, service_prefix: str) -> None:
+def check_effects(effects: list[dict], logs: dict, service: str) -> None:
     """The back end of a service served exactly the exchanges that its gateway logged as answered."""
-    provider = next(log for log in logs.values() if service_prefix.startswith(log.member + "/"))
+    provider = next(log for log in logs.values() if service.startswith(log.member + "/"))
     queries, answered = {}, {}
     for at, header in provider.headers.items():
-        if header["type"] == "query" and not provider.said(header):
+        if header["type"] == "query" and header["to"] == service and not provider.said(header):
             queries[provider.hashes[at].hex()] = header
     for header in provider.headers.values():
-        if header["type"] == "answer" and header["class"] == "ok" and provider.said(header):
-            query = queries[header["inreplyto"]]
-            answered[query["id"]] = query["operation"]
+        about = queries.get(header.get("inreplyto"))
+        if header["type"] == "answer" and header["class"] == "ok" and provider.said(header) and about:
+            answered[about["id"]] = about["operation"]
     served = Counter(line["exchange_id"] for line in effects)
     if set(served) - {header["id"] for header in queries.values()}:
         raise Wrong("the back end served a call that is no logged query of its gateway")
@@ -342,6 +343,118 @@ def check_effects(effects: list[dict], logs: dict, service_prefix: str) -> None:
         )
     if set(answered) != set(served):
         raise Wrong("an answered query had no effect in the back end")
+
+
+# --- commands -------------------------------------------------------------------------------------------------------
+
+
+def end_of(replies: list[dict]) -> str:
+    """State of a command, from the replies to it in its sender's log, in their order."""
+    closing = [header for header in replies if header["type"] in ("result", "refusal", "outcome")]
+    if len(closing) > 1:
+        raise Wrong("a command has more than one end")
+    if closing and closing[0]["type"] == "outcome":
+        return "expired or cancelled"
+    if closing:
+        return "completed" if (closing[0]["type"], closing[0]["class"]) == ("result", "ok") else "failed"
+    told = [header.get("class") for header in replies if header["type"] == "receipt"]
+    return "dead" if told and told[-1] == "failed" else "pending"
+
+
+def commands_of(log: Log) -> dict:
+    """The commands that a log's own node sent: id to (leaf hash, header, state)."""
+    replies: dict = {}
+    for at in sorted(log.headers):
+        replies.setdefault(log.headers[at].get("inreplyto"), []).append(log.headers[at])
+    found: dict = {}
+    for at, header in log.headers.items():
+        if header["type"] == "command" and log.said(header):
+            if header["id"] in found:
+                raise Wrong(f"{log.origin}: two commands have one id")
+            digest = log.hashes[at].hex()
+            found[header["id"]] = (digest, header, end_of(replies.get(digest, [])))
+    return found
+
+
+def check_places(log: Log, digest: str, line: dict) -> None:
+    """The records that back a command's states stand where the client system was told, and say so."""
+    types = {"command": {"command"}, "receipt": {"receipt", "refusal"}, "result": {"result", "refusal"}}
+    for kind, at in line["records"].items():
+        header = log.headers.get(at, {})
+        about = log.hashes[at].hex() if kind == "command" else header.get("inreplyto")
+        if header.get("type") not in types.get(kind, {"receipt", "outcome"}) or about != digest:
+            raise Wrong(f"{log.origin}: record {at} does not back what was told of command {line['id']}")
+
+
+def check_order(accepted: dict, effects: list[dict]) -> None:
+    """Of one order key, effects come in the order of the commands."""
+    last: dict = {}
+    for line in effects:
+        told = accepted.get(line["exchange_id"])
+        if told is None or (told["service"], told["operation"]) != (line["service"], line["operation"]):
+            raise Wrong("an application did what no client system had handed over")
+        key = (told["client"], told["service"], told["order_key"])
+        if told["number"] < last.get(key, 0):
+            raise Wrong(f"effects under the order key {told['order_key']} are out of order")
+        last[key] = told["number"]
+
+
+def check_kills(kills: list[dict], accepted: dict) -> int:
+    """Each kill came while commands were being accepted; how many there are."""
+    times = sorted(instant(line["at"]) for line in accepted.values())
+    for line in kills:
+        if not times[0] < instant(line["at"]) < times[-1] or instant(line["back_at"]) <= instant(line["at"]):
+            raise Wrong("a kill came when no commands were on their way")
+    return len(kills)
+
+
+def check_write_backs(book: list[dict], ends: dict) -> dict:
+    """The register's own table and the results that the client system read say the same."""
+    told = {one: line["status"] for one, line in ends.items() if line["operation"] == "proposeChange"}
+    if {line["exchange_id"]: line["status"] for line in book} != told:
+        raise Wrong("the register's table of changes and the answers to them are not the same")
+    return {
+        "write_backs_accepted": sum(line["status"] == 200 for line in book),
+        "write_backs_refused": sum(line["status"] >= 400 for line in book),
+    }
+
+
+def check_commands(folder: Path, logs: dict) -> dict:
+    """All figures about commands: the senders' logs, the client systems' notes and the applications' own files agree."""
+    notes, effects, kills, book = (
+        read_lines(folder / f"{name}.jsonl") for name in ("commands", "command-effects", "kills", "write-backs")
+    )
+    accepted = {line["id"]: line for line in notes if line["what"] == "accepted"}
+    ends = {line["id"]: line for line in notes if line["what"] == "ended"}
+    found = {one: (log, *told) for log in logs.values() for one, told in commands_of(log).items()}
+    if set(accepted) != set(found):
+        raise Wrong("the commands that were accepted and those in the senders' logs are not the same")
+    done = Counter(line["exchange_id"] for line in effects)
+    states, lost = Counter(), 0
+    for one, (log, digest, header, state) in found.items():
+        told = ends.get(one)
+        if told is None or told["state"] != state:
+            raise Wrong(f"command {one} is {state} by its sender's log, the client system was told otherwise")
+        if header["to"] != accepted[one]["service"] or header["operation"] != accepted[one]["operation"]:
+            raise Wrong(f"command {one} is of another service or operation than the client noted")
+        check_places(log, digest, told)
+        states[state] += 1
+        hollow = state == "completed" and told["status"] < 400 and not done[one]
+        lost += hollow and header["operation"] != "proposeChange"
+    check_order(accepted, effects)
+    return {
+        "commands_accepted": len(accepted),
+        **{f"commands_{state}": states[state] for state in ("completed", "failed", "dead", "pending")},
+        "effects_twice": sum(count > 1 for count in done.values()),
+        "lost": lost,
+        "kills": check_kills(kills, accepted),
+        **check_write_backs(book, ends),
+        "lookups": sum(line["what"] == "looked-up" for line in notes),
+    }
+
+
+def read_lines(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def rate(sent: list[dict]) -> float:
@@ -381,13 +494,14 @@ def read_logs(folder: Path, trust: dict) -> dict:
 def recompute(folder: Path, claimed: dict) -> dict:
     """All figures, from the folder."""
     logs = read_logs(folder, json.loads((folder / "trust.json").read_text()))
-    sent, effects = (
-        [json.loads(line) for line in (folder / name).read_text().splitlines()]
-        for name in ("sent.jsonl", "effects.jsonl")
-    )
+    sent, effects = read_lines(folder / "sent.jsonl"), read_lines(folder / "effects.jsonl")
+    commands = check_commands(folder, logs)
     proofs = sum(check_proofs(log, logs) for log in logs.values())
     closings = [check_closing(log) for log in logs.values()]
-    exchanges = {key: value for found in closings for key, value in found.items()}
+    asked = {key: value for found in closings for key, value in found.items()}
+    exchanges = {key: value for key, value in asked.items() if value[0]["operation"] != "getDossier"}
+    if len(asked) - len(exchanges) != commands.pop("lookups"):
+        raise Wrong("the desk's questions about dossiers and those in its gateway's log are not the same")
     check_sent(sent, exchanges)
     check_effects(effects, logs, next(line["service"] for line in sent if line["operation"] == "getEnterprise"))
     figures = {
@@ -396,6 +510,7 @@ def recompute(folder: Path, claimed: dict) -> dict:
         "refused_as_expected": sum(400 <= line["status"] < 500 for line in sent),
         "records_verified": sum(log.size for log in logs.values()),
         **match(logs),
+        **commands,
         "requests": len(exchanges),
         "sent": len(sent),
         "effects": len(effects),
@@ -413,7 +528,11 @@ def recompute(folder: Path, claimed: dict) -> dict:
 
 def compare(figures: dict, claimed: dict) -> list[str]:
     """How the figures differ from what was claimed."""
-    exact = ("exchanges_ok", "refused_as_expected", "records_verified", "unmatched", "tamper_detected")
+    exact = (
+        *("exchanges_ok", "refused_as_expected", "records_verified", "unmatched", "tamper_detected"),
+        *("commands_accepted", "commands_completed", "commands_failed", "commands_dead", "commands_pending"),
+        *("effects_twice", "lost", "kills", "write_backs_accepted", "write_backs_refused"),
+    )
     found = [
         f"{name}: claimed {claimed[name]}, recomputed {figures[name]}"
         for name in exact

@@ -80,7 +80,6 @@ BUSINESS = Service(
     "business",
     ("--operation", "getEnterprise", "--operation", "registrationStatus", "--purpose", PURPOSE),
 )
-SERVICES = (POPULATION, BUSINESS)
 CHANGES = Service(
     POPULATION_MINISTRY,
     "population/changes",
@@ -91,5 +90,12 @@ CHANGES = Service(
 """Changes to the population register: offered like `POPULATION`, over the same database, after `writeback prepare`."""
 CHANGED_RESIDENCE = {"province": "01", "commune": "00301", "detail": "12 đường Mẫu"}
 """A residence whose commune is in the sample register's code list."""
+DOSSIERS = Service(BUSINESS_MINISTRY, "business/dossiers", "dossiers/1/openapi.yaml", "http", ())
+CHECKS = Service(POPULATION_MINISTRY, "population/dossiers", "dossiers/1/openapi.yaml", "http", ())
+"""Both take dossiers as commands, each before its own application: the one registers, the other checks persons."""
+SERVICES = (POPULATION, CHANGES, CHECKS, BUSINESS, DOSSIERS)
 VISITED = Service(VISITOR, "desk/citizens", "population/1/openapi.yaml", "population", ())
 ONEDOOR, ARCHIVE = f"{PROVINCE.id}/onedoor", f"{PROVINCE.id}/archive"
+REGISTRAR, CHECKER = f"{BUSINESS_MINISTRY.id}/business", f"{POPULATION_MINISTRY.id}/population"
+DESK, DESK_AGENCY = "motcua", "H37.02.02"
+"""The one-door system's name at its front, and the agency code for which it speaks."""

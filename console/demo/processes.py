@@ -30,6 +30,7 @@ _POLL_S = 0.03
 LIENTHONG = (sys.executable, "-P", "-m", "console.cli")
 SAMPLE = (sys.executable, "-P", "-m", "console.sample")
 CLIENT = (sys.executable, "-P", "-m", "console.demo.client")
+COMMAND_CLIENT = (sys.executable, "-P", "-m", "console.demo.commandclient")
 
 
 class DemoFailed(BusError):
@@ -194,6 +195,12 @@ class Processes:
         if child in self._children:
             self._children.remove(child)
         return code
+
+    async def kill(self, child: Child) -> None:
+        """SIGKILL to a process and to all that it started, without a word before."""
+        _kill_group(child.process)
+        await child.process.wait()
+        self._children.remove(child)
 
     async def stop_all(self) -> None:
         """Stop what still runs, the latest first."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
@@ -29,7 +29,10 @@ _NARROWEST, _WIDEST, _PLAIN = 80, 110, 100
 _INDENT = (0, 0, 0, 3)
 _BLANKS = re.compile(r" +$", re.MULTILINE)
 _DATABASES = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
-_TYPES = {"query": "queries", "answer": "answers", "refusal": "refusals", "outcome": "outcomes"}
+_TYPES = {
+    "query": "queries", "answer": "answers", "command": "commands", "result": "results", "refusal": "refusals",
+    "outcome": "outcomes",
+}  # fmt: skip
 
 
 def report_console(*, to_stderr: bool) -> Console:
@@ -92,7 +95,7 @@ class Report:
 
     def opening(self, seed: int, database: str) -> None:
         """What this is."""
-        self._out(Text("Liên Thông: a province asks two ministries", style="bold"))
+        self._out(Text("Liên Thông: a province asks two ministries, and hands work over", style="bold"))
         self._print(
             "Everything runs on this machine, from nothing, by the commands that a person would use. All people and"
             f" firms are invented (seed {seed}, {_DATABASES[database]})."
@@ -103,13 +106,13 @@ class Report:
         counts, kept = world.samples.counts, _DATABASES[database]
         behind = {
             "H37": "one-door software, archive software",
-            "G01": f"{counts['citizens']:,} citizens, {kept}",
-            "G05": f"{counts['enterprises']:,} enterprises, HTTP application",
+            "G01": f"{counts['citizens']:,} citizens, {kept}; dossier application",
+            "G05": f"{counts['enterprises']:,} enterprises, dossiers: applications",
         }
         table = _table("member", "", "offers", "behind its gateway")
         for member in MEMBERS:
             offers = [service.code for service in SERVICES if service.provider is member]
-            table.add_row(member.id, member.name, ", ".join(offers) or "-", behind[member.code])
+            table.add_row(member.id, member.name, "\n".join(offers) or "-", behind[member.code])
         self._print(f"genesis {world.genesis}")
         self._print("A broker (nats-server), a registry, three members with keys of their own making.")
         self._show(table)
@@ -209,8 +212,7 @@ class Report:
             f"Its node is revoked: every gateway refuses it within {slowest:.0f} ms of the registry's acknowledgement"
             f" ({gateways}; probed every 50 ms).",
         )
-        for problem in found.problems():
-            self._out(Padding(Text(problem, style="red"), (0, 0, 0, 5), expand=False))
+        self.complain(found.problems())
 
     def cluster(self, found: ClusterFacts) -> None:
         """Servers of the broker were killed while commands were under way."""
@@ -227,12 +229,12 @@ class Report:
 
     def logs(self, logs: list[LogResult], books: Books) -> None:
         """The verified logs and their match."""
-        titles = ("records>", *(f"{word}>" for word in _TYPES.values()), "proofs>", "ms>", "root>")
+        titles = ("records>", *(f"{word}>" for word in _TYPES.values()), "proofs>", "root>")
         shown = -1 if self._narrow else None
         table = _table("", "log>", *titles[:shown])
         for log in logs:
             counts = (log.records, *(log.counts.get(type_, 0) for type_ in _TYPES), log.proofs)
-            cells = (*(f"{count:,}" for count in counts), f"{log.seconds * 1000:.0f}", f"{log.root[:16]}…")
+            cells = (*(f"{count:,}" for count in counts), f"{log.root[:8]}…")
             table.add_row(_mark(not log.verified), log.member.code, *cells[:shown])
         self._show(table)
         self._marked(
@@ -248,6 +250,26 @@ class Report:
         named = [line for line in found.said if line.startswith("leaf-changed")]
         for name, text in [*(("verifier", line) for line in named or found.said), ("record", found.leaf_hash)]:
             self._print(f"  {name:<9} {text}")
+
+    def say(self, text: str) -> None:
+        """A sentence."""
+        self._print(text)
+
+    def marked(self, good: bool, text: str) -> None:
+        """A sentence with its mark."""
+        self._marked(good, text)
+
+    def rows(self, titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """A table; a title that ends in `>` is of a column of numbers."""
+        table = _table(*titles)
+        for row in rows:
+            table.add_row(*row)
+        self._show(table)
+
+    def complain(self, problems: Sequence[str]) -> None:
+        """What is not as expected."""
+        for problem in problems:
+            self._out(Padding(Text(problem, style="red"), (0, 0, 0, 5), expand=False))
 
     def closing(self, problems: list[str], summary: str, out: Path | None) -> None:
         """Whether all was as expected."""

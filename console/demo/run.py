@@ -23,9 +23,11 @@ from console.demo.scenario import BULK_CONNECTIONS, Outcome, Scenario
 from console.demo.servers import Servers
 from console.demo.trust import TrustScene, WhoMaySpeak
 from console.demo.verification import Books, LogResult, Tampering, Verification, sent_successes
+from console.demo.work import Handed, Work
 from console.demo.world import Database, World, free_port
 
 _OUT_NAMES = ("logs", "trust.json", "sent.jsonl", "effects.jsonl")
+_WORK_NAMES = ("commands.jsonl", "command-effects.jsonl", "kills.jsonl", "write-backs.jsonl")
 _WATCH_S = 1.0
 MAX_ONBOARDING_S, MAX_ONBOARDING_COMMANDS = 60.0, 12
 
@@ -67,6 +69,16 @@ class Result(msgspec.Struct, kw_only=True, omit_defaults=True):
         broker_intrusions_refused: By the broker, of what a genuine member's node tried.
         revocation_effective_ms: From the registry's acknowledgement of a revocation to the first refusal at the slowest
             gateway, probed every 50 ms.
+        commands_accepted: Commands that a gateway answered with 202, in all scenes.
+        commands_completed: Of these, done: their results are there.
+        commands_failed: Refused by the provider's gateway, or failed in its back end.
+        commands_dead: Dead letters that still wait for an operator.
+        commands_pending: Without an end.
+        effects_twice: Exchange ids with more than one effect in the agencies' applications.
+        lost: Accepted and then unknown, or said to be done and without an effect.
+        kills: SIGKILLs to broker, gateways and an application while commands were on their way.
+        write_backs_accepted: Proposed changes that the population register took.
+        write_backs_refused: Those that it did not take.
         seconds: From the first process to the end of the last.
         cluster: What became of commands while the broker's servers were killed; only when it is a cluster.
         problems: Everything that is not as expected.
@@ -84,6 +96,16 @@ class Result(msgspec.Struct, kw_only=True, omit_defaults=True):
     forged_documents_refused: int
     broker_intrusions_refused: int
     revocation_effective_ms: float
+    commands_accepted: int
+    commands_completed: int
+    commands_failed: int
+    commands_dead: int
+    commands_pending: int
+    effects_twice: int
+    lost: int
+    kills: int
+    write_backs_accepted: int
+    write_backs_refused: int
     seconds: float
     cluster: ClusterFacts | None = None
     problems: list[str] = []
@@ -91,8 +113,9 @@ class Result(msgspec.Struct, kw_only=True, omit_defaults=True):
     def summary(self) -> str:
         """In a few words."""
         return (
-            f"{self.exchanges_ok:,} exchanges, {self.refused_as_expected} refusals, {self.records_verified:,} records"
-            f" verified, {self.unmatched} unmatched, {self.seconds:.1f} s."
+            f"{self.exchanges_ok:,} exchanges, {self.commands_accepted:,} commands, {self.kills} kills,"
+            f" {self.lost} lost, {self.records_verified:,} records verified, {self.unmatched} unmatched,"
+            f" {self.seconds:.1f} s."
         )
 
 
@@ -181,6 +204,8 @@ class Demonstration:
         report.world(world, options.database)
         scenario = Scenario(processes, world, work, options.seed)
         await self._play_scenario(scenario)
+        work_scenes = Work(processes, world, work)
+        handed = await work_scenes.play(report)
         with report.part("Who may speak", "forging, breaking in, revoking"):
             trust = await TrustScene(world).play()
         report.trust(trust)
@@ -193,8 +218,9 @@ class Demonstration:
             report.cluster(cluster)
         out = options.out if options.out is not None else work / "out"
         verification = Verification(world, out.resolve(), work, options.seed)
-        result = await self._verify(world, scenario, trust, verification, cluster)
+        result = await self._verify(world, scenario, trust, handed, verification, cluster)
         result.cluster = cluster
+        work_scenes.leave(out.resolve(), handed)
         return result
 
     async def _play_scenario(self, scenario: Scenario) -> None:
@@ -222,6 +248,7 @@ class Demonstration:
         world: World,
         scenario: Scenario,
         trust: WhoMaySpeak,
+        handed: Handed,
         verification: Verification,
         cluster: ClusterFacts | None,
     ) -> Result:
@@ -236,7 +263,7 @@ class Demonstration:
         report.logs(logs, books)
         report.tampering(tampering)
         more = cluster.queries_ok if cluster is not None else 0
-        result = self._judge(scenario, trust, logs, books, tampering, world, more)
+        result = self._judge(scenario, trust, handed, logs, books, tampering, world, more)
         result.problems += cluster.problems() if cluster is not None else []
         return result
 
@@ -244,6 +271,7 @@ class Demonstration:
         self,
         scenario: Scenario,
         trust: WhoMaySpeak,
+        handed: Handed,
         logs: list[LogResult],
         books: Books,
         tampering: Tampering,
@@ -251,12 +279,12 @@ class Demonstration:
         more: int,
     ) -> Result:
         outcome = scenario.outcome
-        bulk = outcome.bulk
+        bulk, tally = outcome.bulk, handed.tally
         assert bulk is not None
         good = sum(not step.expected.code for step in outcome.steps()) + bulk.calls + more
-        problems = outcome.problems() + trust.problems()
+        problems = outcome.problems() + trust.problems() + handed.problems()
         problems += [f"the log of {log.member.code} does not verify" for log in logs if not log.verified]
-        problems += counted(good, outcome, scenario.sent, logs, world.effects)
+        problems += counted(good, outcome, scenario.sent, logs, world.effects, handed.tally.lookups)
         if books.unmatched:
             problems.append(f"{books.unmatched} records are unmatched")
         if not 0 < world.onboarding.seconds < MAX_ONBOARDING_S or world.onboarding.commands > MAX_ONBOARDING_COMMANDS:
@@ -276,19 +304,34 @@ class Demonstration:
             forged_documents_refused=trust.forgeries.refused,
             broker_intrusions_refused=trust.intrusions.refused,
             revocation_effective_ms=trust.effective_ms,
+            commands_accepted=tally.accepted,
+            commands_completed=tally.states.get("completed", 0),
+            commands_failed=tally.states.get("failed", 0),
+            commands_dead=tally.states.get("dead", 0),
+            commands_pending=tally.pending,
+            effects_twice=tally.effects_twice,
+            lost=tally.lost,
+            kills=len(handed.crowd.kills),
+            write_backs_accepted=handed.write_backs.accepted,
+            write_backs_refused=handed.write_backs.refused,
             seconds=0.0,
             problems=problems,
         )
 
 
-def counted(expected: int, outcome: Outcome, sent: Path, logs: list[LogResult], effects: Path) -> list[str]:
-    """Compare what four parties counted: the scenario, the client, the gateway's metrics, its log; and the back end."""
+def counted(
+    expected: int, outcome: Outcome, sent: Path, logs: list[LogResult], effects: Path, lookups: int
+) -> list[str]:
+    """Compare what four parties counted: the scenario, the client, the gateway's metrics, its log; and the back end.
+
+    The desk's `lookups` are in the log, too, and in nobody else's count.
+    """
     noted, asked = sent_successes(sent), next(log for log in logs if log.member is PROVINCE)
     counts = {
         "planned": expected,
         "noted by the client": noted,
         "counted by the gateway": outcome.exchanges,
-        "answers in its log": asked.counts.get("answer", 0),
+        "answers in its log": asked.counts.get("answer", 0) - lookups,
     }
     served = sum(f'"service":"{BUSINESS.id}"' in line and '"status":200' in line for line in _lines(sent))
     found = [f"successful calls: {counts}"] if len(set(counts.values())) > 1 else []
@@ -312,7 +355,7 @@ def clear_earlier(out: Path) -> None:
         raise DemoFailed(
             f"{out} holds {', '.join(there)}, but not from a run of this demonstration; choose another folder"
         )
-    for name in there:
+    for name in (*there, *(name for name in _WORK_NAMES if there and (out / name).exists())):
         path = out / name
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 

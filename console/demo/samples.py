@@ -62,7 +62,7 @@ async def pick(seed: int, population: str, business: str) -> Samples:
         business: Address of the business register.
     """
     people, firms, dossiers = await asyncio.gather(
-        _rows(population, _CITIZENS), _rows(business, _ENTERPRISES), _rows(business, _DOSSIERS)
+        rows(population, _CITIZENS), rows(business, _ENTERPRISES), rows(business, _DOSSIERS)
     )
     chance = random.Random(f"demo {seed}")
     complete = [row for row in people if row[3]]
@@ -82,7 +82,13 @@ def _citizen(row: Sequence[Any]) -> Citizen:
     return Citizen(row[0], row[1], "-".join(part for part in (born[:4], born[4:6], born[6:]) if part))
 
 
-async def _rows(address: str, statement: str) -> list[Sequence[Any]]:
+async def rows(address: str, statement: str) -> list[Sequence[Any]]:
+    """What a statement finds in a register.
+
+    Args:
+        address: `sqlite:///…` or `postgresql://…`.
+        statement: Without parameters.
+    """
     if address.startswith(_SQLITE):
         return await asyncio.to_thread(_sqlite_rows, address.removeprefix(_SQLITE), statement)
     connection = await asyncpg.connect(address)

@@ -9,10 +9,9 @@ import asyncio
 import json
 import os
 import secrets
-import socket
 import ssl
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -21,15 +20,21 @@ import aiohttp
 
 from console.data import data_folder
 from console.demo import samples
+from console.demo.applications import Applications, free_port
 from console.demo.cast import (
     BUSINESS,
+    CHANGES,
+    CHECKER,
+    CHECKS,
     CITIZENS,
+    DOSSIERS,
     ENTERPRISES,
     INSTANCE,
     MEMBERS,
     ONEDOOR,
     POPULATION,
     PROVINCE,
+    REGISTRAR,
     VISITED,
     VISITOR,
     Member,
@@ -37,14 +42,31 @@ from console.demo.cast import (
 )
 from console.demo.postgresql import Server
 from console.demo.processes import LIENTHONG, SAMPLE, Child, DemoFailed, Processes, together
-from console.demo.servers import Servers
+from console.demo.servers import NUMBERS, Servers
 
 Database = Literal["sqlite", "postgresql"]
 Do = Callable[..., Coroutine[Any, Any, dict[str, Any]]]
 """Runs a command, and counts it where that matters."""
 
-_FIRST_PORT, _PORTS = 20_000, 10_000
 _HTTP = aiohttp.ClientTimeout(total=3)
+_GRANTS = (
+    (CHANGES, ONEDOOR),
+    (DOSSIERS, ONEDOOR),
+    (DOSSIERS, CHECKER),
+    (CHECKS, REGISTRAR),
+)
+"""Who may send commands where."""
+_QUICKLY = """
+# Minutes and hours of a real agency, as seconds.
+[commands]
+retry_s = 1.0
+retry_max_s = 3.0
+attempt_s = 0.3
+attempt_max_s = 1.0
+"""
+_OPERATOR = "XROAD_SYSTEM_ADMINISTRATOR"
+_SOON_DEAD = "attempts = 3\n"
+"""At the population ministry: so that a dead letter need not be waited for."""
 
 
 @dataclass(slots=True)
@@ -104,6 +126,8 @@ class World:
         samples: Whom the client asks about.
         onboarding: How long the last member's way in took.
         effects: File in which the business register's own application notes what it served.
+        applications: The agencies' dossier applications.
+        admin_keys: Member code to the file with its operator's admin key.
     """
 
     def __init__(
@@ -126,6 +150,9 @@ class World:
         self.marked: dict[str, list[str]] = {}
         self.samples: samples.Samples
         self.effects = work / "effects.jsonl"
+        self.applications = Applications(processes, work)
+        self.admin_keys: dict[str, Path] = {}
+        self._hosts: dict[str, Child] = {}
         (work / "client-keys").mkdir(mode=0o700)
 
     @property
@@ -144,7 +171,11 @@ class World:
             DemoFailed: Something did not start; the message names it.
         """
         await together(self._registers(), self._start_instance())
-        await together(self._provide(POPULATION), self._provide(BUSINESS))
+        await together(
+            self._provide(POPULATION, CHANGES, CHECKS),
+            self._provide(BUSINESS, DOSSIERS),
+            self.applications.start(DOSSIERS),
+        )
         await self._onboard_province()
 
     async def command(self, *arguments: str | Path, codes: tuple[int, ...] = (0,)) -> dict[str, Any]:
@@ -195,17 +226,17 @@ class World:
         keys = ("--operators", "3", "--threshold", "2")
         made = await self.command("init", "instance", INSTANCE, "--home", self._home, *listen, *keys)
         self._part_operators([Path(folder) for folder in made["operators"]])
-        self.genesis, self.registry, self.broker = (
-            made["genesis"],
-            made["registry"],
-            servers.url if servers else f"tls://{broker}",
-        )
-        if servers is not None:
-            await servers.start()
-        for role in ("registry",) if servers else ("broker", "registry"):
-            child = await self._processes.start(role, [*LIENTHONG, role, "--home", str(self._home)])
-            listening = self._home / role / "listening.json"
-            await self._processes.wait_for(child, str(listening), lambda file=listening: _exists(file))  # type: ignore[misc]
+        self.genesis, self.registry = made["genesis"], made["registry"]
+        self.broker = servers.url if servers else f"tls://{broker}"
+        await self.start_broker()
+        await self._host("registry")
+
+    async def _host(self, role: str) -> None:
+        """Start the broker or the registry and wait until it listens."""
+        child = await self._processes.start(role, [*LIENTHONG, role, "--home", str(self._home)])
+        listening = self._home / role / "listening.json"
+        await self._processes.wait_for(child, str(listening), lambda: _exists(listening))
+        self._hosts[role] = child
 
     def _part_operators(self, folders: list[Path]) -> None:
         """Only the first operator's key stays with the instance: alone it signs nothing."""
@@ -214,15 +245,31 @@ class World:
         for folder in folders[1:]:
             self._operators.append(folder.rename(away / folder.name))
 
-    async def _provide(self, service: Service) -> None:
-        """A ministry with its service."""
-        member = service.provider
+    async def _provide(self, *services: Service) -> None:
+        """A ministry with its services, and the rights to those that take commands."""
+        member = services[0].provider
         await self._join(member, self.command)
         for code in member.subsystems:
             await self._add_subsystem(member, code, self.command)
             await self._add_client(member, code, self.command)
-        await self._offer(service)
+        for service in services:
+            await self._offer(service)
+        for service, client in _GRANTS:
+            if service in services:
+                await self._grant(service, self.command, client)
+        await self._ready_commands(member)
         await self.start_gateway(member)
+
+    async def _ready_commands(self, member: Member) -> None:
+        """Settings and, at the population ministry, the tables for write-back and an operator's key."""
+        home, rules = self.home(member), _QUICKLY
+        if member is CHANGES.provider:
+            rules += _SOON_DEAD
+            await self.command("writeback", "prepare", "--home", home)
+            made = await self.command("admin", "key", "add", "night", "--home", home, "--role", _OPERATOR)
+            self.admin_keys[member.code] = _secret(self._work / "client-keys" / f"admin-{member.code}", made["key"])
+        with (home / "gateway.toml").open("a", encoding="utf-8") as settings:
+            settings.write(rules)
 
     async def welcome_visitor(self) -> None:
         """A fourth member with a node, a subsystem and a service.
@@ -256,6 +303,7 @@ class World:
         await self._join(PROVINCE, self._step)
         await together(self._ready_onedoor(), self._ready_archive())
         self.onboarding.commands += 2  # gateway, and wait
+        await self._ready_commands(PROVINCE)
         await self.start_gateway(PROVINCE)
 
     async def _step(self, *arguments: str | Path) -> dict[str, Any]:
@@ -299,21 +347,24 @@ class World:
     async def _offer(self, service: Service) -> None:
         """Publish a service."""
         home = self.home(service.provider)
-        settings = self._work / f"{service.kind}.toml"
+        settings = self._work / f"{service.code.replace('/', '-')}.toml"
         settings.write_text(self._settings(service), encoding="utf-8")
         contract = data_folder("schemas") / service.contract
         how = ("--contract", contract, "--kind", service.kind, "--settings", settings)
         published = await self.command("service", "publish", service.code, "--home", home, *how)
         self.marked[service.id] = published["fields"]
 
-    async def _grant(self, service: Service, do: Do) -> None:
-        """Grant a service to the one-door system."""
+    async def _grant(self, service: Service, do: Do, client: str = ONEDOOR) -> None:
+        """Grant a service to a subsystem."""
         home = self.home(service.provider)
-        await do("access", "grant", ONEDOOR, service.code, "--home", home, *service.grant)
+        await do("access", "grant", client, service.code, "--home", home, *service.grant)
 
     def _settings(self, service: Service) -> str:
         if service.kind == "business":
             return f'base_url = "{self._backend}"\ncheck_path = "/livez"\n'
+        if service.kind == "http":
+            breaker = "breaker = { pause_s = 0.5, longest_pause_s = 1.0 }"
+            return f'base_url = "{self.applications.address(service)}"\n{breaker}\n'
         return f'database = "{self.register("population")}"\n'
 
     async def _add_client(self, member: Member, code: str, do: Do) -> None:
@@ -370,6 +421,45 @@ class World:
         if code:
             raise DemoFailed(f"{child.name} ended with code {code} after SIGTERM; its last lines:\n{child.tail()}")
 
+    async def kill_gateway(self, member: Member) -> None:
+        """SIGKILL to a member's gateway."""
+        child = self.nodes[member.code].child
+        assert child is not None
+        await self._processes.kill(child)
+        (self.home(member) / "data" / "listening.json").unlink(missing_ok=True)
+
+    async def kill_broker(self) -> None:
+        """SIGKILL to the broker: our process and nats-server itself; all servers of a cluster."""
+        if self._servers is not None:
+            await self._servers.kill(NUMBERS)
+            return
+        await self._processes.kill(self._hosts["broker"])
+        (self._home / "broker" / "listening.json").unlink(missing_ok=True)
+
+    async def start_broker(self) -> None:
+        """Start the broker, or start it again.
+
+        Raises:
+            DemoFailed: It does not listen.
+        """
+        await (self._servers.start() if self._servers is not None else self._host("broker"))
+
+    async def quiet(self, members: Sequence[Member] = MEMBERS) -> None:
+        """Wait until nothing is on its way between the gateways: no record without its receipt.
+
+        Raises:
+            DemoFailed: It does not become quiet.
+        """
+        async with aiohttp.ClientSession(timeout=_HTTP) as session:
+            for member in members:
+                node = self.nodes[member.code]
+                assert node.child is not None
+                await self._processes.wait_for(
+                    node.child,
+                    "an empty outbox",
+                    lambda node=node: _idle(session, node),  # type: ignore[misc]
+                )
+
     async def stop_gateways(self) -> None:
         """Stop all gateways: their logs are complete and closed."""
         await together(*(self.stop_gateway(member) for member in MEMBERS))
@@ -378,6 +468,14 @@ class World:
         """Remove what lies outside the working folder; all processes are stopped before."""
         if self._server is not None:
             self._server.remove()
+
+
+async def _idle(session: aiohttp.ClientSession, node: Node) -> bool:
+    try:
+        async with session.get(f"{node.admin}/metrics") as got:
+            return "\nlienthong_outbox_records 0.0\n" in await got.text()
+    except (aiohttp.ClientError, TimeoutError):
+        return False
 
 
 async def _exists(path: Path) -> bool:
@@ -389,15 +487,3 @@ def _secret(path: Path, text: str) -> Path:
     with os.fdopen(descriptor, "w", encoding="ascii") as file:
         file.write(text + "\n")
     return path
-
-
-def free_port() -> int:
-    """A free port below those that outgoing connections take, so that it is still free in a moment."""
-    while True:
-        port = _FIRST_PORT + secrets.randbelow(_PORTS)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port

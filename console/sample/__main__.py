@@ -1,4 +1,4 @@
-"""`python -m console.sample`: make sample registers, and run the sample register's application."""
+"""`python -m console.sample`: make sample registers, and run the agencies' applications."""
 
 import asyncio
 from pathlib import Path
@@ -51,6 +51,16 @@ def backend(database: str, effects: Path, port_file: Path | None, port: int) -> 
     from console.sample.backend import serve
 
     asyncio.run(serve(database, effects, port_file, port))
+
+
+@main.command()
+@click.option("--effects", required=True, type=click.Path(path_type=Path), help="Its file: one line for each effect.")
+@click.option("--port", required=True, type=int, help="Where it listens, on loopback.")
+def dossiers(effects: Path, port: int) -> None:
+    """Run an agency's dossier application until SIGTERM."""
+    from console.sample.dossiers import serve
+
+    asyncio.run(serve(effects, port))
 
 
 def _write(tables: list[Table], out: Path | None, database: str) -> None:

@@ -24,9 +24,11 @@ DEADLINE_S = 240
 KEYS = [
     *("exchanges_ok", "exchanges_per_s", "refused_as_expected", "records_verified", "unmatched"),
     *("tamper_detected", "tampered_record", "onboarding_commands", "onboarding_seconds"),
-    *("forged_documents_refused", "broker_intrusions_refused", "revocation_effective_ms", "seconds"),
+    *("forged_documents_refused", "broker_intrusions_refused", "revocation_effective_ms"),
+    *("commands_accepted", "commands_completed", "commands_failed", "commands_dead", "commands_pending"),
+    *("effects_twice", "lost", "kills", "write_backs_accepted", "write_backs_refused", "seconds"),
 ]
-RECOMPUTED = KEYS[:1] + KEYS[2:7]
+RECOMPUTED = KEYS[:1] + KEYS[2:7] + KEYS[12:22]
 """What the exported folder alone shows; the rate is only near."""
 
 pytestmark = pytest.mark.timeout(2 * DEADLINE_S)
@@ -117,6 +119,30 @@ def test_the_json_line_has_the_documented_keys_and_nothing_unexpected_happened(p
     assert (played.claimed["exchanges_ok"], played.claimed["refused_as_expected"]) == (3006, 6)
 
 
+def test_no_command_is_lost_or_done_twice_while_everything_is_killed(played: Run) -> None:
+    claimed = played.claimed
+    assert claimed["commands_accepted"] == 2009
+    assert [claimed[f"commands_{state}"] for state in ("completed", "failed", "dead", "pending")] == [2007, 1, 1, 0]
+    assert (claimed["lost"], claimed["effects_twice"], claimed["kills"]) == (0, 0, 5)
+    assert (claimed["write_backs_accepted"], claimed["write_backs_refused"]) == (1, 1)
+    assert isinstance(claimed["seconds"], float)
+    assert claimed["seconds"] < 120
+
+
+def test_every_command_is_in_its_senders_log_with_the_state_that_its_sender_was_told(played: Run) -> None:
+    notes = lines_of(played.out, "commands.jsonl")
+    assert {line["id"] for line in notes if line["what"] == "accepted"} == {
+        line["id"] for line in notes if line["what"] == "ended"
+    }
+    assert [line["state"] for line in notes if line["what"] == "looked-up"] == ["9"]
+    targets = [line["target"] for line in lines_of(played.out, "kills.jsonl")]
+    assert targets == ["gateway of G05", "broker", "gateway of H37", "application of G05", "gateway of G05"]
+
+
+def lines_of(out: Path, name: str) -> list[dict[str, object]]:
+    return [json.loads(line) for line in (out / name).read_text().splitlines()]
+
+
 def test_nobody_spoke_as_somebody_else_and_what_was_revoked_was_refused_within_seconds(played: Run) -> None:
     assert int(str(played.claimed["forged_documents_refused"])) >= len(FORGERIES) >= 5
     assert played.claimed["broker_intrusions_refused"] == len(INTRUSIONS)
@@ -177,7 +203,51 @@ def lose_a_log(out: Path) -> None:
     shutil.rmtree(next(out.glob("logs/*/VN-DEMO/GOV/G01")))
 
 
-@pytest.mark.parametrize("spoil", [drop_a_sent_line, invent_an_effect, swap_a_key, drop_a_proof, lose_a_log])
+def change_lines(path: Path, change: Callable[[list[str]], list[str]]) -> None:
+    path.write_text("".join(change(path.read_text().splitlines(keepends=True))))
+
+
+def hide_an_accepted_command(out: Path) -> None:
+    change_lines(out / "commands.jsonl", lambda lines: lines[1:])
+
+
+def claim_a_dead_letter_is_done(out: Path) -> None:
+    dead, done = '"state":"dead"', '"state":"completed"'
+    change_lines(out / "commands.jsonl", lambda lines: [line.replace(dead, done) for line in lines])
+
+
+def point_at_another_record(out: Path) -> None:
+    change_lines(out / "commands.jsonl", lambda lines: [line.replace('"command":', '"result":') for line in lines])
+
+
+def do_it_twice(out: Path) -> None:
+    change_lines(out / "command-effects.jsonl", lambda lines: [*lines, lines[-1]])
+
+
+def do_it_too_early(out: Path) -> None:
+    change_lines(out / "command-effects.jsonl", lambda lines: lines[::-1])
+
+
+def forget_an_effect(out: Path) -> None:
+    change_lines(out / "command-effects.jsonl", lambda lines: lines[:-1])
+
+
+def take_the_stale_change(out: Path) -> None:
+    change_lines(out / "write-backs.jsonl", lambda lines: [line.replace("409", "200") for line in lines])
+
+
+def kill_when_all_is_over(out: Path) -> None:
+    change_lines(out / "kills.jsonl", lambda lines: [line.replace('"at":"2', '"at":"3') for line in lines])
+
+
+SPOILERS = [
+    *(drop_a_sent_line, invent_an_effect, swap_a_key, drop_a_proof, lose_a_log),
+    *(hide_an_accepted_command, claim_a_dead_letter_is_done, point_at_another_record, do_it_twice, do_it_too_early),
+    *(forget_an_effect, take_the_stale_change, kill_when_all_is_over),
+]
+
+
+@pytest.mark.parametrize("spoil", SPOILERS)
 def test_a_folder_that_was_touched_does_not_pass(copied: Path, played: Run, spoil: Callable[[Path], None]) -> None:
     spoil(copied)
     code, figures = recompute(copied, played.line)
@@ -185,7 +255,10 @@ def test_a_folder_that_was_touched_does_not_pass(copied: Path, played: Run, spoi
     assert figures["differences"]
 
 
-@pytest.mark.parametrize("name", ["exchanges_ok", "refused_as_expected", "records_verified", "unmatched"])
+@pytest.mark.parametrize(
+    "name",
+    ["exchanges_ok", "refused_as_expected", "records_verified", "unmatched", *KEYS[12:22]],
+)
 def test_a_claim_that_is_one_too_many_does_not_pass(played: Run, tmp_path: Path, name: str) -> None:
     line = tmp_path / "line.json"
     line.write_text(json.dumps({**played.claimed, name: int(str(played.claimed[name])) + 1}))
