@@ -15,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 
+from console.demo.applications import free_port
 from console.demo.cast import BUSINESS, PROVINCE
 from console.demo.cluster import ClusterFacts, ClusterScene
 from console.demo.processes import DemoFailed, Processes
@@ -24,7 +25,7 @@ from console.demo.servers import Servers
 from console.demo.trust import TrustScene, WhoMaySpeak
 from console.demo.verification import Books, LogResult, Tampering, Verification, sent_successes
 from console.demo.work import Handed, Work
-from console.demo.world import Database, World, free_port
+from console.demo.world import Database, World
 
 _OUT_NAMES = ("logs", "trust.json", "sent.jsonl", "effects.jsonl")
 _WORK_NAMES = ("commands.jsonl", "command-effects.jsonl", "kills.jsonl", "write-backs.jsonl")
