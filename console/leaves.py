@@ -112,11 +112,12 @@ def write_leaf_configuration(home: InstanceHome, folder: Path, hub: str, listen:
     if not (folder / _CREDENTIALS).exists():
         raise HomeInvalid(f"there is no {folder / _CREDENTIALS}; make it with `lienthong broker leaf`")
     identity, facts = read_broker_identity(home), home.facts
-    hub = hub or (f"tls://{facts.broker_leaf_listen}" if facts.broker_leaf_listen else "")
-    if not hub:
+    listening = [server.leaf_listen for server in facts.broker_servers] or [facts.broker_leaf_listen]
+    hubs = tuple(hub.split(",")) if hub else tuple(f"tls://{listen}" for listen in listening if listen)
+    if not hubs:
         raise HomeInvalid(
-            "the instance's broker takes no leaf brokers: set broker_leaf_listen in instance.json and restart it, or"
-            " name the hub with --hub"
+            "the instance's broker takes no leaf brokers: set broker_leaf_listen in instance.json (of a cluster:"
+            " leaf_listen of its servers) and restart it, or name the hub with --hub"
         )
     absolute = folder.resolve()
     path = absolute / _CONFIG
@@ -125,7 +126,7 @@ def write_leaf_configuration(home: InstanceHome, folder: Path, hub: str, listen:
     text = leaf.render_leaf_config(
         leaf.LeafFiles(
             home=absolute,
-            hub=hub,
+            hubs=hubs,
             credentials=absolute / _CREDENTIALS,
             system_credentials=absolute / _SYSTEM,
             ca=absolute / _CA,

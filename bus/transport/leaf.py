@@ -19,7 +19,7 @@ class LeafFiles:
 
     Attributes:
         home: where it keeps its files.
-        hub: `tls://host:port` of the hub's listener for leafs.
+        hubs: `tls://host:port` of each server of the hub that takes leafs; one of them is enough at a time.
         credentials: file with the leaf's user and seed.
         system_credentials: file with its user in the system account and seed.
         ca: authority behind the hub's TLS certificate.
@@ -33,7 +33,7 @@ class LeafFiles:
     """
 
     home: Path
-    hub: str
+    hubs: tuple[str, ...]
     credentials: Path
     system_credentials: Path
     ca: Path
@@ -84,7 +84,7 @@ leafnodes {{
 
 def _remote(files: LeafFiles, account: str, credentials: Path) -> str:
     return f"""    {{
-      url: {json.dumps(files.hub)}
+      urls: [{", ".join(json.dumps(hub) for hub in files.hubs)}]
       account: {account}
       credentials: {json.dumps(str(credentials))}
       ignore_discovered_servers: true

@@ -134,7 +134,7 @@ def leaf(member: str, home: Path, out: Path | None, hosts: tuple[str, ...], with
 @broker.command()
 @_HOME
 @click.option("--leaf", "folder", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Of a leaf.")
-@click.option("--hub", default="", help="tls://host:port where the instance's broker takes leafs.")
+@click.option("--hub", default="", help="tls://host:port where leafs are taken; of a cluster several, with commas.")
 @click.option("--listen", default="127.0.0.1:4222", show_default=True, help="host:port of the leaf, for its gateways.")
 @json_option
 @reports_errors

@@ -333,6 +333,18 @@ def test_it_goes_on_running_until_it_is_told_to_stop(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_cluster_whose_servers_are_killed_loses_nothing_and_does_nothing_twice(tmp_path: Path) -> None:
+    claimed = play(tmp_path, "--seed", "7", "--cluster").claimed
+    assert [*KEYS, "cluster"] == list(claimed)
+    cluster = claimed["cluster"]
+    assert isinstance(cluster, dict)
+    assert (cluster["servers"], cluster["kills"], cluster["lost"], cluster["effects_twice"]) == (3, 4, 0, 0)
+    assert cluster["commands_accepted"] == cluster["commands_completed"] >= 600
+    assert (claimed["unmatched"], claimed["exchanges_ok"]) == (0, 3006 + cluster["queries_ok"])
+    assert float(str(claimed["seconds"])) < 120
+
+
+@pytest.mark.slow
 def test_the_registers_may_be_kept_in_postgresql(tmp_path: Path) -> None:
     if not os.environ.get("LIENTHONG_TEST_ALL"):
         pytest.importorskip("asyncpg")

@@ -16,6 +16,7 @@ from console import brokercluster
 from console.brokercluster import folder_of, make_cluster, plan_servers, refresh, renew_certificates, server_files
 from console.homes import HomeInvalid, InstanceHome
 from console.instance import InstancePlan, create_instance
+from console.leaves import write_leaf_configuration
 from console.processes.broker import files_of, write_configuration
 
 ADDRESSES = ("10.0.0.1:4222", "10.0.0.2:4222", "broker3.example.vn:4222")
@@ -172,3 +173,22 @@ def test_what_is_in_a_damaged_folder_is_told(cluster):
     (folder_of(cluster, 1) / brokercluster.SERVER).write_text("{}")
     with pytest.raises(HomeInvalid, match="lienthong broker cluster"):
         files_of(folder_of(cluster, 1))
+
+
+def test_a_leaf_broker_is_told_every_server_that_takes_leafs(cluster, tmp_path):
+    servers = tuple(
+        msgspec.structs.replace(one, leaf_listen=f"10.0.0.{one.number}:7422") for one in cluster.facts.broker_servers
+    )
+    facts = msgspec.structs.replace(cluster.facts, broker_servers=servers)
+    (cluster.path / "instance.json").write_bytes(msgspec.json.encode(facts))
+    refresh(cluster)
+    assert 'listen: "10.0.0.2:7422"' in render_config(files_of(cluster.path, 2))
+    folder = tmp_path / "leaf"
+    folder.mkdir()
+    for name in ("leaf.creds", "leaf-system.creds"):
+        (folder / name).write_text("a")
+    text = write_leaf_configuration(cluster, folder, "", "127.0.0.1:4222").read_text()
+    urls = ", ".join(f'"tls://10.0.0.{number}:7422"' for number in (1, 2, 3))
+    assert text.count(f"urls: [{urls}]") == 2
+    named = write_leaf_configuration(cluster, folder, "tls://hub:1", "127.0.0.1:4222").read_text()
+    assert named.count('urls: ["tls://hub:1"]') == 2
