@@ -23,7 +23,7 @@ from console.demo.processes import DemoFailed, together
 from console.demo.world import World
 
 DOSSIERS_AT_ONCE, STEPS = 200, 10
-PER_S = 250.0
+PER_S = 160.0
 _POLL_S, _LOAD_S = 0.05, 60.0
 _ACCEPTED = b'"what":"accepted"'
 
