@@ -399,9 +399,9 @@ def check_order(accepted: dict, effects: list[dict]) -> None:
         last[key] = told["number"]
 
 
-def check_kills(kills: list[dict], accepted: dict) -> int:
-    """Each kill came while commands were being accepted; how many there are."""
-    times = sorted(instant(line["at"]) for line in accepted.values())
+def check_kills(kills: list[dict], ends: dict) -> int:
+    """Each kill came while commands were on their way; how many there are."""
+    times = sorted(instant(at) for line in ends.values() for at in line["times"].values())
     for line in kills:
         if not times[0] < instant(line["at"]) < times[-1] or instant(line["back_at"]) <= instant(line["at"]):
             raise Wrong("a kill came when no commands were on their way")
@@ -447,7 +447,7 @@ def check_commands(folder: Path, logs: dict) -> dict:
         **{f"commands_{state}": states[state] for state in ("completed", "failed", "dead", "pending")},
         "effects_twice": sum(count > 1 for count in done.values()),
         "lost": lost,
-        "kills": check_kills(kills, accepted),
+        "kills": check_kills(kills, ends),
         **check_write_backs(book, ends),
         "lookups": sum(line["what"] == "looked-up" for line in notes),
     }

@@ -23,7 +23,7 @@ from console.demo.processes import DemoFailed, together
 from console.demo.world import World
 
 DOSSIERS_AT_ONCE, STEPS = 200, 10
-PER_S = 250.0
+PER_S = 160.0
 _POLL_S, _LOAD_S = 0.05, 60.0
 _ACCEPTED = b'"what":"accepted"'
 
@@ -111,10 +111,10 @@ class CrowdScene:
 
         schedule: list[tuple[float, str, Callable[[], Awaitable[None]], Callable[[], Awaitable[None]]]] = [
             (0.10, "gateway of G05", *gateway("G05")),
-            (0.27, "broker", world.kill_broker, world.start_broker),
-            (0.44, "gateway of H37", *gateway("H37")),
-            (0.61, "application of G05", kill_application, start_application),
-            (0.78, "gateway of G05", *gateway("G05")),
+            (0.22, "broker", world.kill_broker, world.start_broker),
+            (0.34, "gateway of H37", *gateway("H37")),
+            (0.46, "application of G05", kill_application, start_application),
+            (0.58, "gateway of G05", *gateway("G05")),
         ]
         for share, target, kill, start in schedule:
             accepted = await self._until_accepted(int(share * wanted))

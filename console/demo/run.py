@@ -351,12 +351,12 @@ def clear_earlier(out: Path) -> None:
     Raises:
         DemoFailed: The folder holds such names, but not all that an earlier run leaves.
     """
-    there = [name for name in _OUT_NAMES if (out / name).exists()]
-    if there and len(there) < len(_OUT_NAMES):
+    there = [name for name in (*_OUT_NAMES, *_WORK_NAMES) if (out / name).exists()]
+    if there and not set(there) >= set(_OUT_NAMES):
         raise DemoFailed(
             f"{out} holds {', '.join(there)}, but not from a run of this demonstration; choose another folder"
         )
-    for name in (*there, *(name for name in _WORK_NAMES if there and (out / name).exists())):
+    for name in there:
         path = out / name
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 

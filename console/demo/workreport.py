@@ -63,7 +63,7 @@ class WorkReport:
                 f" ({letter.get('code', '')}). Its operator starts it: `lienthong commands redrive`, the same id, done"
                 " once.",
             )
-        report.say(f"Another letter is left dead, until its operator decides: {len(story.left)}, none lost.")
+        report.say(f"Dead letters that wait on for the operator's decision: {len(story.left)}.")
         state = story.looked_up.get("TrangThaiHoSo", "")
         report.marked(
             state == "9", f"The desk looks it up (TraCuuHoSo): state {state}, {_DESK_STATES.get(state, '?')}."

@@ -125,8 +125,6 @@ def test_no_command_is_lost_or_done_twice_while_everything_is_killed(played: Run
     assert [claimed[f"commands_{state}"] for state in ("completed", "failed", "dead", "pending")] == [2007, 1, 1, 0]
     assert (claimed["lost"], claimed["effects_twice"], claimed["kills"]) == (0, 0, 5)
     assert (claimed["write_backs_accepted"], claimed["write_backs_refused"]) == (1, 1)
-    assert isinstance(claimed["seconds"], float)
-    assert claimed["seconds"] < 120
 
 
 def test_every_command_is_in_its_senders_log_with_the_state_that_its_sender_was_told(played: Run) -> None:
