@@ -93,8 +93,8 @@ class Breaker:
             self._limit(target, 0)
         elif fault.kind == "skew":
             self._restart(target, fault.detail)
-        elif fault.kind == "slow":
-            (stage.out / "slow").write_text(fault.detail)
+        elif fault.kind in ("slow", "busy"):
+            (stage.out / fault.kind).write_text(fault.detail)
         elif fault.kind == "preempt":
             stage.wires[target].cut()
             self._cut_at[fault] = time.time()
@@ -118,8 +118,8 @@ class Breaker:
             self._limit(target, None)
         elif fault.kind == "skew":
             self._restart(target, "0")
-        elif fault.kind == "slow":
-            (stage.out / "slow").unlink(missing_ok=True)
+        elif fault.kind in ("slow", "busy"):
+            (stage.out / fault.kind).unlink(missing_ok=True)
         elif fault.kind == "preempt":
             try:
                 self._strange(fault)
