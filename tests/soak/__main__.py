@@ -75,7 +75,6 @@ def run(options: argparse.Namespace, out: Path) -> dict[str, Any]:
         "kills": dict(breaker.kills),
         "faults": dict(breaker.done),
         "ended_by_themselves": breaker.ended,
-        "not_started": breaker.not_started,
         "features": sorted(merged),
         "problems": problems,
     }

@@ -49,6 +49,7 @@ KINDS: dict[str, tuple[int, tuple[str, ...], float, float]] = {
     "cut": (3, GATEWAYS, 0.3, 3.0),
     "blackhole": (3, ("broker", *GATEWAYS, "backend"), 0.3, 3.0),
     "disk-full": (2, GATEWAYS, 0.2, 2.0),
+    "broker-full": (2, ("broker",), 0.5, 2.0),
     "skew": (1, GATEWAYS, 1.0, 3.0),
     "slow": (2, ("backend",), 1.0, 4.0),
     "busy": (2, ("backend",), 0.5, 2.5),
