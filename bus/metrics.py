@@ -143,6 +143,18 @@ class GatewayMetrics:
             "Age of the oldest record in the outbox; 0 when empty.",
             registry=registry,
         )
+        self.outbox_depth = Gauge(
+            "lienthong_outbox_member_records",
+            "Records in the outbox by receiving member and kind (command, reply); beyond 50 as others.",
+            ("member", "kind"),
+            registry=registry,
+        )
+        self.outbox_depth_oldest = Gauge(
+            "lienthong_outbox_member_oldest_seconds",
+            "Age of the oldest of them.",
+            ("member", "kind"),
+            registry=registry,
+        )
         self.tasks = Gauge(
             "lienthong_commands_taken",
             "Commands of others without a result, by service and state: waiting, doing or dead.",

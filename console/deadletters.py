@@ -23,6 +23,12 @@ _DONE = {
     "discarded": "ended; the sender gets the reason",
     "busy": "left alone: an attempt is under way",
     "failed": "left alone: it has its end already",
+    "cancelled": "cancelled: it was never sent",
+    "cancel-asked": "its provider is asked to refuse it; its state says how that ends",
+    "already-delivered": "left alone: its provider has taken it",
+    "expired": "left alone: its time is over",
+    "closed": "left alone: it has its end already",
+    "would-cancel": "would be cancelled",
     "would-redrive": "would be tried again",
     "would-discard": "would be ended",
 }
@@ -133,7 +139,7 @@ def render_act(found: Mapping[str, Any], act: str, dry_run: bool) -> str:
     lines = [
         f"{one['id']:<38}{_DONE.get(one['fate'], one['fate'])}   {_short(one['service'])}" for one in found["commands"]
     ]
-    lines += [f"{one:<38}not here: no such command of others is open" for one in found["unknown"]]
+    lines += [f"{one:<38}not here: no such command is open" for one in found["unknown"]]
     if dry_run:
         lines.append(f"nothing was done; without --dry-run: {act} {len(found['commands'])}")
     elif found["commands"]:

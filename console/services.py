@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,8 @@ def publish_service(
     settings = readtoml_value(settings_path) if settings_path is not None else {}
     settings = absolute_paths(settings, settings_path.parent if settings_path is not None else home.path)
     load_kind(kind).build(settings, SilentObserver())
+    part = home.settings_parts / f"service-{code.replace('/', '-')}.toml"
+    kept = hand_written(part, identifier)  # before anything is published: the file may be broken
     digest = hashlib.sha256(data).hexdigest()
     operations = tuple(
         msgspec.convert({"id": one.id, "method": one.method, "path": one.path_template}, Operation)
@@ -102,8 +104,7 @@ def publish_service(
         changes = call_registry(home.facts.registry, work)
     finally:
         own.close()
-    part = home.settings_parts / f"service-{code.replace('/', '-')}.toml"
-    replace_file(part, render_service(identifier, kind, settings).encode(), 0o644)
+    replace_file(part, render_service(identifier, kind, settings, kept).encode(), 0o644)
     return {
         "service": identifier,
         "contract": digest,
@@ -143,10 +144,23 @@ def absolute_paths(settings: dict[str, Any], base: Path) -> dict[str, Any]:
     return changed
 
 
-def render_service(identifier: str, kind: str, settings: dict[str, Any]) -> str:
-    """The TOML part of a service."""
-    head = f"[[service]]\nid = {toml_value(identifier)}\nkind = {toml_value(kind)}\n"
-    return head + f"settings = {toml_value(settings)}\n"
+def hand_written(part: Path, identifier: str) -> dict[str, Any]:
+    """What the service's file says beyond what publishing writes, such as `[service.commands]`; empty without a file.
+
+    Raises:
+        SettingsInvalid: the file is not TOML.
+    """
+    if not part.exists():
+        return {}
+    told = readtoml_value(part).get("service", [])
+    mine = next((one for one in told if isinstance(one, dict) and one.get("id") == identifier), {})
+    return {key: value for key, value in mine.items() if key not in ("id", "kind", "settings")}
+
+
+def render_service(identifier: str, kind: str, settings: dict[str, Any], kept: Mapping[str, Any] | None = None) -> str:
+    """The TOML part of a service; `kept` are further keys of it."""
+    told = {"id": identifier, "kind": kind, "settings": settings, **(kept or {})}
+    return "[[service]]\n" + "".join(f"{key} = {toml_value(value)}\n" for key, value in told.items())
 
 
 def toml_value(value: Any) -> str:

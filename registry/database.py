@@ -10,8 +10,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from registry.errors import StoreUnusable
+from registry.errors import StoreUnusable, StoreUnwritable
 
+_PASSING = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN})
+"""Primary result codes of what space or a working disk heals; codes of SQLite, <https://www.sqlite.org/rescode.html>."""
 _META = "CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID"
 
 
@@ -26,12 +28,13 @@ def open_store(path: Path, *, kind: str, version: int, genesis: str, schema: tup
         schema: `CREATE TABLE IF NOT EXISTS …` statements.
 
     Raises:
+        StoreUnwritable: The disk is full or fails: later, it may be opened.
         StoreUnusable: Another kind, instance or newer version, or not a usable database.
     """
     try:
         connection = sqlite3.connect(path, isolation_level=None, timeout=5.0)
     except sqlite3.Error as error:
-        raise StoreUnusable(f"{path} cannot be opened ({error.__class__.__name__})") from None
+        raise _refusal(error)(f"{path} cannot be opened ({error.__class__.__name__})") from None
     try:
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
@@ -41,11 +44,15 @@ def open_store(path: Path, *, kind: str, version: int, genesis: str, schema: tup
             connection.execute(statement)
     except sqlite3.Error as error:
         connection.close()
-        raise StoreUnusable(f"{path} cannot be used as {kind} ({error.__class__.__name__})") from None
+        raise _refusal(error)(f"{path} cannot be used as {kind} ({error.__class__.__name__})") from None
     except StoreUnusable:
         connection.close()
         raise
     return connection
+
+
+def _refusal(error: sqlite3.Error) -> type[StoreUnusable]:
+    return StoreUnwritable if getattr(error, "sqlite_errorcode", 0) & 0xFF in _PASSING else StoreUnusable
 
 
 def _check_meta(connection: sqlite3.Connection, path: Path, expected: Mapping[str, str]) -> None:

@@ -121,7 +121,14 @@ class StoreUnusable(RegistryError):
     """A SQLite file of this room cannot be used: another schema version, another instance, or damaged."""
 
     code = "store-unusable"
-    disposition = "halt"
+    disposition: Disposition = "halt"
+
+
+class StoreUnwritable(StoreUnusable):
+    """A SQLite file of this room cannot be opened or written at this moment: the disk is full, or fails."""
+
+    code = "store-unwritable"
+    disposition = "retry"
 
 
 class RegistryUnavailable(RegistryError):

@@ -48,6 +48,7 @@ TABLES = (
         " nonce BLOB NOT NULL, ciphertext BLOB NOT NULL)"
     ),
     "CREATE INDEX IF NOT EXISTS outbox_until ON outbox (until_s)",
+    "CREATE INDEX IF NOT EXISTS outbox_subject ON outbox (subject, since_s)",
     (
         "CREATE TABLE IF NOT EXISTS taken (idx INTEGER NOT NULL, sender TEXT NOT NULL, leaf_hash BLOB NOT NULL,"
         " id TEXT NOT NULL, until_s INTEGER NOT NULL, wrapped BLOB, nonce BLOB, ciphertext BLOB,"

@@ -37,10 +37,21 @@ class Peers:
 
     Raises:
         StoreTooNew: written by a newer version of the program.
+        PeersUnwritable: the disk does not take it.
     """
 
     def __init__(self, path: Path) -> None:
-        self._db = sqlite3.connect(path, isolation_level=None)
+        try:
+            self._db = sqlite3.connect(path, isolation_level=None)
+            self._make_tables()
+        except sqlite3.OperationalError as error:
+            raise PeersUnwritable(f"{path} cannot be opened now ({error})") from error
+        (version,) = self._db.execute("SELECT version FROM meta").fetchone()
+        if version > SCHEMA_VERSION:
+            self._db.close()
+            raise StoreTooNew(f"{path} was written by a newer version of lienthong; use that version")
+
+    def _make_tables(self) -> None:
         self._db.executescript(
             """
             PRAGMA journal_mode = WAL;
@@ -52,10 +63,6 @@ class Peers:
             INSERT INTO meta SELECT 1 WHERE NOT EXISTS (SELECT 1 FROM meta);
             """
         )
-        (version,) = self._db.execute("SELECT version FROM meta").fetchone()
-        if version > SCHEMA_VERSION:
-            self._db.close()
-            raise StoreTooNew(f"{path} was written by a newer version of lienthong; use that version")
 
     def heads(self) -> list[PeerHead]:
         """All heads, the most recent first."""

@@ -13,7 +13,9 @@ from aiohttp import web
 
 from bus import errors
 from bus.delivery.deadletters import Act, DeadLetters, Letter
+from bus.delivery.ending import OutgoingEnd
 from bus.delivery.outgoing import OutgoingCommand, find_outgoing
+from bus.delivery.store import Command
 from bus.delivery.tasks import Wanted
 from bus.front.adminapi import ASKING_KEY, Deed, Deeds
 from bus.ports import Clock
@@ -54,13 +56,22 @@ class CommandActs:
         clock: time.
         log: database of the exchange log.
         letters: commands that were taken; None while the node starts.
+        outgoing: ends those of own client systems; None while the node starts.
     """
 
-    def __init__(self, node: str, clock: Clock, log: Path, letters: Callable[[], DeadLetters | None]) -> None:
+    def __init__(
+        self,
+        node: str,
+        clock: Clock,
+        log: Path,
+        letters: Callable[[], DeadLetters | None],
+        outgoing: Callable[[], OutgoingEnd | None],
+    ) -> None:
         self._node = node
         self._clock = clock
         self._log = log
         self._letters = letters
+        self._outgoing = outgoing
 
     def deeds(self) -> Deeds:
         """Every act, with the roles that allow it."""
@@ -73,7 +84,10 @@ class CommandActs:
                 "commands.redrive", acting, "Try again, with the same ids; body: reason, and ids or all.", self._redrive
             ),
             ("POST", "/commands/discard"): Deed(
-                "commands.discard", acting, "End without a result; body: reason, and ids or all.", self._discard
+                "commands.discard",
+                acting,
+                "End without a result, or cancel own ones that are not delivered; body: reason, and ids or all.",
+                self._discard,
             ),
         }
 
@@ -144,6 +158,10 @@ class CommandActs:
         done = await self._open().do(act, wanted, asked.reason, write, dry=asked.dry_run)
         rows: list[dict[str, Any]] = [{**_letter(letter), "fate": fate} for letter, fate in done]
         known = {row["id"] for row in rows}
+        if act == "discard":
+            sent = [await self._end(one, write, dry=asked.dry_run) for one in asked.ids if one not in known]
+            rows += [row for row in sent if row is not None]
+            known = {row["id"] for row in rows}
         return _json(
             {
                 "commands": rows,
@@ -151,6 +169,27 @@ class CommandActs:
                 "more": not asked.ids and len(rows) == MOST,
             }
         )
+
+    async def _end(self, record_id: str, write: Callable[[str], bytes], *, dry: bool) -> dict[str, Any] | None:
+        """A command of an own client system; None when there is none with this id."""
+        outgoing = self._outgoing()
+        ended = None if outgoing is None else await outgoing.end(record_id, write, dry=dry)
+        return None if ended is None else _ended(*ended)
+
+
+def _ended(command: Command, fate: str) -> dict[str, Any]:
+    head = command.header
+    return {
+        "index": command.idx,
+        "id": head.id,
+        "direction": "outgoing",
+        "client": head.source,
+        "service": head.to,
+        "operation": head.operation,
+        "state": command.state,
+        "since": head.time,
+        "fate": fate,
+    }
 
 
 def _letter(letter: Letter) -> dict[str, Any]:

@@ -16,7 +16,9 @@ from bus.delivery.cancelled import Cancellations
 from bus.delivery.cancelling import CancelDesk
 from bus.delivery.changes import Changes
 from bus.delivery.deadletters import DeadLetters
+from bus.delivery.depths import Depth, read_depths
 from bus.delivery.doing import CommandDoer
+from bus.delivery.ending import OutgoingEnd
 from bus.delivery.expiry import Expiry
 from bus.delivery.forgetting import Forgetting
 from bus.delivery.idempotency import KeyBook
@@ -67,6 +69,7 @@ class Delivery:
         self._settings = settings
         commands, limits, clock, log = settings.commands, settings.limits, parts.clock, exchange.log
         self._rules = _rules(settings)
+        self._depths: list[Depth] = []
         self._max_bytes = settings.front.max_body_bytes + ENVELOPE_OVERHEAD_BYTES
         self._store = DeliveryReader(settings.data / "log.db")
         queues = MemberQueues(parts.connection)
@@ -113,6 +116,7 @@ class Delivery:
             changes=self._changes,
             skew_s=limits.clock_skew_s,
         )
+        self.outgoing_end = OutgoingEnd(log, self._store, self.cancel_desk)
         self._cancellations = Cancellations(
             parts.genesis, parts.member, exchange.opener, parts.query_keys, self._store, commands.waiting
         )
@@ -285,6 +289,7 @@ class Delivery:
             await asyncio.sleep(_COUNT_S)
             try:
                 await self._runner.count()
+                self._depths = await read_depths(self._store, self._parts.node.partition("/")[0])
             except EvidenceError as error:
                 _log.warning("tasks.uncounted", code=error.code)
 
@@ -292,9 +297,14 @@ class Delivery:
         """Brings gauges up to date, before a scrape."""
         metrics.outbox_records.set(len(self._outbox))
         metrics.outbox_oldest.set(self._outbox.oldest_s())
+        now_s = self._parts.clock.now().timestamp()
+        metrics.outbox_depth.clear()
+        metrics.outbox_depth_oldest.clear()
+        for depth in self._depths:
+            metrics.outbox_depth.labels(depth.member, depth.kind).set(depth.records)
+            metrics.outbox_depth_oldest.labels(depth.member, depth.kind).set(max(0.0, now_s - depth.oldest_s))
         metrics.tasks.clear()
         metrics.task_oldest.clear()
-        now_s = self._parts.clock.now().timestamp()
         for crowd in self._runner.crowds:
             metrics.tasks.labels(crowd.service, crowd.state).set(crowd.count)
             metrics.task_oldest.labels(crowd.service, crowd.state).set(max(0.0, now_s - crowd.oldest_s))

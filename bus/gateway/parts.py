@@ -5,6 +5,7 @@ Everything here works without a writable log. `exchange.py` puts the exchange on
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -111,12 +112,19 @@ class Parts:
         self.connection.max_handlers = settings.limits.handlers
 
     def open(self, settings: GatewaySettings) -> None:
-        """Opens files; no network yet.
+        """Opens files; no network yet. What fails leaves nothing open, and may be tried again.
 
         Raises:
             EvidenceError: a key file cannot be used.
-            RegistryError: a store cannot be used.
+            RegistryError: a store cannot be used; `StoreUnwritable`: now.
+            OSError: a file cannot be opened or written.
         """
+        with contextlib.ExitStack() as opened:
+            self._connect(settings)
+            self._open_stores(settings, opened)
+            opened.pop_all()
+
+    def _connect(self, settings: GatewaySettings) -> None:
         clock = self.clock
         files = BrokerFiles(settings)
         self.broker_user = BrokerUser(
@@ -138,6 +146,9 @@ class Parts:
             settings.broker.connect_deadline_s,
             on_refused=self.broker_user.refused,
         )
+
+    def _open_stores(self, settings: GatewaySettings, opened: contextlib.ExitStack) -> None:
+        clock = self.clock
         self.follower = Follower(
             NatsFeedReader(self.connection),
             settings.data / "directory.db",
@@ -146,7 +157,9 @@ class Parts:
             settings=FollowerSettings(max_age_s=settings.directory.max_age_s, backoff_max_s=4.0),
             observer=_FollowerLog(self.metrics),
         )
+        opened.callback(self.follower.close)
         self.own = OwnRights(settings.data / "own.db", settings.genesis, self.member, self.follower.directory)
+        opened.callback(self.own.close)
         self.contracts = Contracts(self.follower, budget=replace(DEFAULT, depth=settings.limits.json_depth))
         self.revocation_lists = RevocationLists(
             settings.data / "crl",
@@ -158,6 +171,7 @@ class Parts:
             self.metrics,
         )
         self.peers = Peers(settings.data / "peers.db")
+        opened.callback(self.peers.close)
         self.day_keys = DayKeys(settings.data / "day-keys", clock.random)
 
     def _broker_account(self) -> str:

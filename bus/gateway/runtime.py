@@ -36,6 +36,7 @@ from bus.gateway.exchange import Exchange
 from bus.gateway.health import Health
 from bus.gateway.nodekeys import Announcements, keys_of_log, load_log_signer, successor
 from bus.gateway.parts import Parts, front_tls, read_changeable
+from bus.gateway.space import until_space
 from bus.gateway.warming import keep_warm
 from bus.gateway.webhookposts import read_targets
 from bus.metrics import GatewayMetrics
@@ -153,12 +154,13 @@ class Gateway:
             EvidenceError: nor with this log (locked, damaged, another node's).
         """
         self.settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._parts.open(self.settings)
+        if not await until_space(lambda: self._parts.open(self.settings), stop):
+            return
         await self._parts.revocation_lists.recall()
         try:
             await self._listen()
-            if ready is not None:
-                ready(self)
+            if ready is not None and not await until_space(lambda: ready(self), stop):
+                return
             async with asyncio.TaskGroup() as tasks:
                 lasting = {
                     "directory": self._parts.follower.run,
@@ -196,6 +198,7 @@ class Gateway:
             self._clock,
             settings.data / "log.db",
             lambda: None if self._delivery is None else self._delivery.letters,
+            lambda: None if self._delivery is None else self._delivery.outgoing_end,
         )
         acts = AdminActs(parts, self._health, lambda: self.settings, self._status, self.reload, about_commands)
         admin = AdminFront(

@@ -48,6 +48,17 @@ def node_token(node: str) -> str:
     return f"{member_token(str(parsed.member))}~{token_part(parsed.node)}"
 
 
+def member_of_token(token: str, instance: str) -> str | None:
+    """Member identifier of a token, None when it is not one."""
+    parts = token.split("~")
+    if len(parts) != 2:
+        return None
+    try:
+        return str(MemberId(instance, *(unquote(part.replace("=", "%"), errors="strict") for part in parts)))
+    except (ValueError, EvidenceError):
+        return None
+
+
 def node_of_token(token: str, instance: str) -> str | None:
     """Node identifier of a token, None when it is not one."""
     parts = token.split("~")

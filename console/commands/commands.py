@@ -107,6 +107,8 @@ def discard(
 ) -> None:  # fmt: skip
     """End commands of others that cannot be done. Their senders get the reason as a signed result.
 
+    The id of a command of an own client system, not delivered yet, cancels it, as the client system itself may.
+
     Before that, look whether the back end has done them: an attempt without an answer may have had its effect.
     """
     from console.deadletters import act_on, render_act

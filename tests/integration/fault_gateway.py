@@ -113,7 +113,10 @@ def main() -> None:
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--clock-offset-s", type=float, default=0.0)
     parser.add_argument("--nothing-writable", action="store_true")
+    parser.add_argument("--nothing-writable-at-all", action="store_true", help="from before the first file is opened")
     options = parser.parse_args()
+    if options.nothing_writable_at_all:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
     home = MemberHome(options.home)
     plan = Plan(home.data / "fault.json")
     gateway = Gateway(home.settings, OffsetClock(options.clock_offset_s), lambda path: FaultyStore(path, plan))

@@ -381,3 +381,37 @@ def test_a_back_end_that_is_not_there_is_waited_for_and_blocks_nothing_else(worl
         world.reload_gateway("G01")
     assert fate(world, client, record_id)["state"] == "completed"
     quiet(world)
+
+
+def test_an_operator_ends_commands_of_an_own_client_system_that_are_not_delivered(world, client) -> None:
+    headers = {"Prefer": "respond-async", "X-LienThong-Order-Key": "H37.dossier-77"}
+    world.stop_gateway("G01")
+    try:
+        first, second = (
+            str(
+                world.call(client, SERVICE, "/notes", method="POST", body=b'{"text":"x"}', headers=headers).json()["id"]
+            )
+            for _ in range(2)
+        )
+        (row,) = operate(world, "discard", second, "--reason", "x", "--dry-run", code="H37")["commands"]
+        assert (row["fate"], row["direction"]) == ("would-cancel", "outgoing")
+        (row,) = operate(world, "discard", second, "--reason", "withdrawn on paper", code="H37")["commands"]
+        assert (row["fate"], row["state"]) == ("cancelled", "cancelled")  # it waits behind the first: never sent
+        (row,) = operate(world, "discard", second, "--reason", "again", code="H37")["commands"]
+        assert row["fate"] == "closed"
+        (row,) = operate(world, "discard", first, "--reason", "withdrawn on paper", code="H37")["commands"]
+        assert row["fate"] in ("cancel-asked", "cancelled")  # as the broker was quick or not
+    finally:
+        world.start_gateway("G01")
+
+    def decided() -> bool:  # it lies in the stream before the wish, so the provider may take it first
+        told = ask(world, client, first).json()
+        return told["state"] == "cancelled" or told.get("cancel", {}).get("answer") == "already-delivered"
+
+    wait_until(decided, "the provider's word", 20)
+    assert attempts(world)[second] == 0
+    assert fate(world, client, second)["state"] == "cancelled"
+    acts = world.command("audit", "acts", str(world.members["H37"].log_db))["acts"]
+    told = [(one["act"], one["target"]) for one in acts if one["reason"] == "withdrawn on paper"]
+    assert sorted(told) == sorted([("commands.discard", first), ("commands.discard", second)])
+    quiet(world)

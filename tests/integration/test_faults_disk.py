@@ -107,6 +107,29 @@ def test_a_gateway_that_starts_on_a_full_disk_waits_for_space(world: FaultWorld,
     check_evidence(world, "H37", "G01")
 
 
+def test_a_gateway_whose_stores_cannot_be_opened_for_lack_of_space_waits_and_then_starts(
+    world: FaultWorld, client: ClientSystem
+) -> None:
+    """Without space nothing is open, so nobody is answered; the process says why, and needs no new start."""
+    world.stop_gateway("H37")
+    world.options["H37"] = ["--nothing-writable-at-all"]
+    said = world.log_path("H37").read_text().count("disk.unwritable")
+    try:
+        member = world.members["H37"]
+        member.process = world.spawn("H37", "gateway", "--home", str(member.home))
+        wait_until(lambda: world.log_path("H37").read_text().count("disk.unwritable") > said + 1, "what it waits for")
+        pid = world.process("H37").pid
+        with world.nothing_writable("H37"):
+            pass  # lifts the limit
+        world.wait_ready("H37", HEALS_S)
+        assert world.process("H37").pid == pid
+    finally:
+        world.options.pop("H37")
+    world.until_ok(client, SERVICE)
+    world.wait_closed("H37")
+    check_evidence(world, "H37", "G01")
+
+
 def test_a_day_key_that_could_not_be_written_does_not_stop_the_rest_of_the_day(
     world: FaultWorld, client: ClientSystem
 ) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SECONDS, SEED, DEADLINE_S = 30, 7, 110
+SECONDS, SEED, RATE, DEADLINE_S = 30, 7, 60, 75
 
 
 @pytest.mark.slow
@@ -18,6 +18,7 @@ def test_half_a_minute_of_faults_loses_nothing_and_does_nothing_twice(tmp_path: 
     seed = SEED
     out = tmp_path / "soak"
     command = [sys.executable, "-m", "tests.soak", "--seconds", str(SECONDS), "--seed", str(seed), "--out", str(out)]
+    command += ["--rate", str(RATE), "--drain", "25"]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
     lines = run.stdout.splitlines()
     assert lines, run.stderr[-3000:]

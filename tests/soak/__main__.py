@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "integration"))
 from tests.soak import asking, features
 from tests.soak.evidence_of import look
 from tests.soak.faults import Breaker
-from tests.soak.judge import FINAL, Books, judge
+from tests.soak.judge import CLOSED, FINAL, Books, judge
 from tests.soak.schedule import GATEWAYS, plan
 from tests.soak.stage import Stage
 
@@ -40,6 +40,8 @@ def run(options: argparse.Namespace, out: Path) -> dict[str, Any]:
         _say(options, str(fault))
     with Stage(out, careless=options.careless) as stage:
         stage.start_client(options.rate, options.seed, merged)
+        if "dead" in merged:
+            stage.start_operator()
         breaker = Breaker(stage)
         breaker.run(faults, options.seconds)
         stage.whole()
@@ -48,12 +50,15 @@ def run(options: argparse.Namespace, out: Path) -> dict[str, Any]:
         facts = json.loads((out / "client.json").read_bytes())
         accepted = list(Books.of(out, {}).accepted)
         drained_s = time.monotonic()
-        told = asking.settled(facts, accepted, FINAL, options.drain)
+        ends = CLOSED if "dead" in merged else FINAL  # the operator sees to it that nothing stays dead
+        told = asking.settled(facts, accepted, ends, options.drain)
+        stage.stop_operator()
         quiet = _quiet(stage, options.drain - (time.monotonic() - drained_s))
         drained_s = time.monotonic() - drained_s
         verdict = judge(Books.of(out, told), merged, careless=options.careless)
         evidence = look(stage.world, told)
-    problems = verdict.problems + evidence.problems + [f"ended by itself: {one}" for one in breaker.ended]
+    unquiet = [] if quiet else [f"not quiet {options.drain:g} s after the last fault"]
+    problems = unquiet + verdict.problems + evidence.problems + [f"ended by itself: {one}" for one in breaker.ended]
     rest = {name: value for name, value in asdict(verdict).items() if name not in ("states", "problems")}
     return {
         "ok": not problems,
@@ -70,7 +75,6 @@ def run(options: argparse.Namespace, out: Path) -> dict[str, Any]:
         "kills": dict(breaker.kills),
         "faults": dict(breaker.done),
         "ended_by_themselves": breaker.ended,
-        "not_started": breaker.not_started,
         "features": sorted(merged),
         "problems": problems,
     }

@@ -24,7 +24,6 @@ class Breaker:
         done: faults that took place, by kind.
         kills: SIGKILLs by target, those in the middle of a commit included.
         ended: gateways that ended by themselves, with their exit codes.
-        not_started: the same while their disk was full: one that cannot open its stores ends, and is started again.
     """
 
     def __init__(self, stage: Stage) -> None:
@@ -35,8 +34,6 @@ class Breaker:
         self.done: Counter[str] = Counter()
         self.kills: Counter[str] = Counter()
         self.ended: list[str] = []
-        self.not_started: list[str] = []
-        self._full: set[str] = set()
 
     def run(self, faults: list[Fault], seconds: float) -> None:
         """Breaks and mends until `seconds` have passed."""
@@ -68,8 +65,7 @@ class Breaker:
         if member.process.returncode == -signal.SIGKILL:
             self.kills[code] += 1
         else:
-            found = self.not_started if code in self._full else self.ended
-            found.append(f"{code} with {member.process.returncode}")
+            self.ended.append(f"{code} with {member.process.returncode}")
         self._book.add(fault="killed", target=code, began=time.time(), ended=time.time())
         planned = member.process.returncode == -signal.SIGKILL
         member.process = None
@@ -88,13 +84,12 @@ class Breaker:
             stage.wires[target].cut()
         elif fault.kind == "blackhole":
             self._signal(target, signal.SIGSTOP)
-        elif fault.kind == "disk-full":
-            self._full.add(target)
+        elif fault.kind in ("disk-full", "broker-full"):
             self._limit(target, 0)
         elif fault.kind == "skew":
             self._restart(target, fault.detail)
-        elif fault.kind == "slow":
-            (stage.out / "slow").write_text(fault.detail)
+        elif fault.kind in ("slow", "busy"):
+            (stage.out / fault.kind).write_text(fault.detail)
         elif fault.kind == "preempt":
             stage.wires[target].cut()
             self._cut_at[fault] = time.time()
@@ -114,12 +109,14 @@ class Breaker:
             self._signal(target, signal.SIGCONT)
         elif fault.kind == "disk-full":
             self._notice_end(target)
-            self._full.discard(target)
             self._limit(target, None)
+        elif fault.kind == "broker-full":  # there is space, and somebody starts it again: it does not write by itself
+            stage.kill(target)
+            stage.start(target)
         elif fault.kind == "skew":
             self._restart(target, "0")
-        elif fault.kind == "slow":
-            (stage.out / "slow").unlink(missing_ok=True)
+        elif fault.kind in ("slow", "busy"):
+            (stage.out / fault.kind).unlink(missing_ok=True)
         elif fault.kind == "preempt":
             try:
                 self._strange(fault)

@@ -14,15 +14,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .client import ORDERED
 from .lines import read
 
-FINAL = ("completed", "failed", "dead", "cancelled", "expired")
+CLOSED = ("completed", "failed", "cancelled", "expired")
+FINAL = (*CLOSED, "dead")
 OPEN = ("accepted", "sent", "delivered", "processing")
 WITHOUT_EFFECT = ("cancelled", "expired")
 SLACK_S = 3.5
 """How long after a fault its consequences may still show: the backend's deadline, and a little."""
 EXCUSES = frozenset({"kill", "killed", "kill-in-commit", "skew", "blackhole", "slow", "disk-full", "cut"})
 _AT_THE_PROVIDER = frozenset({"G01", "backend"})
+_PASSING = frozenset({429, 502, 503, 504, "broken"})
+LONG_S = 2.5
+"""An answer that took longer may have come after the gateway's deadline for it."""
 
 
 @dataclass
@@ -41,6 +46,8 @@ class Verdict:
     asked_again_unexplained: int = 0
     lost: int = 0
     order_violations: int = 0
+    redriven: int = 0
+    discarded: int = 0
     problems: list[str] = field(default_factory=list)
 
     def add(self, what: str, names: Sequence[object]) -> int:
@@ -60,6 +67,8 @@ class Books:
         asked: the backend's lines of requests.
         faults: the harness's.
         states: state of each accepted command, as its gateway told in the end; empty for one that it does not know.
+        answered: the backend's lines of what became of requests.
+        acts: the operator's.
     """
 
     sent: list[dict[str, Any]]
@@ -67,12 +76,16 @@ class Books:
     asked: list[dict[str, Any]]
     faults: list[dict[str, Any]]
     states: dict[str, str]
+    answered: list[dict[str, Any]] = field(default_factory=list)
+    acts: list[dict[str, Any]] = field(default_factory=list)
 
     @classmethod
     def of(cls, folder: Path, states: Mapping[str, str]) -> Books:
         """The books in a folder."""
-        names = ("sent", "effects", "asked", "faults")
-        return cls(*(list(read(folder / f"{name}.jsonl")) for name in names), dict(states))
+        sent, effects, asked, faults, answered, acts = (
+            list(read(folder / f"{name}.jsonl")) for name in ("sent", "effects", "asked", "faults", "answered", "acts")
+        )
+        return cls(sent, effects, asked, faults, dict(states), answered, acts)
 
     @property
     def accepted(self) -> dict[str, tuple[str, int]]:
@@ -90,9 +103,11 @@ def judge(books: Books, features: Iterable[str] = (), *, careless: bool = False)
     _states(found, books, accepted)
     _effects(found, books, accepted, careless=careless)
     _unknown(found, books, accepted, merged)
-    found.order_violations = len(out_of_order(books.effects))
+    _operated(found, books, accepted)
+    ordered = [line for line in books.effects if line["key"].startswith(ORDERED)]
+    found.order_violations = len(out_of_order(ordered))
     if "order" in merged:
-        found.add("effects of a key out of order", out_of_order(books.effects))
+        found.add("effects of a key out of order", out_of_order(ordered))
     return found
 
 
@@ -117,13 +132,30 @@ def _effects(found: Verdict, books: Books, accepted: Mapping[str, tuple[str, int
     for line in books.effects:
         ids_of[line["key"], line["sequence"]].add(line["id"])
     again = asked_again(books.asked)
-    unexplained = [one for one, times in again.items() if not all(excused(books.faults, *pair) for pair in times)]
+    passing = passed(books.answered)
+    unexplained = [
+        one
+        for one, times in again.items()
+        if not all(first in passing.get(one, ()) or excused(books.faults, first, second) for first, second in times)
+    ]
     found.asked_again, found.asked_again_unexplained = len(again), found.add("asked again without reason", unexplained)
     twice = [one for one, count in by_id.items() if count > 1 and not (careless and one not in unexplained)]
     several = [what for what, ids in ids_of.items() if len(ids) > 1]
     found.effects_twice = found.add("done twice", twice) + found.add("done under two ids", several)
     other = [line["id"] for line in books.effects if accepted.get(line["id"], (line["key"],))[0] != line["key"]]
     found.add("done for another command than the one with that id", other)
+
+
+def _operated(found: Verdict, books: Books, accepted: Mapping[str, tuple[str, int]]) -> None:
+    """What was discarded has failed, and has no effect if the backend never did it; nothing else was brought to an end."""
+    ended = {line["id"] for line in books.acts if line["act"] == "discard" and line["fate"] == "discarded"}
+    tried = {line["id"] for line in books.acts if line["act"] == "discard" and line["fate"] == "trying"}
+    found.discarded = len(ended)
+    found.redriven = len({line["id"] for line in books.acts if line["fate"] == "redriven"})
+    told = {one: books.states.get(one, "") for one in ended if one in accepted}
+    found.add("discarded, and not failed", [one for one, state in told.items() if state not in ("failed", *OPEN)])
+    done = {line["id"] for line in books.effects}
+    found.add("discarded before any effect, and done all the same", sorted(tried & done))
 
 
 def _unknown(found: Verdict, books: Books, accepted: Mapping[str, tuple[str, int]], merged: frozenset[str]) -> None:
@@ -136,6 +168,15 @@ def _unknown(found: Verdict, books: Books, accepted: Mapping[str, tuple[str, int
     if "idempotency" in merged:
         ended = {(line["key"], line["sequence"]) for line in books.sent if line["what"] in ("accepted", "refused")}
         found.add("left unknown in spite of an idempotency key", sorted(broke_off - ended))
+
+
+def passed(answered: Iterable[Mapping[str, Any]]) -> dict[str, set[float]]:
+    """By id the times of requests that are made again by design (ADR 14): a passing status, a break, or too slow."""
+    found = defaultdict(set)
+    for line in answered:
+        if line["what"] in _PASSING or line["at"] - line["asked"] > LONG_S:
+            found[line["id"]].add(float(line["asked"]))
+    return found
 
 
 def asked_again(asked: Iterable[Mapping[str, Any]]) -> dict[str, list[tuple[float, float]]]:

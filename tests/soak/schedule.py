@@ -49,8 +49,10 @@ KINDS: dict[str, tuple[int, tuple[str, ...], float, float]] = {
     "cut": (3, GATEWAYS, 0.3, 3.0),
     "blackhole": (3, ("broker", *GATEWAYS, "backend"), 0.3, 3.0),
     "disk-full": (2, GATEWAYS, 0.2, 2.0),
+    "broker-full": (2, ("broker",), 0.5, 2.0),
     "skew": (1, GATEWAYS, 1.0, 3.0),
     "slow": (2, ("backend",), 1.0, 4.0),
+    "busy": (2, ("backend",), 0.5, 2.5),
     "duplicate": (3, ("broker",), 0.5, 1.0),
     "preempt": (2, (CONSUMER,), 0.8, 1.5),
     "garbage": (1, ("broker",), 0.1, 0.1),
@@ -89,6 +91,8 @@ def _detail(chance: random.Random, kind: str) -> str:
         return f"{chance.choice(SKEWS_S):g}"
     if kind == "slow":
         return f"{chance.uniform(0.1, 0.8):.2f}"
+    if kind == "busy":
+        return chance.choice(("429", "502", "503", "504"))
     if kind in ("duplicate", "garbage", "preempt"):
         return str(chance.randint(3, 12))
     return ""

@@ -21,6 +21,8 @@ from .wire import Loop, Wire
 
 SERVICE = f"{PROVIDER}/desk/effects"
 STRANGER = "E66"
+ATTEMPTS = 7
+"""Then a command is a dead letter: after some seconds."""
 
 CONTRACT = """
 openapi: 3.1.0
@@ -65,6 +67,8 @@ class Stage:
         self.backend: subprocess.Popen[bytes] | None = None
         self.backend_port = free_port()
         self.client: subprocess.Popen[bytes] | None = None
+        self.operator: subprocess.Popen[bytes] | None = None
+        self.operator_key = out / "operator.key"
         self.system: ClientSystem | None = None
 
     def __enter__(self) -> Stage:
@@ -98,13 +102,22 @@ class Stage:
             world.configure(code, "commands", retry_s=1.0, retry_max_s=4.0)
             world.configure(code, "limits", join_every_s=1.0)
             world.options[code] = ["--clock-offset-s", "0"]
+        world.configure(PROVIDER, "commands", attempt_s=0.3, attempt_max_s=1.5, attempts=ATTEMPTS)
+        self._make_operator_key()
         self.start_backend()
         world.start_gateways(*GATEWAYS)
+
+    def _make_operator_key(self) -> None:
+        home = str(self.world.members[PROVIDER].home)
+        role = "XROAD_SYSTEM_ADMINISTRATOR"
+        made = self.world.command("admin", "key", "add", "operator", "--role", role, "--home", home)
+        self.operator_key.touch(mode=0o600)
+        self.operator_key.write_text(made["key"], encoding="utf-8")
 
     def close(self) -> None:
         """Stops everything; safe to call twice."""
         self._continue_all()
-        for process in (self.client, self.backend):
+        for process in (self.client, self.operator, self.backend):
             if process is not None and process.poll() is None:
                 process.kill()
                 _end(process)
@@ -156,6 +169,19 @@ class Stage:
         wait_until(lambda: self.client is None or self.client.poll() is not None, "the client's end", deadline_s)
         assert self.client.returncode == 0, self.world.tail("client")
 
+    def start_operator(self) -> None:
+        """Starts who looks after dead letters; at once."""
+        home = str(self.world.members[PROVIDER].home)
+        options = ["--out", str(self.out), "--home", home, "--key-file", str(self.operator_key)]
+        self.operator = World.spawn(self.world, "operator", *options, program=("-m", "tests.soak.operating"))
+
+    def stop_operator(self) -> None:
+        """Asks it to end in order."""
+        if self.operator is not None:
+            self.operator.send_signal(signal.SIGTERM)
+            wait_until(lambda: self.operator is None or self.operator.poll() is not None, "the operator's end", 20)
+            assert self.operator.returncode == 0, self.world.tail("operator")
+
     def pids(self) -> dict[str, int]:
         """Process ids of what may be broken and runs: `broker` (nats-server itself), `backend`, members' codes."""
         found = {code: self.world.members[code].process for code in GATEWAYS if code in self.world.members}
@@ -197,7 +223,8 @@ class Stage:
 
     def whole(self) -> None:
         """Lifts every fault: all run, lines are whole, clocks right, disks writable, the backend quick."""
-        (self.out / "slow").unlink(missing_ok=True)
+        for name in ("slow", "busy"):
+            (self.out / name).unlink(missing_ok=True)
         self._continue_all()
         for wire in self.wires.values():
             wire.mend()

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bus.errors import SettingsInvalid
 from bus.settings import parse_settings
 from console.homes import HomeInvalid, MemberFacts, MemberHome
 from console.rights import access_subject
-from console.services import absolute_paths, render_service, service_id
+from console.services import absolute_paths, hand_written, render_service, service_id
 from evidence.errors import IdentifierInvalid
 
 texts = st.text(st.characters(codec="utf-8"), max_size=12)
@@ -103,3 +104,25 @@ def test_a_service_is_named_by_its_subsystem_and_code(home):
     for code in ("a/b c", "/b", "a/", "@n1/x", "a/ộ"):
         with pytest.raises(IdentifierInvalid):
             service_id(home, code)
+
+
+def test_what_was_written_by_hand_into_a_service_file_stays(tmp_path: Path) -> None:
+    part = tmp_path / "service.toml"
+    assert hand_written(part, "VN/GOV/H37/a/b") == {}
+    part.write_text(
+        render_service("VN/GOV/H37/a/b", "http", {"base_url": "http://old"})
+        + "\n[service.commands]\nattempt_s = 1.5\nattempts = 9\n"
+    )
+    kept = hand_written(part, "VN/GOV/H37/a/b")
+    assert kept == {"commands": {"attempt_s": 1.5, "attempts": 9}}
+    assert hand_written(part, "VN/GOV/H37/a/other") == {}
+    again = tomllib.loads(render_service("VN/GOV/H37/a/b", "http", {"base_url": "http://new"}, kept))["service"][0]
+    assert again["commands"] == kept["commands"]
+    assert again["settings"] == {"base_url": "http://new"}
+
+
+def test_a_broken_service_file_is_said_and_not_overwritten(tmp_path: Path) -> None:
+    part = tmp_path / "service.toml"
+    part.write_text("[[service]\n")
+    with pytest.raises(SettingsInvalid):
+        hand_written(part, "VN/GOV/H37/a/b")
