@@ -46,7 +46,7 @@ def callers(log: Path, service: str, since_at: datetime) -> dict[tuple[str, str]
                     continue
                 record = header.decode(data)
                 reached = reached or record.time < oldest
-                if record.type == "query" and record.to == service and record.time >= oldest:
+                if record.type in ("query", "command") and record.to == service and record.time >= oldest:
                     _count(found, (record.operation or "", record.source), record.time)
             # a sender's clock may be a little off: one more chunk than the first old record
             stop = 0 if reached else start

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import NoReturn
 
 import msgspec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -40,11 +41,11 @@ from evidence.signer import FileSigner, KeyKind, generate_key_file, is_encrypted
 from evidence.x509 import load_pem_chain, verify_chain
 from registry.client import RegistryClient, RequestDetail, verify_anchors
 from registry.documents import Member, PinnedKey, decode
-from registry.envelope import read_envelope, sign_document
-from registry.errors import NotFound
-from registry.fold import Directory, Skipped
+from registry.envelope import Envelope, read_envelope, sign_document
+from registry.errors import DocumentRefused, NotFound
+from registry.fold import Directory, Skipped, digest_of
 from registry.publickeys import key_id, spki_public
-from registry.requests import MemberRequest, is_self_signed, read_refusal
+from registry.requests import MemberRequest, is_self_signed, read_refusal, read_request
 
 _POLL_S = 0.3
 _DAYS = 365
@@ -380,12 +381,9 @@ async def approve(
 
     Raises:
         SignaturesMissing: too few operator keys are at hand; a proposal was kept.
-        RegistryError: the registry refused it.
+        RegistryError: the registry refused it, or gave another request than this one; nothing was signed.
     """
-    detail = await client.request_detail(request.id)
-    envelope = read_envelope(detail.jws.encode(), genesis=speaker.genesis)
-    document = decode(envelope.payload)
-    assert isinstance(document, Member)
+    envelope, document = await _asked(client, speaker.genesis, request)
     chain = envelope.signatures[0].chain
     if certificate or is_self_signed(chain):
         await client.put_certificate(request.id, certificate or _certify(home, document.subject, chain[0]))
@@ -399,6 +397,27 @@ async def approve(
         aliases=document.aliases,
     )
     return await client.decide(request.id, signed)
+
+
+async def _asked(client: RegistryClient, genesis: str, request: MemberRequest) -> tuple[Envelope, Member]:
+    """What the applicant signed. Its id was compared with the applicant's word; the registry's word is no proof."""
+    jws = (await client.request_detail(request.id)).jws.encode()
+    _, anchors = await client.anchor(genesis)
+    read = read_request(jws, verify_anchors(genesis, anchors), datetime.now(UTC))
+    if (read.id, read.member, read.keys) != (request.id, request.member, request.keys):
+        _refuse_other(request.id)
+    envelope = read_envelope(jws, genesis=genesis)
+    document = decode(envelope.payload)
+    assert isinstance(document, Member)
+    return envelope, document
+
+
+def _refuse_other(wanted: str) -> NoReturn:
+    raise DocumentRefused(
+        "not-a-request",
+        f"the registry gives another request than {wanted[:16]} under that id: it is lying or broken; nothing was "
+        "signed. Have the applicant carry the request to you (lienthong join --out), and look into the registry",
+    )
 
 
 def _certify(home: InstanceHome, member: str, der: bytes) -> bytes:
@@ -424,9 +443,13 @@ async def bring_request(client: RegistryClient, path: Path) -> MemberRequest:
 
     Raises:
         HomeInvalid: the file is not one.
+        RegistryError: the registry refused it, or keeps another one.
     """
-    carried = read_facts(path, CarriedRequest, "lienthong join --out")
-    return await client.request(carried.jws.encode())
+    jws = read_facts(path, CarriedRequest, "lienthong join --out").jws.encode()
+    kept = await client.request(jws)
+    if kept.id != digest_of(jws):
+        _refuse_other(digest_of(jws))
+    return kept
 
 
 async def write_decision(client: RegistryClient, request_id: str, out: Path) -> None:

@@ -7,6 +7,7 @@ what is composed here is confirmed by the operator (`memberkeys.confirm_change`)
 from __future__ import annotations
 
 import base64
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,9 @@ def pin_recovery_key(home: MemberHome, path: Path, kind: KeyKind, passphrase: Pa
         recovery = generate_key_file(path, kind, passphrase_path=passphrase)
     public = home.keys / "recovery.pub"
     pem = recovery.private_key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    if public.exists() and (earlier := public.read_bytes()) != pem:
+        # It may be the pinned one until the operator confirms the change, and a change of other keys names it again.
+        replace_file(home.keys / f"recovery-{hashlib.sha256(earlier).hexdigest()[:16]}.pub", earlier, 0o644)
     replace_file(public, pem, 0o644)
     pinned = PinnedKey(spki=base64.b64encode(recovery.public_bytes).decode(), kind="recovery")
 

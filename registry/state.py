@@ -45,7 +45,10 @@ from registry.view import (
 from registry.view import Revocation as RevocationEntry
 
 MOST_DATED = 1024
-"""Dated trees of one log that are remembered: of nearly three years, if a node is pinned daily."""
+"""Dated trees of one log that are remembered: of nearly three years, if a node is pinned daily.
+
+Beyond that the one goes whose neighbours are closest in time: so many in a short time displace none of another time.
+"""
 
 
 class Head(msgspec.Struct, frozen=True, gc=False):
@@ -64,11 +67,13 @@ class DatedTree(NamedTuple):
         size: Leaves.
         root: 32 bytes.
         at: Index of the document in the directory's log.
+        issued_s: When that document was issued, Unix seconds: its author's claim, between those before and after it.
     """
 
     size: int
     root: bytes
     at: int
+    issued_s: float
 
 
 class KeyUse(NamedTuple):
@@ -434,12 +439,14 @@ class State:
     def _date(self, document: Node) -> None:
         log, head = document.log, self.heads.get(("node", document.subject))
         index = -1 if head is None else head.index
+        issued_s = parse_checked_time(document.issued).timestamp()
         for origin, tree in ((log.origin, log.head), ("" if log.closes is None else log.closes.origin, log.closes)):
             if tree is not None and tree.size:
                 trees = self._dated.setdefault(origin, [])
-                trees.append(DatedTree(tree.size, bytes.fromhex(tree.root), index))
+                trees.append(DatedTree(tree.size, bytes.fromhex(tree.root), index, issued_s))
                 if len(trees) > MOST_DATED:
-                    del trees[1 : MOST_DATED // 2 : 2]  # of long ago, every other day says enough
+                    inner = range(1, len(trees) - 1)
+                    del trees[min(inner, key=lambda at: trees[at + 1].issued_s - trees[at - 1].issued_s)]
 
     def _marked(self, entry: NodeEntry) -> NodeEntry:
         """With the present status of node and further keys."""

@@ -22,7 +22,7 @@ from bus.sealing.keys import SealingKeyPair
 from registry.contract import CompiledContract, Match, Parameters
 from registry.decision import Decision, authorise_coarse, authorise_fine
 from registry.quota import QuotaBook
-from registry.view import DecisionView, ServiceEntry
+from registry.view import DecisionView, QuotaLimit, ServiceEntry
 
 
 class Examined(msgspec.Struct, frozen=True, gc=False):
@@ -85,7 +85,7 @@ class Examiner:
         """
         head = record.header
         rights = self._rights()
-        service = self._authorise_coarse(rights, head.source, head.to, now, counted)  # 5
+        service, most = self._authorise_coarse(rights, head.source, head.to, now, counted)  # 5
         opened = self._unseal(record)  # 6
         particulars, body = opened.particulars, opened.body
         decision = authorise_fine(  # 7
@@ -100,6 +100,8 @@ class Examiner:
         )
         if not decision.allowed:
             raise denied(decision)
+        if counted and decision.quota != most:  # step 5 counted under the most generous of several rights
+            self._count(head.source, decision.rule or head.to, decision, head.to)
         granted = decision.granted if service.fields else None
         compiled = self._contracts.ready(service, granted) or await self._contracts.load(service, granted)
         match, parameters = check_request(  # 8
@@ -118,22 +120,25 @@ class Examiner:
 
     def _authorise_coarse(
         self, rights: DecisionView, client: str, service_id: str, now: datetime, counted: bool
-    ) -> ServiceEntry:
+    ) -> tuple[ServiceEntry, QuotaLimit]:
         decision = authorise_coarse(rights, client=client, service=service_id, at=now)
         if not decision.allowed:
             raise denied(decision)
-        wait_s = None
         if counted:
-            wait_s = self._quotas.take(client, service_id, decision.quota, self._clock.monotonic())
+            self._count(client, service_id, decision, service_id)
+        service = rights.service(service_id)
+        if service is None:
+            raise errors.ServiceUnknown(f"{service_id} is not published here")
+        return service, decision.quota
+
+    def _count(self, client: str, what: str, decision: Decision, service_id: str) -> None:
+        """Takes a call from a quota: the service's for that client, or one right's."""
+        wait_s = self._quotas.take(client, what, decision.quota, self._clock.monotonic())
         if wait_s is not None:
             error = errors.QuotaExceeded(f"the quota of {client} for {service_id} is used up")
             error.rule = decision.rule or ""
             error.retry_after_s = max(1, int(wait_s + 0.999))
             raise error
-        service = rights.service(service_id)
-        if service is None:
-            raise errors.ServiceUnknown(f"{service_id} is not published here")
-        return service
 
     def _unseal(self, record: VerifiedRecord) -> Opened:
         pair = self._query_keys.get(record.header.keyid or "")

@@ -88,11 +88,12 @@ class KeyRing:
                 self._remember_wrong(mac)
             self._guessing.failed(source, counted, self._monotonic())
             raise errors.CredentialsInvalid("the key is not known")
+        if found not in self._hashes.get(name, ()):
+            raise errors.CredentialsInvalid("the key is not known")  # it was withdrawn while it was checked
         self._guessing.succeeded(source, counted)
-        if found in self._hashes.get(name, ()):  # not if new settings came meanwhile
-            self._remembered[mac] = (name, found)
-            if len(self._remembered) > _REMEMBERED:
-                self._remembered.popitem(last=False)
+        self._remembered[mac] = (name, found)
+        if len(self._remembered) > _REMEMBERED:
+            self._remembered.popitem(last=False)
         return name
 
     def _remember_wrong(self, mac: bytes) -> None:

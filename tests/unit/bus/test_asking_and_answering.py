@@ -498,6 +498,18 @@ async def test_a_quota_is_refused_with_the_time_to_wait(bus):
     assert (await bus.ask()).status == 200
 
 
+async def test_a_generous_right_to_another_operation_lifts_no_quota(bus):
+    narrow = f"{SERVICE}#daily"
+    bus.directory.access = {
+        "wide": access_entry(operations=frozenset({"confirm"})),
+        "narrow": access_entry(subject=narrow, operations=frozenset({"getCitizen"}), quota=QuotaLimit(per_day=1)),
+    }
+    assert (await bus.ask()).status == 200
+    error = await refused(bus, errors.QuotaExceeded)
+    assert error.rule == narrow
+    assert error.retry_after_s == 86_400
+
+
 def provider_view(bus: Bus):
     """A copy of the directory that only the provider's decision sees."""
     rights = type(bus.directory)()

@@ -128,6 +128,18 @@ async def test_a_key_that_is_withdrawn_while_it_is_checked_is_not_remembered(cre
         await credentials.authenticate(Request(KEY))
 
 
+async def test_a_key_that_is_exchanged_while_it_is_checked_is_refused(credentials, monkeypatch):
+    exchanged = ClientSystem("onedoor", SYSTEM.subsystems, (hash_key("onedoor.another", b"salt" * 4),))
+
+    def slow(key, key_hash):
+        credentials.replace([exchanged])
+        return True
+
+    monkeypatch.setattr(module, "check_key", slow)
+    with pytest.raises(errors.CredentialsInvalid):
+        await credentials.authenticate(Request(KEY))
+
+
 async def test_few_unknown_keys_are_checked_at_once(credentials):
     credentials._keys._slow_waiting = 32
     with pytest.raises(errors.TooManyInFlight):

@@ -27,10 +27,11 @@ from evidence.header import encode_time
 from evidence.identifiers import MemberId
 from evidence.issue import issue_member, self_sign_member, to_pem
 from evidence.signer import FileSigner, public_key_of_pem
-from registry.client import NewestDocument, RegistryClient
+from registry.client import NewestDocument, RegistryClient, RequestDetail
 from registry.documents import AnyDocument, LogKeyWindow, Member, Node, PinnedKey, Sealing, Service, decode, encode
 from registry.envelope import add_signature, read_envelope, sign_document
 from registry.publickeys import key_id
+from registry.requests import MemberRequest
 
 Change = Callable[[AnyDocument], AnyDocument]
 Lie = Callable[[str, Change], None]
@@ -344,3 +345,67 @@ def test_a_registry_cannot_make_a_member_take_an_unconfirmed_key(office: Office)
     with lying("member", change):
         assert fails("member", "rotate", "--home", home) == "predecessor-unproven"
     assert (home / "keys/member.pem").read_bytes() == kept
+
+
+# --- requests -------------------------------------------------------------------------------------------------------
+
+
+def rival_of(office: Office, code: str, folder: Path) -> str:
+    """Somebody else's request under the same name; its id."""
+    where = ("--registry", office.url, "--genesis", office.genesis, "--name", f"en={code}")
+    made = run_json("join", "--member", f"{INSTANCE}/GOV/{code}", "--home", folder / "thief", *where)
+    return str(made["request"])
+
+
+@pytest.fixture
+def decisions(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """What operators sign and a registry would put into the directory, past its own checks."""
+    kept: list[bytes] = []
+
+    async def decide(self: RegistryClient, request_id: str, jws: bytes) -> MemberRequest:
+        kept.append(jws)
+        return (await self.request_detail(request_id)).request
+
+    async def put_certificate(self: RegistryClient, request_id: str, pem: bytes) -> None:
+        kept.append(pem)
+
+    monkeypatch.setattr(RegistryClient, "decide", decide)
+    monkeypatch.setattr(RegistryClient, "put_certificate", put_certificate)
+    return kept
+
+
+@pytest.mark.parametrize("named", ["id", "member"])
+def test_operators_approve_no_other_keys_than_those_of_the_request_that_they_named(
+    office: Office, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decisions: list[bytes], named: str
+) -> None:
+    code = f"Q{named[0].upper()}"
+    asked, rival = str(office.ask(code)["request"]), rival_of(office, code, tmp_path)
+    honest, listed = RegistryClient.request_detail, RegistryClient.requests
+
+    async def substituted(self: RegistryClient, request_id: str) -> RequestDetail:
+        other = await honest(self, rival)
+        return msgspec.structs.replace(other, request=msgspec.structs.replace(other.request, id=request_id))
+
+    async def without_rival(self: RegistryClient) -> list[MemberRequest]:
+        return [one for one in await listed(self) if one.id != rival]
+
+    monkeypatch.setattr(RegistryClient, "request_detail", substituted)
+    monkeypatch.setattr(RegistryClient, "requests", without_rival)
+    told = asked[:16] if named == "id" else f"{INSTANCE}/GOV/{code}"
+    assert fails("member", "approve", told, "--home", office.home) == "not-a-request"
+    assert decisions == [], "nothing is signed and no key is certified"
+
+
+def test_a_request_that_was_carried_is_the_one_that_is_approved(
+    office: Office, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decisions: list[bytes]
+) -> None:
+    carried = tmp_path / "request.json"
+    office.ask("QC", "--out", carried)
+    rival = rival_of(office, "QC", tmp_path)
+
+    async def another(self: RegistryClient, jws: bytes) -> MemberRequest:
+        return (await self.request_detail(rival)).request
+
+    monkeypatch.setattr(RegistryClient, "request", another)
+    assert fails("member", "approve", "--file", carried, "--home", office.home) == "not-a-request"
+    assert decisions == []

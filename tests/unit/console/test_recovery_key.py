@@ -91,3 +91,14 @@ def test_a_foreign_key_recovers_nothing(office: Office, tmp_path: Path) -> None:
     certify(office, home, home / "keys/member.next.pub", home / "keys/member.next.crt")
     made = run_json(*rotate, *options)
     assert fails("member", "confirm", made["change"], "--home", office.home) == "previous-key-missing"
+
+
+def test_a_second_recovery_key_that_is_never_confirmed_leaves_the_first_one_known(
+    office: Office, tmp_path: Path
+) -> None:
+    home, _ = with_recovery_key(office, "R5", tmp_path)
+    run("member", "recovery-key", "--home", home, "--out", tmp_path / "second.pem")
+    rotate = ("member", "rotate", "--home", home)
+    run(*rotate)
+    certify(office, home, home / "keys/member.next.pub", home / "keys/member.next.crt")
+    assert run_json(*rotate)["step"] == "signed", "the pinned recovery key is the home's own"
