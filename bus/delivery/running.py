@@ -41,6 +41,7 @@ class TaskRunner:
         limit: most calls of a service at once, as its service document says; None without one.
         at_once: most attempts of one service under way.
         most: most tasks that are taken.
+        longest_s: longest wait between attempts of a service: a time that a wrong clock has left is no later.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class TaskRunner:
         limit: Callable[[str], int | None],
         at_once: int,
         most: int,
+        longest_s: Callable[[str], float],
     ) -> None:
         self._clock = clock
         self._log = log
@@ -65,6 +67,7 @@ class TaskRunner:
         self._limit = limit
         self._at_once = at_once
         self._most = most
+        self._longest_s = longest_s
         self._schedule = Schedule()
         self._doing: dict[int, asyncio.Task[None]] = {}
         self._held: set[int] = set()
@@ -135,7 +138,7 @@ class TaskRunner:
         waiting = await self._tasks.waiting()
         for idx, service in waiting:
             if idx not in self._schedule:
-                self.put(idx, service, max(0.0, due.pop(idx, 0.0) - now_s))
+                self.put(idx, service, min(max(0.0, due.pop(idx, 0.0) - now_s), self._longest_s(service)))
             else:
                 due.pop(idx, None)
         if due:

@@ -176,6 +176,7 @@ class Delivery:
             limit=self._limit_of,
             at_once=commands.at_backend,
             most=commands.tasks,
+            longest_s=lambda service: self._rules_of(service).longest_s,
         )
         self._book = book
         self.letters = DeadLetters(tasks, book, runner, records)

@@ -410,7 +410,7 @@ def test_an_operator_ends_commands_of_an_own_client_system_that_are_not_delivere
 
     wait_until(decided, "the provider's word", 20)
     assert attempts(world)[second] == 0
-    assert fate(world, client, second)["state"] == "cancelled"
+    assert ask(world, client, second).json()["state"] == "cancelled"
     acts = world.command("audit", "acts", str(world.members["H37"].log_db))["acts"]
     told = [(one["act"], one["target"]) for one in acts if one["reason"] == "withdrawn on paper"]
     assert sorted(told) == sorted([("commands.discard", first), ("commands.discard", second)])

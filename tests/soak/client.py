@@ -31,7 +31,7 @@ from .lines import LineFile
 POISONS = ("error", "nonsense", "close", "vanish", "late", "away", "dead")
 POISONED = 0.03
 CANCELLED = 0.03
-ATTEMPT_S = 15.0
+ATTEMPT_S = 6.0
 ORDERED = "dossier-"
 LANES = 160
 """Of one order key a command waits for the round trip of the one before: few keys would measure nothing but that."""
@@ -87,6 +87,7 @@ class Client:
         """One command until its fate at the gateway is known, as far as it can be; its id when it was accepted."""
         name = f"{key}/{sequence}"
         known = {"key": key, "sequence": sequence, "idempotency_key": name, "poison": body.get("poison", "")}
+        unsure = False
         while True:
             self._book.add(what="trying", at=time.time(), **known)
             what, status, told = await self._attempt(key, name, body)
@@ -95,7 +96,8 @@ class Client:
                 return told if what == "accepted" else ""
             if what == "unknown" and "idempotency" not in self.features:
                 return ""
-            if self.stopping.is_set() and what == "not":
+            unsure |= what == "unknown"
+            if self.stopping.is_set() and what == "not" and not unsure:
                 return ""
             await asyncio.sleep(_PAUSE_S)
 

@@ -178,6 +178,7 @@ class Station:
         return TaskRunner(
             clock=self.bus.clock, log=self.side.log, tasks=self.tasks, book=self.book, doer=self.doer,
             served=self.bus.answerer._per_service, limit=lambda _service: None, at_once=at_once, most=most,
+            longest_s=lambda service: self.doer._rules(service).longest_s,
         )  # fmt: skip
 
     def restart(self, **limits: int) -> None:

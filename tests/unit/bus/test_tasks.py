@@ -206,6 +206,19 @@ async def test_a_dead_letter_stays_dead_over_a_restart_and_over_a_repeat(line):
     assert len(line.effects) == 1
 
 
+async def test_a_time_that_a_wrong_clock_has_left_is_no_later_than_the_longest_wait(line):
+    line.bus.source.answer = answer(503)
+    await taken(line)
+    found, in_a_year_s = await task(line), line.bus.clock.now().timestamp() + 31_536_000
+    line.g01.book.put(found.idx, Made(1, in_a_year_s, "backend-status-503"))
+    line.g01.restart()
+    await line.g01.runner.load()
+    made = len(line.effects)
+    line.bus.clock.pass_time(81)
+    await line.work()
+    assert len(line.effects) == made + 1
+
+
 async def test_a_sender_that_left_the_directory_makes_a_dead_letter_with_an_alarm(line):
     line.bus.source.answer = answer(503)
     await taken(line)
