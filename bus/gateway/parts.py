@@ -24,6 +24,7 @@ from bus.front.credentials import ClientSystem, Credentials
 from bus.front.server import client_tls, server_tls
 from bus.gateway.backends import Backends
 from bus.gateway.brokeruser import BrokerUser, registry_fetch
+from bus.gateway.followedrights import FollowedRights
 from bus.gateway.maintenance import Maintenance
 from bus.gateway.nodekeys import BrokerFiles
 from bus.gateway.ownrights import OwnRights
@@ -146,7 +147,11 @@ class Parts:
             settings=FollowerSettings(max_age_s=settings.directory.max_age_s, backoff_max_s=4.0),
             observer=_FollowerLog(self.metrics),
         )
-        self.own = OwnRights(settings.data / "own.db", settings.genesis, self.member, self.follower.directory)
+        self.own: OwnRights | FollowedRights
+        if settings.keys.member_signers is None:
+            self.own = OwnRights(settings.data / "own.db", settings.genesis, self.member, self.follower.directory)
+        else:
+            self.own = FollowedRights(settings.keys.member_signers, self.member, self.follower)
         self.contracts = Contracts(self.follower, budget=replace(DEFAULT, depth=settings.limits.json_depth))
         self.revocation_lists = RevocationLists(
             settings.data / "crl",
