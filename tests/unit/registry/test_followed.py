@@ -8,6 +8,7 @@ import pytest
 from registry_world import CLIENT, CONSUMER, PROVIDER, RIGHT, SERVICE, START, World, time_at
 
 from registry.decision import authorise_coarse
+from registry.fold import Skipped
 from registry.followed import FollowedWord
 from registry.own import OwnView, compare
 
@@ -75,3 +76,14 @@ def test_another_members_word_is_not_taken(world: World) -> None:
     )
     take(world, word)
     assert OwnView(word, world.directory).service(SERVICE) is None
+
+
+def test_a_document_that_the_directory_skipped_is_not_followed(world: World) -> None:
+    """An older word of the member, appended again by whoever runs the registry."""
+    word = followed(world)
+    take(world, word)
+    older = world.sign(world.access(until=time_at(20)), world.provider)
+    world.put(world.access(), world.provider)
+    assert isinstance(world.append(older), Skipped)
+    take(world, word)
+    assert authorise_coarse(OwnView(word, world.directory), client=CLIENT, service=SERVICE, at=AT).allowed
