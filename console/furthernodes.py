@@ -14,7 +14,7 @@ from typing import Any
 from bus.gateway.sealingkeys import load_keys
 from bus.settings import load_settings
 from console.heldkeys import key_id_of, member_keys
-from console.homes import MemberHome, read_facts, replace_file
+from console.homes import HomeInvalid, MemberHome, read_facts, replace_file
 from console.joining import Invitation
 from console.membership import MemberSpeaker, Speaker, call_registry
 from console.nodebundle import (
@@ -120,6 +120,11 @@ def has_further_nodes(home: MemberHome) -> bool:
 
 def _read(home: MemberHome, code: str, request: Path) -> tuple[MemberSpeaker, bytes, NodeRequest, Stated]:
     facts, speaker = home.facts, Speaker.member(home)
+    if not home.settings.exists():
+        raise HomeInvalid(
+            f"{home.path} has no node yet, so the member has no sealing keys to share: lienthong node add n1 --home "
+            f"{home.path} first"
+        )
     signed = request.read_bytes()
     asked = read_request(signed, facts.genesis, facts.member)
     if asked.node != code:
@@ -149,7 +154,7 @@ def _write(
     speaker: MemberSpeaker, asked: NodeRequest, given: tuple[str, tuple[str, ...]], out: Path, *, services: bool
 ) -> None:
     home, facts = speaker.home, speaker.home.facts
-    folder = load_settings(home.settings).keys.sealing if home.settings.exists() else home.keys / "sealing"
+    folder = load_settings(home.settings).keys.sealing
     shared = [
         SharedKey(kem=pair.public_key.kem, private=base64.b64encode(pair.private).decode())
         for pair in load_keys(folder)["query"].values()

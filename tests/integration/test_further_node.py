@@ -225,6 +225,9 @@ def test_a_bundle_is_refused_by_another_node_and_after_the_node_was_revoked(worl
     n3 = add_further(world, "n3")
     with pytest.raises(CommandFailed, match="for the node n2"):
         join(world, n3, str(world.folder / "G01-n2.bundle"))
+    (n3.home / "gateway.toml").unlink()  # as if the command had ended before its last file
+    (n3.home / "tls" / "front.crt").unlink()
+    assert join(world, n3)["made"]
     contents = opened(world, n3)
     assert contents.sealing
     assert "PRIVATE" not in msgspec.json.encode(contents).decode()
