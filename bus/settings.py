@@ -44,6 +44,7 @@ class Keys(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     broker: Path
     sealing: Path
     member_certificate: Path | None = None
+    member_signers: Path | None = None
     passphrase: Path | None = None
     sealing_kept_s: float = 604_800.0
 
@@ -497,6 +498,7 @@ def named_files(settings: GatewaySettings | GatewayPart) -> list[tuple[str, Path
             ("keys.broker", keys.broker),
             ("keys.sealing", keys.sealing),
             ("keys.member_certificate", keys.member_certificate),
+            ("keys.member_signers", keys.member_signers),
             ("keys.passphrase", keys.passphrase),
             ("broker.ca", settings.broker.ca),
             ("front.certificate", front.certificate),

@@ -101,6 +101,7 @@ class MemberFacts(msgspec.Struct, frozen=True, kw_only=True):
         instance: Name.
         registry: Address of the registry, see `pinned_address`.
         passphrase: File with the passphrase of the member's key; empty when the key is not encrypted.
+        node: Code of the further node whose home this is; the member key is elsewhere. Empty in the member's own home.
     """
 
     member: str
@@ -108,6 +109,7 @@ class MemberFacts(msgspec.Struct, frozen=True, kw_only=True):
     instance: str
     registry: str
     passphrase: str = ""
+    node: str = ""
 
 
 class InstanceHome:
@@ -166,6 +168,19 @@ class MemberHome:
         """
         named = self.facts.passphrase
         return Path(named) if named else None
+
+    def require_member(self) -> None:
+        """Refuses what only the member's own home can do.
+
+        Raises:
+            HomeInvalid: this is the home of a further node, or of nobody.
+        """
+        if node := self.facts.node:
+            raise HomeInvalid(
+                f"{self.path} is the home of the node {node} alone: the member key is elsewhere. Give this command in "
+                f"the member's own home; this node follows by itself. Further keys for its answers: lienthong node "
+                f"request --home {self.path} --days 30 --out FILE"
+            )
 
     def load_key(self) -> FileSigner:
         """The member's key.

@@ -84,8 +84,9 @@ class Speaker:
         """The member of a home.
 
         Raises:
-            HomeInvalid: it has no certificate yet.
+            HomeInvalid: it has no certificate yet, or is the home of a further node.
         """
+        home.require_member()
         if not home.certificate.exists():
             raise HomeInvalid(
                 f"there is no {home.certificate}; it comes with the approval: "

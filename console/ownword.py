@@ -18,7 +18,12 @@ D = TypeVar("D", Service, Access)
 
 
 def own_store(home: MemberHome) -> OwnStore:
-    """The provider's own documents; close it."""
+    """The provider's own documents; close it.
+
+    Raises:
+        HomeInvalid: this is the home of a further node, which has none.
+    """
+    home.require_member()
     facts = home.facts
     home.data.mkdir(mode=0o700, exist_ok=True)
     return OwnStore(home.data / "own.db", genesis=facts.genesis, member=facts.member)

@@ -20,6 +20,7 @@ import msgspec
 from bus.gateway.sealingkeys import load_keys, write_key
 from bus.sealing.keys import SealingKeyPair
 from bus.settings import load_settings
+from console.furthernodes import has_further_nodes, renew_bundles
 from console.heldkeys import retire_log_key
 from console.homes import HomeInvalid, MemberHome, replace_file
 from console.membership import MemberSpeaker, Speaker, call_registry
@@ -35,6 +36,7 @@ from registry.client import RegistryClient
 from registry.documents import LogHead, LogKeyWindow, Node, NodeLog, Sealing, parse_time
 
 _SKEW = timedelta(minutes=1)
+_LEAD_S, _CARRYING_S = 300.0, 86_400.0
 
 
 def _b64(data: bytes) -> str:
@@ -262,7 +264,7 @@ def rotate_broker_key(home: MemberHome) -> dict[str, Any]:
 
 
 def rotate_sealing_keys(
-    home: MemberHome, days: int, *, every_s: float = 86_400.0, lead_s: float = 300.0
+    home: MemberHome, days: int, *, every_s: float = 86_400.0, lead_s: float | None = None
 ) -> dict[str, Any]:
     """Makes and publishes the sealing keys of the coming days, each for one period and the next.
 
@@ -270,12 +272,15 @@ def rotate_sealing_keys(
         home: of the member.
         days: how many periods ahead.
         every_s: length of a period.
-        lead_s: the first new key begins this much later: by then the gateway has it and everybody knows it.
+        lead_s: the first new key begins this much later: by then the gateways have it and everybody knows it. None:
+            five minutes, or a day where bundles have to be carried to further nodes.
 
     Raises:
         RegistryError: the registry refused, or does not answer; what was published counts, do it again.
     """
     node, speaker = node_of(home), Speaker.member(home)
+    if lead_s is None:
+        lead_s = _CARRYING_S if has_further_nodes(home) else _LEAD_S
     folder = load_settings(home.settings).keys.sealing
     for unfinished in folder.glob(".*.json.new"):
         unfinished.unlink(missing_ok=True)  # half a key of a command that was killed: nobody ever used it
@@ -303,7 +308,13 @@ def rotate_sealing_keys(
         return ends
 
     ends = call_registry(speaker.url, publish)
-    return {"node": node, "keys": days * len(plan), "last_until": ends, "reloaded": reload_gateway(home)}
+    return {
+        "node": node,
+        "keys": days * len(plan),
+        "last_until": ends,
+        "bundles": renew_bundles(home),
+        "reloaded": reload_gateway(home),
+    }
 
 
 def _following(present: list[Sealing], period: timedelta, now: datetime) -> datetime:

@@ -8,12 +8,14 @@ from datetime import UTC, datetime
 
 from msgspec import UNSET
 
+from bus.gateway.followedrights import read_signers
 from console.homes import HomeInvalid, MemberHome
 from console.ownword import own_store
 from evidence.header import encode_time
 from evidence.trust import DatedTree, KeyTrust, OriginTrust, RevocationTrust, Trust, ViewTrust
 from registry.errors import FeedUnavailable
 from registry.fold import Directory
+from registry.followed import FollowedWord
 from registry.follower import Follower
 from registry.localcopy import Confirmed
 from registry.own import OwnView
@@ -106,6 +108,14 @@ class _AsEnforced:
 @contextmanager
 def decision_view(home: MemberHome) -> Iterator[DecisionView]:
     """What decides for this member's gateway."""
+    if home.facts.node:
+        with local_follower(home) as follower:
+            word = FollowedWord(
+                follower.directory, home.facts.member, read_signers(home.keys / "member-signers.json"), follower.leaf
+            )
+            word.take_over(follower.directory.folded_size)
+            yield _AsEnforced(follower.directory, OwnView(word, follower.directory), home.facts.member)
+        return
     with local_directory(home) as directory:
         own = own_store(home)
         try:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from registry.authorship import owner_of
 from registry.database import open_store, transaction
@@ -193,12 +193,26 @@ class OwnStore:
         return [row[0] for row in rows]
 
 
+class OwnWord(Protocol):
+    """A provider's own documents, wherever they come from: its store, or `followed`."""
+
+    @property
+    def state(self) -> State:
+        """What is in force."""
+        ...
+
+    @property
+    def member(self) -> str:
+        """Whose."""
+        ...
+
+
 class OwnView:
     """What a provider's gateway enforces: rights and services from its own store, everyone else from the directory."""
 
     __slots__ = ("_directory", "_own")
 
-    def __init__(self, own: OwnStore, directory: State) -> None:
+    def __init__(self, own: OwnWord, directory: State) -> None:
         self._own = own.state
         self._directory = directory
 
@@ -227,7 +241,7 @@ class OwnView:
         return self._own.rights_through(client, self._directory.groups_of(client), service)
 
 
-def compare(own: OwnStore, directory: State) -> list[Alarm]:
+def compare(own: OwnWord, directory: State) -> list[Alarm]:
     """Differences between what a provider signed and what the directory says in its name.
 
     Args:

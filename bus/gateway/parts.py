@@ -25,6 +25,7 @@ from bus.front.credentials import ClientSystem, Credentials
 from bus.front.server import client_tls, server_tls
 from bus.gateway.backends import Backends
 from bus.gateway.brokeruser import BrokerUser, registry_fetch
+from bus.gateway.followedrights import FollowedRights
 from bus.gateway.maintenance import Maintenance
 from bus.gateway.nodekeys import BrokerFiles
 from bus.gateway.ownrights import OwnRights
@@ -158,7 +159,11 @@ class Parts:
             observer=_FollowerLog(self.metrics),
         )
         opened.callback(self.follower.close)
-        self.own = OwnRights(settings.data / "own.db", settings.genesis, self.member, self.follower.directory)
+        self.own: OwnRights | FollowedRights
+        if settings.keys.member_signers is None:
+            self.own = OwnRights(settings.data / "own.db", settings.genesis, self.member, self.follower.directory)
+        else:
+            self.own = FollowedRights(settings.keys.member_signers, self.member, self.follower)
         opened.callback(self.own.close)
         self.contracts = Contracts(self.follower, budget=replace(DEFAULT, depth=settings.limits.json_depth))
         self.revocation_lists = RevocationLists(

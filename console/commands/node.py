@@ -1,14 +1,19 @@
-"""`lienthong node add|rotate|pin|revoke`: a gateway's identity."""
+"""`lienthong node add|request|join|submit|rotate|pin|revoke`: a gateway's identity."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
+from console.commands.furthernode import join, request, submit
 from console.commands.revoke import revoke_node
 from console.commands.rotate import pin, rotate
 from console.output import emit, json_option, reports_errors
+
+_FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
+_OUT = click.Path(path_type=Path, dir_okay=False)
 
 
 @click.group()
@@ -16,6 +21,9 @@ def node() -> None:
     """Give a gateway its identity, exchange its keys, withdraw trust from it."""
 
 
+node.add_command(request)
+node.add_command(join)
+node.add_command(submit)
 node.add_command(revoke_node)
 node.add_command(rotate)
 node.add_command(pin)
@@ -29,9 +37,14 @@ node.add_command(pin)
 @click.option("--host", "hosts", multiple=True, help="Further names or addresses for the front's certificate.")
 @click.option(
     "--passphrase-file",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    type=_FILE,
     help="Encrypt log and broker key under the passphrase in this file (mode 0600).",
 )
+@click.option("--request", "asked", type=_FILE, help="Endorse a node on another machine, by its request.")
+@click.option("--bundle", type=_OUT, help="With --request: where the bundle for that machine goes.")
+@click.option("--no-services", is_flag=True, help="With --request: leave the settings of back ends out of the bundle.")
+@click.option("--out", type=_OUT, help="Write the signed statements to a file to carry, instead of sending them.")
+@click.option("--accept", "answer", type=_FILE, help="Take the registry's answer that was carried back.")
 @json_option
 @reports_errors
 def add(
@@ -41,16 +54,84 @@ def add(
     admin: str,
     hosts: tuple[str, ...],
     passphrase_file: Path | None,
+    asked: Path | None,
+    bundle: Path | None,
+    no_services: bool,
+    out: Path | None,
+    answer: Path | None,
     as_json: bool,
 ) -> None:
-    """Make the node CODE (like n1): its keys, their statement in the directory, broker credentials, gateway.toml."""
-    from console.homes import MemberHome
-    from console.nodes import add_node
+    """Make the node CODE (like n1): its keys, their statement in the directory, broker credentials, gateway.toml.
 
-    made = add_node(MemberHome(home), code, front, admin, ("127.0.0.1", "localhost", *hosts), passphrase_file)
+    With --request the node is one on another machine: its keys are there already, and it gets a bundle.
+    """
+    from console.homes import MemberHome
+    from console.nodes import Place
+
+    if out is not None and answer is not None:
+        raise click.UsageError("--out and --accept are two steps: first the one, later the other")
+    if asked is not None:
+        if bundle is None and out is None:
+            raise click.UsageError("with --request say where the bundle goes: --bundle FILE")
+        made = _endorsed(MemberHome(home), code, (asked, bundle, out, answer), services=not no_services)
+        _tell_endorsed(code, made, as_json)
+        return
+    place = Place(front, admin, ("127.0.0.1", "localhost", *hosts), passphrase_file)
+    _tell(home, code, _made(MemberHome(home), code, place, out, answer), as_json)
+
+
+def _made(home: Any, code: str, place: Any, out: Path | None, answer: Path | None) -> dict[str, Any]:
+    from console.nodes import accept_node, add_node, state_node
+
+    if out is not None:
+        return state_node(home, code, place, out)
+    return add_node(home, code, place) if answer is None else accept_node(home, code, place, answer)
+
+
+def _endorsed(
+    home: Any, code: str, files: tuple[Path, Path | None, Path | None, Path | None], *, services: bool
+) -> dict[str, Any]:
+    from console.furthernodes import endorse, endorse_accepted, endorse_carried
+
+    asked, bundle, out, answer = files
+    if out is not None:
+        return endorse_carried(home, code, asked, out)
+    assert bundle is not None
+    if answer is not None:
+        return endorse_accepted(home, code, asked, answer, bundle, services=services)
+    return endorse(home, code, asked, bundle, services=services)
+
+
+def _tell(home: Path, code: str, made: dict[str, Any], as_json: bool) -> None:
+    if "out" in made:
+        emit(
+            made,
+            f"node      {made['node']}\n{_carry(made['out'])} node add {code} --accept ANSWER --home {home}",
+            as_json,
+        )
+        return
     emit(
         made,
         f"node      {made['node']}\norigin    {made['origin']}\nsettings  {made['settings']}\n"
         f"next      lienthong gateway --home {home}",
         as_json,
+    )
+
+
+def _tell_endorsed(code: str, made: dict[str, Any], as_json: bool) -> None:
+    told = f"node      {made['node']}\nrequest   {made['request'][:16]}\n"
+    if "out" in made:
+        told += f"{_carry(made['out'])} node add {code} --request … --accept ANSWER --bundle {code}.bundle --home …"
+    else:
+        told += (
+            "compare   the request's id with what the people at the new machine say\n"
+            f"next      carry {made['bundle']} there: lienthong node join --bundle {made['bundle'].name} --home …"
+        )
+    emit(made, told, as_json)
+
+
+def _carry(out: Path) -> str:
+    return (
+        f"next      carry {out} to who reaches the registry: lienthong node submit {out.name} --out ANSWER --home …\n"
+        "then      lienthong"
     )

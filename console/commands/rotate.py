@@ -70,10 +70,14 @@ def log(home: Path, phase: str | None, delay_s: float, overlap_s: float, as_json
 @_HOME
 @click.option("--days", default=30, show_default=True, type=click.IntRange(1, 400), help="How many days ahead.")
 @click.option("--every-s", default=86_400.0, show_default=True, type=click.FloatRange(1), help="Length of a day.")
-@click.option("--lead-s", default=300.0, show_default=True, type=click.FloatRange(0), help="Start of the first key.")
+@click.option(
+    "--lead-s",
+    type=click.FloatRange(0),
+    help="Start of the first key. Five minutes from now; a day where further nodes need a bundle first.",
+)
 @json_option
 @reports_errors
-def sealing(home: Path, days: int, every_s: float, lead_s: float, as_json: bool) -> None:
+def sealing(home: Path, days: int, every_s: float, lead_s: float | None, as_json: bool) -> None:
     """Sealing keys of the coming days. Publish a month ahead, and the member key stays in its safe meanwhile."""
     from console.homes import MemberHome
     from console.rotation import rotate_sealing_keys
@@ -82,7 +86,11 @@ def sealing(home: Path, days: int, every_s: float, lead_s: float, as_json: bool)
     emit(
         made,
         f"published {made['keys']} sealing keys of {made['node']}\nlast      until {made['last_until']['query']}\n"
-        "next      again before lienthong_sealing_days_left runs out",
+        + "".join(
+            f"carry     {one} to its node, before the first key begins: lienthong node join\n"
+            for one in made["bundles"]
+        )
+        + "next      again before lienthong_sealing_days_left runs out",
         as_json,
     )
 

@@ -79,7 +79,7 @@ def check_modes(context: MemberContext) -> Iterable[Finding]:
     """Private keys and credentials are the owner's alone."""
     home = context.home
     secrets = [*home.keys.rglob("*.pem"), *home.keys.rglob("*.jwt"), *home.keys.rglob("*.hash")]
-    secrets += [*(home.keys / "sealing").glob("*"), home.path / "tls" / "front.pem"]
+    secrets += [*(home.keys / "sealing").glob("*"), *home.keys.glob("bundle.json"), home.path / "tls" / "front.pem"]
     return files.check_modes("file-modes", secrets)
 
 
@@ -242,20 +242,31 @@ def _sealing(context: MemberContext, directory: Directory) -> Iterable[Finding]:
     for owner, use in ((facts.member, "query"), (settings.node, "answer")):
         entry = directory.sealing_key(owner, use, now)
         if entry is None:
-            do = f"lienthong node rotate sealing --home {context.home.path}"
+            do = _renew_sealing(context, use)
             yield Finding("sealing-keys", "fail", f"the directory has no sealing key of {owner} for {use}", do)
         elif entry.keyid not in pairs[use]:
-            do = f"put back its file into {settings.keys.sealing}, or lienthong node rotate sealing"
+            do = f"put back its file into {settings.keys.sealing}, or {_renew_sealing(context, use)}"
             yield Finding("sealing-keys", "fail", f"the sealing key that others use for {use} is not here", do)
         else:
             yield _sealing_days(context, use, days_left(pairs[use], directory, now))
+
+
+def _renew_sealing(context: MemberContext, use: str) -> str:
+    """Where the member key lies elsewhere, its home makes what all nodes share; a node's own keys begin at the node."""
+    home = context.home
+    if not home.facts.node:
+        return f"lienthong node rotate sealing --home {home.path}"
+    if use == "answer":
+        return f"lienthong node request --home {home.path} --days 30 --out FILE, for the member's home"
+    home_does = f"lienthong node add {home.facts.node} --request FILE --bundle FILE"
+    return f"in the member's home: {home_does}; here: lienthong node join"
 
 
 def _sealing_days(context: MemberContext, use: str, days: float) -> Finding:
     """All keys of the coming days together: one follows the other."""
     if days == float("inf"):
         return Finding("sealing-keys", "ok", f"sealing keys for {use}, without an end")
-    do = f"lienthong node rotate sealing --home {context.home.path}"
+    do = _renew_sealing(context, use)
     until_at = datetime.now(UTC) + timedelta(days=days)
     return files.lifetime("sealing-keys", f"sealing keys for {use}", until_at, do, _SHORT_DAYS)
 

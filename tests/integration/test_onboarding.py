@@ -31,7 +31,7 @@ from registry.documents import Member, PinnedKey, Revocation
 from registry.envelope import add_signature, sign_document
 
 PAGE = ROOT / "docs" / "onboarding.md"
-PORTS = (28470, 24222, 28443, 29443)
+PORTS = (28470, 24222, 28443, 29443, 28453, 29453)
 SECTION = re.compile(r"^## (.*)$", re.MULTILINE)
 MAX_COMMANDS, MAX_SECONDS = 12, 60.0
 
