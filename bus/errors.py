@@ -420,6 +420,14 @@ class OutboxFull(_Unavailable):
     retry_after_s = 60
 
 
+class ClaimUncertain(BusError):
+    """Which node of this member has a command cannot be known now."""
+
+    code = "claim-uncertain"
+    title = "Which node has the command is not known now"
+    disposition = "retry"
+
+
 class Starting(_Unavailable):
     """The gateway is starting: log, broker and own head come first."""
 

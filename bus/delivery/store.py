@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from bus.delivery import cancelrows, idempotency, orders, webhookrows
+from bus.delivery import cancelrows, claimrows, idempotency, orders, webhookrows
 from bus.errors import StoreTooNew
 from bus.exchange.composing import Draft
 from bus.exchange.keeping import Row
@@ -72,6 +72,7 @@ TABLES = (
     *idempotency.TABLES,
     *cancelrows.TABLES,
     *webhookrows.TABLES,
+    *claimrows.TABLES,
 )
 
 _COMMAND = "INSERT INTO command (idx, id, leaf_hash, client, system, state) VALUES (?, ?, ?, ?, ?, 'accepted')"

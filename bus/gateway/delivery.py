@@ -15,11 +15,14 @@ from bus.delivery.attempts import AttemptBook, RetryRules
 from bus.delivery.cancelled import Cancellations
 from bus.delivery.cancelling import CancelDesk
 from bus.delivery.changes import Changes
+from bus.delivery.claims import Claims
+from bus.delivery.companions import Companions
 from bus.delivery.deadletters import DeadLetters
 from bus.delivery.doing import CommandDoer
 from bus.delivery.expiry import Expiry
 from bus.delivery.forgetting import Forgetting
 from bus.delivery.idempotency import KeyBook
+from bus.delivery.leases import Leases
 from bus.delivery.orders import open_order_key
 from bus.delivery.outbox import Outbox, OutboxLimits
 from bus.delivery.receiving import CommandTaker
@@ -29,6 +32,7 @@ from bus.delivery.results import ResultBook
 from bus.delivery.running import TaskRunner
 from bus.delivery.statuses import Statuses
 from bus.delivery.store import DeliveryReader
+from bus.delivery.takeover import TakeOver
 from bus.delivery.taskrecords import TaskRecords
 from bus.delivery.tasks import TaskReader
 from bus.delivery.watching import Watchers
@@ -41,6 +45,7 @@ from bus.metrics import GatewayMetrics
 from bus.settings import GatewaySettings
 from bus.transport import subjects
 from bus.transport.queues import MemberQueues, PulledMessage, Puller
+from bus.transport.workboard import MemberBoard
 from evidence.errors import EvidenceError
 from registry.view import DirectoryView
 
@@ -117,13 +122,17 @@ class Delivery:
         self._replier = Replier(parts.member, log, exchange.composer, queues, self._known)
         times = TimeLimits(timedelta(seconds=limits.clock_skew_s), timedelta(seconds=commands.longest_life_s))
         self._verifier = RecordVerifier(parts.member, parts.memory, times, parts.metrics.alarm, parts.standing)
+        board = MemberBoard(parts.connection, parts.node, parts.member)
+        self._leases = Leases(parts.node, parts.member, clock, board, self._known, commands.node_dead_s)
+        self._claims = Claims(parts.node, parts.member, clock, board, self._leases, self._store)
         self._runner = self._task_runner()
         self._taker = self._command_taker()
+        self._companions = self._among_nodes()
         self._expiry = Expiry(clock, log, exchange.composer, self._store, self._outbox, self._changes)
         replies = self._reply_taker()
         self._pullers = [
-            self._puller(subjects.command_stream(parts.member), self._taker.on_command),
-            self._puller(subjects.result_stream(parts.member), replies.on_reply),
+            self._puller(subjects.command_stream(parts.member), subjects.OWN_CONSUMER, self._taker.on_command),
+            self._puller(subjects.result_stream(parts.member), subjects.node_consumer(parts.node), replies.on_reply),
         ]
 
     def _known(self) -> DirectoryView:
@@ -140,6 +149,7 @@ class Delivery:
             replier=self._replier,
             tasks=tasks,
             outbox=self._outbox,
+            claims=self._claims,
             life_s=commands.longest_life_s,
         )
         doer = CommandDoer(
@@ -154,6 +164,7 @@ class Delivery:
             tasks=tasks,
             book=book,
             records=records,
+            claims=self._claims,
             rules=self._rules_of,
             max_envelope_bytes=self._max_bytes,
         )
@@ -168,9 +179,30 @@ class Delivery:
             at_once=commands.at_backend,
             most=commands.tasks,
         )
-        self._book = book
-        self.letters = DeadLetters(tasks, book, runner, records)
+        self._book, self._tasks, self._records = book, tasks, records
+        self.letters = DeadLetters(tasks, book, runner, records, self._claims)
         return runner
+
+    def _among_nodes(self) -> Companions:
+        takeover = TakeOver(
+            clock=self._parts.clock,
+            directory=self._known,
+            verifier=self._verifier,
+            store=self._store,
+            claims=self._claims,
+            taker=self._taker,
+            runner=self._runner,
+            max_envelope_bytes=self._max_bytes,
+        )
+        return Companions(
+            log=self._exchange.log,
+            leases=self._leases,
+            claims=self._claims,
+            takeover=takeover,
+            tasks=self._tasks,
+            records=self._records,
+            runner=self._runner,
+        )
 
     def _limit_of(self, service: str) -> int | None:
         entry = self._known().service(service)
@@ -197,6 +229,7 @@ class Delivery:
             outbox=self._outbox,
             replier=self._replier,
             cancellations=self._cancellations,
+            claims=self._claims,
             runner=self._runner,
             max_envelope_bytes=self._max_bytes,
             result_life_s=self._settings.commands.longest_life_s,
@@ -225,10 +258,10 @@ class Delivery:
             remembered_s=self._settings.commands.longest_life_s,
         )
 
-    def _puller(self, stream: str, take: Callable[[PulledMessage], Coroutine[Any, Any, None]]) -> Puller:
+    def _puller(self, stream: str, consumer: str, take: Callable[[PulledMessage], Coroutine[Any, Any, None]]) -> Puller:
         parts = self._parts
         inbox = f"{subjects.inbox(parts.node)}{parts.clock.random(12).hex()}.pull"
-        return Puller(parts.connection, stream, inbox, take, self._settings.commands.at_once)
+        return Puller(parts.connection, stream, consumer, inbox, take, self._settings.commands.at_once)
 
     async def open(self) -> None:
         """Looks at what an earlier run left.
@@ -258,6 +291,7 @@ class Delivery:
             self._runner.run(),
             self._sweep(),
             self._webhooks.run(),
+            self._companions.run(),
             self._count(),
             *(puller.run() for puller in self._pullers),
         )

@@ -20,7 +20,7 @@ def node_publish(member: str, node: str) -> list[str]:
         f"lt.q.*.{subjects.member_token(member)}",
         f"lt.k.*.{subjects.node_token(node)}",
         "_I.>",
-        *_streams_publish(member),
+        *_streams_publish(member, [node]),
     ]
 
 
@@ -36,11 +36,12 @@ def node_subscribe(member: str, node: str) -> list[str]:
 
 def leaf_publish(member: str, nodes: Iterable[str]) -> list[str]:
     """What the leaf broker of a member may send to the hub: what the member's nodes may."""
+    nodes = list(nodes)
     return [
         f"lt.q.*.{subjects.member_token(member)}",
         *(f"lt.k.*.{subjects.node_token(node)}" for node in nodes),
         "_I.>",
-        *_streams_publish(member),
+        *_streams_publish(member, nodes),
     ]
 
 
@@ -53,11 +54,17 @@ def leaf_subscribe(member: str, nodes: Iterable[str]) -> list[str]:
     ]
 
 
-def _streams_publish(member: str) -> list[str]:
-    """Sending into streams only as oneself; taking from one's own consumers only."""
+def _streams_publish(member: str, nodes: Iterable[str]) -> list[str]:
+    """Sending into streams only as oneself; taking from one's own consumers only; claims among one's own nodes."""
     token = subjects.member_token(member)
-    found = [f"lt.c.*.{token}", f"lt.r.*.{token}", f"lt.e.{token}.>"]
-    for stream in (subjects.command_stream(member), subjects.result_stream(member)):
-        own = f"{stream}.{subjects.OWN_CONSUMER}"
+    found = [f"lt.c.*.{token}", f"lt.r.*.*.{token}", f"lt.e.{token}.>", f"lt.w.{token}.>"]
+    results = subjects.result_stream(member)
+    consumers = [f"{subjects.command_stream(member)}.{subjects.OWN_CONSUMER}"]
+    consumers += [f"{results}.{subjects.node_consumer(node)}" for node in nodes]
+    for own in consumers:
         found += [f"$JS.API.CONSUMER.MSG.NEXT.{own}", f"$JS.ACK.{own}.>"]
-    return [*found, f"$JS.API.DIRECT.GET.{subjects.DIRECTORY_STREAM}.>"]
+    return [
+        *found,
+        f"$JS.API.DIRECT.GET.{subjects.work_stream(member)}",
+        f"$JS.API.DIRECT.GET.{subjects.DIRECTORY_STREAM}.>",
+    ]

@@ -103,6 +103,7 @@ class Puller:
     Args:
         connection: of the node.
         stream: name.
+        consumer: name of the durable one that is pulled from.
         inbox: a private subject of the node that nobody can guess.
         take: what is done with a message.
         at_once: most messages at once.
@@ -112,12 +113,13 @@ class Puller:
         self,
         connection: Connection,
         stream: str,
+        consumer: str,
         inbox: str,
         take: Callable[[PulledMessage], Coroutine[Any, Any, None]],
         at_once: int,
     ) -> None:
         self._connection = connection
-        self._next = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.own"
+        self._next = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"
         self._inbox = inbox
         self._take = take
         self._at_once = at_once

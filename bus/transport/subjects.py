@@ -20,7 +20,7 @@ DIRECTORY_SUBJECTS = "lt.dir.>"
 REGISTRY = "registry"
 """Token of the registry in control subjects and inboxes; no node's token, because it has no `~`."""
 OWN_CONSUMER = "own"
-"""Name of a member's durable pull consumer on its command and result streams."""
+"""Name of a member's durable pull consumer on its command stream."""
 _LONGEST_IN_NAME = 200
 
 
@@ -85,9 +85,52 @@ def command(provider: str, client: str) -> str:
     return f"lt.c.{member_token(provider)}.{member_token(client)}"
 
 
-def result(client: str, provider: str) -> str:
-    """Subject of a result or receipt from member `provider` to member `client`."""
-    return f"lt.r.{member_token(client)}.{member_token(provider)}"
+def result(node: str, sender: str) -> str:
+    """Subject of a result or receipt from member `sender` to the node that sent what it is for."""
+    return f"lt.r.{_node_place(node)}.{member_token(sender)}"
+
+
+def results_of(node: str) -> str:
+    """Filter of everything that is for one node."""
+    return f"lt.r.{_node_place(node)}.*"
+
+
+def node_consumer(node: str) -> str:
+    """Name of a node's durable pull consumer on its member's result stream."""
+    return f"{OWN_CONSUMER}~{token_part(NodeId.parse(node).node)}"
+
+
+def claim(member: str, leaf_hash: bytes) -> str:
+    """Subject of the word which node of the member has the command with that leaf hash."""
+    return f"lt.w.{member_token(member)}.c.{leaf_hash.hex()}"
+
+
+def claims(member: str) -> str:
+    """Filter of all claims of a member's nodes."""
+    return f"lt.w.{member_token(member)}.c.*"
+
+
+def lease(node: str) -> str:
+    """Subject on which a node says to the other nodes of its member that it works."""
+    parsed = NodeId.parse(node)
+    return f"lt.w.{member_token(str(parsed.member))}.n.{token_part(parsed.node)}"
+
+
+def leases(member: str) -> str:
+    """Filter of the words of all nodes of a member."""
+    return f"lt.w.{member_token(member)}.n.*"
+
+
+def beginning(member: str) -> str:
+    """Subject of the first message of a member's work stream: its time is that since which claims are known."""
+    return f"lt.w.{member_token(member)}.begin"
+
+
+@lru_cache(maxsize=4096)
+def _node_place(node: str) -> str:
+    """Member and node as two tokens."""
+    parsed = NodeId.parse(node)
+    return f"{member_token(str(parsed.member))}.{token_part(parsed.node)}"
 
 
 def command_stream(member: str) -> str:
@@ -98,6 +141,11 @@ def command_stream(member: str) -> str:
 def result_stream(member: str) -> str:
     """Stream of the results to a member."""
     return f"RES_{_name_token(member)}"
+
+
+def work_stream(member: str) -> str:
+    """Stream in which the nodes of a member tell each other who does what."""
+    return f"WRK_{_name_token(member)}"
 
 
 def event_stream(member: str) -> str:

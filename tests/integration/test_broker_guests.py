@@ -156,7 +156,9 @@ async def streams_of(world: World) -> dict[str, Any]:
 def expected_streams(world: World) -> set[str]:
     """Names of the directory's stream and of those of all members."""
     made = {
-        item.config.name for code in world.members for item in wanted_streams(world.member_id(code), StreamSettings())
+        item.config.name
+        for code in world.members
+        for item in wanted_streams(world.member_id(code), [world.member(code).node], StreamSettings())
     }
     return {"LT_DIR", *map(str, made)}
 

@@ -97,12 +97,14 @@ def test_a_node_may_do_at_the_broker_what_the_table_says():
         "lt.k.*.GOV~H37~n1",
         "_I.>",
         "lt.c.*.GOV~H37",
-        "lt.r.*.GOV~H37",
+        "lt.r.*.*.GOV~H37",
         "lt.e.GOV~H37.>",
+        "lt.w.GOV~H37.>",
         "$JS.API.CONSUMER.MSG.NEXT.CMD_GOV~H37.own",
         "$JS.ACK.CMD_GOV~H37.own.>",
-        "$JS.API.CONSUMER.MSG.NEXT.RES_GOV~H37.own",
-        "$JS.ACK.RES_GOV~H37.own.>",
+        "$JS.API.CONSUMER.MSG.NEXT.RES_GOV~H37.own~n1",
+        "$JS.ACK.RES_GOV~H37.own~n1.>",
+        "$JS.API.DIRECT.GET.WRK_GOV~H37",
         "$JS.API.DIRECT.GET.LT_DIR.>",
     ]
     assert permissions.node_subscribe("VN/GOV/H37", node) == [
