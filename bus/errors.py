@@ -420,12 +420,13 @@ class OutboxFull(_Unavailable):
     retry_after_s = 60
 
 
-class ClaimUncertain(BusError):
+class ClaimUncertain(_Unavailable):
     """Which node of this member has a command cannot be known now."""
 
     code = "claim-uncertain"
     title = "Which node has the command is not known now"
-    disposition = "retry"
+    fault = "Server.ServerProxy.ServiceFailed"
+    retry_after_s = 5
 
 
 class Starting(_Unavailable):

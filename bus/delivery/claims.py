@@ -142,7 +142,10 @@ class Claims:
             found = _read(there)
             if found is None or found.node != self._node or found.state != claim.state:
                 return found or Claim("", "done")
-            number = there.number  # an earlier attempt, whose answer was lost or whose commit failed
+            # an earlier attempt, whose answer was lost or whose commit failed; a read alone may be behind
+            number = await self._board.put(subject, _encode(claim), there.number, life_s)
+            if number is None:
+                raise errors.ClaimUncertain("the claim on the command changed this moment")
         self._held[leaf_hash] = number
         return None
 
@@ -354,6 +357,7 @@ class Claims:
 
     def _lose(self, leaf_hash: bytes, found: Claim | None) -> bool:
         self._held.pop(leaf_hash, None)
+        self._before.pop(leaf_hash, None)
         _log.warning("command.taken-over", leaf_hash=leaf_hash.hex(), by=found.node if found is not None else "")
         return False
 

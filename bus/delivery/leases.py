@@ -24,6 +24,9 @@ _SKEW_S = 120.0
 _SEEN_S = 5.0
 
 
+_DEAD = b"dead"
+
+
 class Word(msgspec.Struct, frozen=True):
     """What a node says: which process it is."""
 
@@ -70,7 +73,7 @@ class Leases:
         self._size = -1
         self._seen_s = float("-inf")
         self._others: frozenset[str] = frozenset()
-        self._present: dict[str, float] = {}
+        self._present: set[str] = set()
         self._heard: _Heard | None = None
         self._spoken_s = float("-inf")
         self._trusted_until_s = float("-inf")
@@ -97,7 +100,7 @@ class Leases:
 
     def all_present(self) -> bool:
         """Whether each other node has spoken since the work stream began: all that it did is known there."""
-        return self.others() <= self._present.keys()
+        return self.others() <= self._present
 
     def began_before(self, at_s: float) -> bool:
         """Whether the work stream is there since well before that time of any clock: no node did such a thing alone."""
@@ -165,13 +168,20 @@ class Leases:
         Raises:
             BusError: they cannot be read.
         """
-        for node in self.others():
-            entry = await self._board.last(subjects.lease(node))
-            if entry is not None:
-                self._present[node] = entry.at_s
-        return [node for node in self.others() if self.is_old(self._present.get(node))]
+        return [node for node in self.others() if await self._is_dead(node)]
 
-    def is_old(self, at_s: float | None) -> bool:
-        """Whether what the broker heard then (seconds since 1970) is too old for a node that works; not of None."""
+    async def _is_dead(self, node: str) -> bool:
+        """Dead is whose sign of life could be replaced: a read alone may come from a server that is behind."""
+        subject = subjects.lease(node)
+        entry = await self._board.last(subject)
+        if entry is None:
+            return False
+        self._present.add(node)
+        if entry.data == _DEAD:
+            return True
+        return self.is_old(entry.at_s) and await self._board.put(subject, _DEAD, entry.number) is not None
+
+    def is_old(self, at_s: float) -> bool:
+        """Whether what the broker heard then (seconds since 1970) is too old for a node that works."""
         heard = self._heard
-        return at_s is not None and heard is not None and heard.last_s - max(at_s, heard.first_s) > self._dead_s
+        return heard is not None and heard.last_s - max(at_s, heard.first_s) > self._dead_s

@@ -135,6 +135,7 @@ class CommandTaker:
         if self._cancellations.holds(record):
             await self._refuse(record, key, errors.CommandCancelled("its sender cancelled it before it was taken"))
             await message.done()
+            self._claims.done(record.leaf_hash)
             return
         if self._runner.full:
             await message.later(_BUSY_S)
@@ -167,6 +168,7 @@ class CommandTaker:
         if found.state == "cancelled":
             await self._refuse(record, key, errors.CommandCancelled("its sender cancelled it before it was taken"))
             await message.done()
+            self._claims.done(record.leaf_hash)
         else:  # who has it answers the repeat, when that gets there
             await message.later(_OTHERS_S)
         return False

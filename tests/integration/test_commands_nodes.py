@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 from fault_world import FaultWorld, pair
-from world import Answer, ClientSystem, wait_until
+from world import Answer, ClientSystem, eventually, wait_until
 
 SERVICE = "G01/desk/notes"
 DEAD_S = 2.0
@@ -174,3 +174,55 @@ def test_a_node_that_was_stopped_lets_go_what_the_other_one_has_taken_over(world
     assert len(results) == 0, "what it had begun was not its own any more"
     outcomes = [data for (data,) in rows(world, victim, "SELECT data FROM leaf") if b'"type":"outcome"' in data]
     assert len(outcomes) == len(had)
+
+
+def test_results_come_to_the_node_that_asked_and_a_restarted_broker_changes_nothing(world, client) -> None:
+    """The second node of the asking member has its own outbox, its own states, and its own replies."""
+    world.add_node("H37", "n2")
+    world.configure("H37-n2", "commands", retry_s=1.0, retry_max_s=4.0, node_dead_s=DEAD_S)
+    world.start_gateway("H37-n2")
+    sent = {submit(world, client, through=node): node for node in ("H37", "H37-n2") * 5}
+    world.kill_broker()
+    sent |= {submit(world, client, through=node): node for node in ("H37", "H37-n2") * 5}
+    world.start_broker()
+    for one, node in sent.items():
+        assert fate(world, client, one, node)["state"] == "completed"
+        assert ask(world, client, one, "H37-n2" if node == "H37" else "H37").status == 404
+    settled(world, "H37", "H37-n2", "G01", "G01-n2")
+    assert effects(world) == Counter(dict.fromkeys(sent, 1))
+    for node in ("H37", "H37-n2"):
+        assert world.metric(node, "lienthong_dropped_total", code="reply-unmatched") == 0
+
+
+async def test_copies_of_a_command_at_both_nodes_have_one_effect(world, client) -> None:
+    """Its sender's broker key is used by somebody else: the broker lets the copies through, the claims do not."""
+    world.stop_gateway("G01")
+    world.stop_gateway("G01-n2")
+    record_id = submit(world, client)
+    await eventually(lambda: ask(world, client, record_id).json()["state"] == "sent", "the broker's word")
+    spy = await world.nats_connection(as_node="G01")
+    caught: list[bytes] = []
+
+    async def catch(message) -> None:
+        if message.subject.startswith("lt.c."):
+            caught.append(message.data)
+
+    await spy.subscribe("_I.GOV~G01~n1.spy", cb=catch)
+    wanted = json.dumps({"batch": 1, "expires": 5_000_000_000}).encode()
+    await spy.publish("$JS.API.CONSUMER.MSG.NEXT.CMD_GOV~G01.own", wanted, "_I.GOV~G01~n1.spy")
+    await eventually(lambda: caught, "a copy of the command")
+    await spy.close()
+    copier = await world.nats_connection(as_node="H37")
+    for _ in range(20):
+        await copier.publish("lt.c.GOV~G01.GOV~H37", caught[0])
+    await copier.flush()
+    await copier.close()
+    world.start_gateways("G01", "G01-n2")
+    assert fate(world, client, record_id)["state"] == "completed"
+    settled(world, "H37", "G01", "G01-n2")
+    await eventually(
+        lambda: sum(world.metric(node, "lienthong_dropped_total", code="replayed") for node in ("G01", "G01-n2")) >= 20,
+        "all copies seen to", 40,
+    )  # fmt: skip
+    assert effects(world)[record_id] == 1
+    assert sum(record_id in taken(world, node) for node in ("G01", "G01-n2")) == 1

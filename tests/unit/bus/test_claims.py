@@ -94,7 +94,7 @@ class Node:
     async def round(self) -> list:
         """As `bus.delivery.companions` goes round; what was lost."""
         before = self.leases.trusted
-        if not await self.leases.renew() or not before:
+        if not (await self.leases.renew() or await self.leases.renew()) or not before:
             self.claims.doubt()
         lost = [] if self.claims.synced else await self.claims.sync()
         await self.claims.tell()
