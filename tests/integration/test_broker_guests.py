@@ -182,7 +182,7 @@ def test_the_registry_makes_the_streams_of_members_and_makes_them_again_after_th
     assert commands["storage"] == "file"
     assert [streams[name]["consumers"] for name in ("CMD_GOV~G01", "RES_GOV~G01", "EVT_GOV~G01")] == [
         ["own"],
-        ["own"],
+        ["own~n1"],
         [],
     ]
     world.stop_broker()
