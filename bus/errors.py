@@ -420,6 +420,15 @@ class OutboxFull(_Unavailable):
     retry_after_s = 60
 
 
+class ClaimUncertain(_Unavailable):
+    """Which node of this member has a command cannot be known now."""
+
+    code = "claim-uncertain"
+    title = "Which node has the command is not known now"
+    fault = "Server.ServerProxy.ServiceFailed"
+    retry_after_s = 5
+
+
 class Starting(_Unavailable):
     """The gateway is starting: log, broker and own head come first."""
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 Side = Literal["client", "provider"]
 
@@ -100,6 +100,42 @@ class Queues(Protocol):
 
         Raises:
             BusError: it is not known to be stored.
+        """
+
+
+class BoardEntry(NamedTuple):
+    """The newest message of a subject: its number in the stream, and the broker's time of it (seconds since 1970)."""
+
+    subject: str
+    number: int
+    at_s: float
+    data: bytes
+
+
+class WorkBoard(Protocol):
+    """What the nodes of one member share at the broker: one message a subject."""
+
+    async def put(self, subject: str, data: bytes, after: int, life_s: int = 0) -> int | None:
+        """Stores a message if the newest one of the subject still is number `after` (0: none); its own number.
+
+        None when it is not; then nothing was stored. With `life_s` the broker drops it after so many seconds.
+
+        Raises:
+            BusError: it is not known to be stored.
+        """
+
+    async def last(self, subject: str) -> BoardEntry | None:
+        """The newest message of a subject.
+
+        Raises:
+            BusError: it cannot be read now.
+        """
+
+    async def page(self, subjects_: str, first: int) -> list[BoardEntry]:
+        """Messages of subjects that match, in order, from number `first` on; empty at the end.
+
+        Raises:
+            BusError: they cannot be read now.
         """
 
 

@@ -127,6 +127,7 @@ class CommandSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields
     attempt_max_s: float = 900.0
     attempts_for_s: float = 259_200.0
     attempts: int = 1_000
+    node_dead_s: float = 10.0
 
 
 class Retention(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -103,6 +103,10 @@ class Cancellations:
             raise errors.AlreadyDelivered("the provider has taken the command")
         return [mark_row(member, hashed, until_s), forget_marks_row(now_s)]
 
+    def release(self, record: VerifiedRecord, target: Target) -> None:
+        """What was held for this wish, and is not stored, is not held any more."""
+        self._marks.pop((record.node.member, bytes.fromhex(target.command)), None)
+
     def _forget(self, now_s: int) -> None:
         if len(self._marks) >= self._most:
             self._marks = {mark: until_s for mark, until_s in self._marks.items() if until_s >= now_s}

@@ -13,6 +13,7 @@ import msgspec
 
 from bus import errors
 from bus.delivery.attempts import AttemptBook, Made
+from bus.delivery.claims import Claims
 from bus.delivery.running import TaskRunner
 from bus.delivery.taskrecords import Origin, TaskRecords
 from bus.delivery.tasks import Task, TaskReader, Wanted
@@ -42,13 +43,17 @@ class DeadLetters:
         book: attempts.
         runner: works them off.
         records: logs what is done.
+        claims: of the node.
     """
 
-    def __init__(self, tasks: TaskReader, book: AttemptBook, runner: TaskRunner, records: TaskRecords) -> None:
+    def __init__(
+        self, tasks: TaskReader, book: AttemptBook, runner: TaskRunner, records: TaskRecords, claims: Claims
+    ) -> None:
         self._tasks = tasks
         self._book = book
         self._runner = runner
         self._records = records
+        self._claims = claims
 
     async def find(self, wanted: Wanted) -> list[Letter]:
         """What is open and wanted, the oldest first."""
@@ -82,7 +87,7 @@ class DeadLetters:
                 return "busy"
             task = await self._tasks.read(idx)  # it may have changed since it was found
             origin = await self._tasks.origin(idx)
-            if task is None or origin is None:
+            if task is None or origin is None or not self._claims.holds(origin[1]):
                 return "failed"
             try:
                 fate = await self._change(act, task, Origin(idx, *origin), reason, write(task.id))

@@ -23,6 +23,7 @@ import structlog
 from bus import envelope as wire
 from bus import errors
 from bus.delivery.attempts import AttemptBook, Made, RetryRules
+from bus.delivery.claims import Claims
 from bus.delivery.replying import Replier
 from bus.delivery.taskrecords import Origin, TaskRecords
 from bus.delivery.tasks import Task, TaskReader
@@ -39,6 +40,7 @@ from registry.view import DirectoryView, SealingKeyEntry
 _log = structlog.get_logger("lienthong.delivery")
 _LATER_S, _LONGEST_LATER_S = 5.0, 60.0
 _SLOW_S = 5.0
+_UNCERTAIN_S = 0.2
 STRANDED = "command-stranded"
 
 
@@ -72,6 +74,7 @@ class CommandDoer:
         tasks: TaskReader,
         book: AttemptBook,
         records: TaskRecords,
+        claims: Claims,
         rules: Callable[[str], RetryRules],
         max_envelope_bytes: int,
         slow_s: float = _SLOW_S,
@@ -87,6 +90,7 @@ class CommandDoer:
         self._tasks = tasks
         self._book = book
         self._records = records
+        self._claims = claims
         self._rules = rules
         self._max_envelope_bytes = max_envelope_bytes
         self._slow_s = slow_s
@@ -109,6 +113,9 @@ class CommandDoer:
             return None
         made = await self._book.get(idx)
         origin = self._origin(task)
+        if not self._claims.holds(origin.leaf_hash):
+            await self._let_go(origin, attempted=False)
+            return None
         if self._rules(task.service).over(made.attempts, self._clock.now().timestamp() - task.begun_s):
             code, detail = made.code or task.code or "command-too-old", made.detail or task.detail
             await self._bury(origin, code, detail or "it was not done in time", made.attempts)
@@ -164,7 +171,13 @@ class CommandDoer:
 
     async def _attempt(self, task: Task, origin: Origin, ready: Ready, before: int) -> float | None:
         attempts = before + 1
+        if not self._claims.holds(origin.leaf_hash):
+            await self._let_go(origin, attempted=False)
+            return None
         got = await self._ask(task, origin, ready, attempts)
+        if not await self._still_holds(origin.leaf_hash):
+            await self._let_go(origin, attempted=True)
+            return None
         now = self._clock.now()
         rules = self._rules(task.service)
         if got.fate == "final":
@@ -183,6 +196,18 @@ class CommandDoer:
             except (EvidenceError, errors.Dropped) as error:  # the next attempt says it
                 _log.info("notice.unsaid", code=error.code)
         return wait_s
+
+    async def _still_holds(self, leaf_hash: bytes) -> bool:
+        """Whether the end may be told here; it waits until that is known, because the effect is done."""
+        while True:
+            try:
+                return self._claims.holds(leaf_hash)
+            except errors.ClaimUncertain:
+                await asyncio.sleep(_UNCERTAIN_S)
+
+    async def _let_go(self, origin: Origin, *, attempted: bool) -> None:
+        await self._records.lost(origin, attempted=attempted)
+        self._book.forget([origin.idx])
 
     async def _ask(self, task: Task, origin: Origin, ready: Ready, attempts: int) -> Attempt:
         """Asks the source; when it is slow, the sender hears of it meanwhile."""

@@ -16,12 +16,13 @@ import structlog
 from bus import envelope as wire
 from bus import errors
 from bus.delivery.cancelled import Cancellations
+from bus.delivery.claims import Claim, Claims
 from bus.delivery.doing import Ready
 from bus.delivery.outbox import Outbox
 from bus.delivery.replying import Replier
 from bus.delivery.running import TaskRunner
 from bus.delivery.store import DeliveryReader, Taken, outbox_row, taken_row
-from bus.delivery.tasks import task_row
+from bus.delivery.tasks import State, Task, task_inherited_row, task_row
 from bus.exchange.composing import Draft
 from bus.exchange.examining import Examined, Examiner
 from bus.exchange.keeping import Keeper, Row
@@ -29,6 +30,7 @@ from bus.exchange.problems import seal_problem
 from bus.exchange.sourcing import defect, problem_particulars
 from bus.exchange.verification import RecordVerifier, VerifiedRecord
 from bus.ports import Clock, ExchangeObserver, Pulled
+from evidence import header
 from evidence.errors import EvidenceError
 from evidence.log import ExchangeLog
 from registry.view import DirectoryView, SealingKeyEntry
@@ -36,7 +38,7 @@ from registry.view import DirectoryView, SealingKeyEntry
 _log = structlog.get_logger("lienthong.delivery")
 _COMMAND = frozenset({"command"})
 _LATER_S, _LONGEST_S, _BUSY_S = 5.0, 30.0, 5.0
-_KEPT_AFTER_S = 3_600
+_KEPT_AFTER_S, _OTHERS_S = 3_600, 2.0
 
 
 class CommandTaker:
@@ -56,6 +58,7 @@ class CommandTaker:
         outbox: Outbox,
         replier: Replier,
         cancellations: Cancellations,
+        claims: Claims,
         runner: TaskRunner,
         max_envelope_bytes: int,
         result_life_s: float,
@@ -71,6 +74,7 @@ class CommandTaker:
         self._outbox = outbox
         self._replier = replier
         self._cancellations = cancellations
+        self._claims = claims
         self._runner = runner
         self._max_envelope_bytes = max_envelope_bytes
         self._result_life_s = result_life_s
@@ -95,7 +99,10 @@ class CommandTaker:
         self._observer.in_flight("provider", 1)
         try:
             await self._take(message, record, key)
-        except (EvidenceError, errors.DirectoryStale) as error:  # whatever was stored, it comes again
+        except errors.BusError as error:  # which node of this member has it is not known now, or the directory is old
+            _log.info("command.not-taken", code=error.code)
+            await message.later(_LATER_S)
+        except EvidenceError as error:  # whatever was stored, it comes again
             self._keeper.forget_notes()
             self._outbox.doubt()
             self._runner.doubt()
@@ -121,12 +128,14 @@ class CommandTaker:
         if known is not None:
             await self._known(message, record, known)
             return
+        self._claims.require_ready(header.decode_time(record.header.time).timestamp())
         if self._cancellations.is_wish(record):
             await self._cancel(message, record, key)
             return
         if self._cancellations.holds(record):
             await self._refuse(record, key, errors.CommandCancelled("its sender cancelled it before it was taken"))
             await message.done()
+            self._claims.done(record.leaf_hash)
             return
         if self._runner.full:
             await message.later(_BUSY_S)
@@ -140,13 +149,36 @@ class CommandTaker:
             self._observer.refused("provider", error.reason_code or error.code)
             if error.disposition == "retry":
                 await message.later(min(error.retry_after_s or _LATER_S, _LONGEST_S))
-            else:
+            elif await self._claimed(message, record, key):
                 await self._refuse(record, key, error)
                 await message.done()
+                self._claims.done(record.leaf_hash)
+            return
+        if not await self._claimed(message, record, key):
             return
         idx = await self._receive(record, key, examined)
         await message.done()
         self._runner.begin(idx, Ready(record, examined, key))
+
+    async def _claimed(self, message: Pulled, record: VerifiedRecord, key: SealingKeyEntry) -> bool:
+        """Whether the command is this node's among those of its member; if not, the message is seen to."""
+        found = await self._claims.take(record.leaf_hash, self._claim(record))
+        if found is None:
+            return True
+        if found.state == "cancelled":
+            await self._refuse(record, key, errors.CommandCancelled("its sender cancelled it before it was taken"))
+            await message.done()
+            self._claims.done(record.leaf_hash)
+        else:  # who has it answers the repeat, when that gets there
+            await message.later(_OTHERS_S)
+        return False
+
+    def _claim(self, record: VerifiedRecord) -> Claim:
+        return self._claims.new(wire.encode(record.envelope), self._known_until_s(record))
+
+    @staticmethod
+    def _known_until_s(record: VerifiedRecord) -> int:
+        return int((record.expires_at or header.decode_time(record.header.time)).timestamp()) + _KEPT_AFTER_S
 
     async def _cancel(self, message: Pulled, record: VerifiedRecord, key: SealingKeyEntry) -> None:
         """A command that was not taken will be refused: the receipt of the wish says so, durably."""
@@ -157,6 +189,14 @@ class CommandTaker:
                 await message.later(_BUSY_S)
                 return
             marks = await self._cancellations.hold(record, target, int(now.timestamp()))
+            try:
+                other = await self._claims.cancel(bytes.fromhex(target.command), self._known_until_s(record))
+            except errors.BusError:
+                self._cancellations.release(record, target)
+                raise
+            if other is not None:
+                self._cancellations.release(record, target)
+                raise errors.AlreadyDelivered("the provider has taken the command")
         except errors.BusError as error:
             if error.disposition == "retry":
                 await message.later(_LATER_S)
@@ -192,13 +232,12 @@ class CommandTaker:
             raise defect("examining", record.header.to, error) from error
 
     def _received_rows(self, record: VerifiedRecord, receipt: Draft | None) -> list[Row]:
-        now_s = int(self._clock.now().timestamp())
-        expires_s = int(record.expires_at.timestamp()) if record.expires_at else now_s
-        head = record.header
+        until_s, head = self._known_until_s(record), record.header
         return [
             *self._keeper.proof(0, record),
-            taken_row(0, record.node.member, head.id, record.leaf_hash, expires_s + _KEPT_AFTER_S, receipt),
-            *self._store.forget_rows(now_s),
+            taken_row(0, record.node.member, head.id, record.leaf_hash, until_s, receipt),
+            *self._claims.rows(record.leaf_hash, until_s),
+            *self._store.forget_rows(int(self._clock.now().timestamp())),
         ]
 
     async def _receive(self, record: VerifiedRecord, key: SealingKeyEntry, examined: Examined) -> int:
@@ -209,6 +248,28 @@ class CommandTaker:
         rows.append(self._keeper.particulars(0, examined.kept, now))
         now_s = int(now.timestamp())
         rows.append(task_row(0, record.header.id, record.header.to, now_s, wire.encode(record.envelope)))
+        received, logged = await self._log.append([record.leaf, receipt.leaf], rows)
+        self._claims.took(record.leaf_hash, self._claim(record) if self._claims.shared else None)
+        await self._replier.send_first(record, receipt, logged)
+        return received.index
+
+    async def receive_from_node(self, record: VerifiedRecord, claim: Claim) -> int:
+        """Logs a command that another node of this member had, with a receipt of this node's own; its log index.
+
+        Raises:
+            EvidenceError: it was not logged.
+            BusError: it cannot be answered now.
+        """
+        now = self._clock.now()
+        key = self._replier.key_of(record.node.member, now)
+        receipt = self._replier.compose(record.header, record.leaf_hash, key, "receipt", "ok", now)
+        head, since_s = record.header, claim.taken_s or int(now.timestamp())
+        state: State = "dead" if claim.state == "dead" else "waiting"
+        task = Task(
+            0, head.id, head.to, since_s, since_s, state, claim.attempts, claim.code, claim.detail, "",
+            int(now.timestamp()), claim.envelope,
+        )  # fmt: skip
+        rows = [*self._received_rows(record, receipt), task_inherited_row(0, task)]
         received, logged = await self._log.append([record.leaf, receipt.leaf], rows)
         await self._replier.send_first(record, receipt, logged)
         return received.index
@@ -228,5 +289,5 @@ class CommandTaker:
 
     def _outgoing(self, record: VerifiedRecord, draft: Draft, position: int) -> tuple[int, Row]:
         since_s = int(self._clock.now().timestamp())
-        subject = self._replier.subject(record.node.member)
+        subject = self._replier.subject(record.header.node)
         return since_s, outbox_row(position, draft, subject, since_s, since_s + int(self._result_life_s))

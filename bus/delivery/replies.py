@@ -244,10 +244,26 @@ class ReplyTaker:
             await self._refused_wish(record, replied)
             return
         _match(record.header, command.header)
+        if command.closing_idx is not None and await self._of_another_node(record, command.closing_idx):
+            await self._second(record, command)
+            return
         if command.closing_idx is not None:
             self._observer.alarm("second-result", record.node.member)
             raise errors.Dropped("reply-unmatched")
         await self._close(record, command)
+
+    async def _of_another_node(self, record: VerifiedRecord, closing_idx: int) -> bool:
+        """Whether another node of the provider closed the command: it took the work of this one over."""
+        ((data,),) = await self._store.rows("SELECT data FROM leaf WHERE idx = ?", closing_idx)
+        return header.decode(leaf.unwrap(data)[1]).node != record.header.node
+
+    async def _second(self, record: VerifiedRecord, command: Command) -> None:
+        """A node that was taken for dead had its result already: it is evidence, gets its receipt, changes nothing."""
+        _, receipt, logged = await self._take(record, [arrived_row(command.idx)] if _refuses(record) else [])
+        _log.warning("command.answered-twice", id=command.header.id, member=record.node.member)
+        if _refuses(record):
+            self._outbox.arrived(command.idx)
+        await self._replier.send_first(record, receipt, logged)
 
     async def _refused_wish(self, record: VerifiedRecord, replied: bytes) -> None:
         """The provider does not cancel: it has taken the command, or it does not know the wish."""
@@ -314,6 +330,11 @@ class ReplyTaker:
         if pair is None:
             raise errors.AnswerUnverifiable("the result is sealed for a key that this member no longer has")
         return unseal(self._opener, self._genesis, record, self._member, pair, "answer")
+
+
+def _refuses(record: VerifiedRecord) -> bool:
+    """A refusal is receipt and result in one."""
+    return record.header.type == "refusal"
 
 
 def _match(reply: Header, sent: Header) -> None:

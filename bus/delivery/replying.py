@@ -93,13 +93,13 @@ class Replier:
             class_=class_,
         )
 
-    def subject(self, member: str) -> str:
-        """Where replies for a member go."""
-        return subjects.result(member, self._member)
+    def subject(self, node: str) -> str:
+        """Where replies to what a node sent go."""
+        return subjects.result(node, self._member)
 
     async def send_first(self, record: VerifiedRecord, receipt: Draft, logged: Logged) -> None:
         """The receipt that was just logged."""
-        message = first_message(receipt, logged, self.subject(record.node.member))
+        message = first_message(receipt, logged, self.subject(record.header.node))
         await self._send(record, message.data, message.record_id)
 
     async def send_again(self, record: VerifiedRecord, receipt: Outgoing) -> None:
@@ -116,7 +116,7 @@ class Replier:
     async def _send(self, record: VerifiedRecord, data: bytes, message_id: str) -> None:
         for pause_s in _PAUSES_S:  # the receiver's stream is full for moments under load; its repeats come much later
             try:
-                await self._queues.put(self.subject(record.node.member), data, message_id)
+                await self._queues.put(self.subject(record.header.node), data, message_id)
             except errors.BusError as error:
                 if not self._queues.connected:
                     break

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from bus.delivery import cancelrows, idempotency, orders, webhookrows
+from bus.delivery import cancelrows, claimrows, idempotency, orders, webhookrows
 from bus.delivery.readerthread import ReaderThread
 from bus.errors import StoreTooNew
 from bus.exchange.composing import Draft
@@ -71,6 +71,7 @@ TABLES = (
     *idempotency.TABLES,
     *cancelrows.TABLES,
     *webhookrows.TABLES,
+    *claimrows.TABLES,
 )
 
 _COMMAND = "INSERT INTO command (idx, id, leaf_hash, client, system, state) VALUES (?, ?, ?, ?, ?, 'accepted')"

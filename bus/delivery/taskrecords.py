@@ -20,6 +20,7 @@ from typing import Literal
 import msgspec
 
 from bus import errors
+from bus.delivery.claims import Claims
 from bus.delivery.outbox import Outbox, first_message
 from bus.delivery.replying import Replier
 from bus.delivery.store import outbox_row
@@ -39,7 +40,7 @@ from bus.ports import Clock
 from bus.sealing.contents import Particulars
 from evidence import header
 from evidence.errors import LogUnwritable
-from evidence.header import AnswerClass, Header, Type
+from evidence.header import AnswerClass, Header, OutcomeClass, Type
 from evidence.log import ExchangeLog
 from registry.view import SealingKeyEntry
 
@@ -86,6 +87,7 @@ class TaskRecords:
         replier: composes what is said.
         tasks: what is open.
         outbox: takes what is said.
+        claims: tells the member's other nodes.
         life_s: how long it waits there for its receipt.
     """
 
@@ -99,6 +101,7 @@ class TaskRecords:
         replier: Replier,
         tasks: TaskReader,
         outbox: Outbox,
+        claims: Claims,
         life_s: float,
     ) -> None:
         self._clock = clock
@@ -108,6 +111,7 @@ class TaskRecords:
         self._replier = replier
         self._tasks = tasks
         self._outbox = outbox
+        self._claims = claims
         self._life_s = life_s
 
     def _now_s(self) -> int:
@@ -138,6 +142,17 @@ class TaskRecords:
             await self._log.append([outcome], [row])
         else:
             await self._commit(origin, [], notice, row)
+        await self._claims.changed(origin.idx)
+
+    async def lost(self, origin: Origin, *, attempted: bool) -> None:
+        """Another node of this member has it now: the task is gone, and the log says that its end is not here.
+
+        Raises:
+            EvidenceError: it is as it was.
+        """
+        class_: OutcomeClass = "unknown" if attempted else "undelivered"
+        outcome = self._composer.outcome(origin.header, origin.leaf_hash.hex(), class_, self._clock.now())
+        await self._log.append([outcome], [task_done_row(origin.idx), *self._claims.lost_rows(origin.leaf_hash)])
 
     async def redriven(self, origin: Origin, act: bytes) -> None:
         """An operator brings a dead letter back.
@@ -154,6 +169,7 @@ class TaskRecords:
             await self._log.append([act], [row])
         else:
             await self._commit(origin, [act], notice, row)
+        await self._claims.changed(origin.idx)
 
     async def noted(self, act: bytes) -> None:
         """An operator's act that changes no state.
@@ -177,6 +193,7 @@ class TaskRecords:
             await self._log.append([act], [row])
         else:
             await self._commit(origin, [act], draft, row)
+        self._claims.done(origin.leaf_hash)
 
     async def result(self, origin: Origin, key: SealingKeyEntry, got: Attempt) -> None:
         """The end. It is logged, however long the log cannot be written: the effect is done."""
@@ -191,7 +208,8 @@ class TaskRecords:
             except LogUnwritable:
                 await self._log.until_writable()
             else:
-                return
+                break
+        self._claims.done(origin.leaf_hash)
 
     def _notice(self, origin: Origin, told: Notice) -> Draft:
         class_: AnswerClass = "failed" if told.state == "dead" else "ok"
@@ -213,11 +231,12 @@ class TaskRecords:
 
     async def _commit(self, origin: Origin, acts: list[bytes], draft: Draft, change: Row) -> None:
         now_s, at = self._now_s(), len(acts)
-        subject = self._replier.subject(origin.member)
+        subject = self._replier.subject(origin.header.node)
         rows = [
             self._keeper.particulars(at, draft.kept, self._clock.now()),
             outbox_row(at, draft, subject, now_s, now_s + int(self._life_s)),
             change,
+            *self._claims.ended_rows(),
         ]
         try:
             logged = await self._log.append([*acts, draft.leaf], rows)

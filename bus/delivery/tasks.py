@@ -25,6 +25,10 @@ _TASK = (
     "INSERT INTO task (idx, id, service, taken_s, begun_s, state, attempts, code, detail, told, changed_s, envelope)"
     " VALUES (?, ?, ?, ?, ?, 'waiting', 0, '', '', '', ?, ?)"
 )
+_INHERITED = (
+    "INSERT INTO task (idx, id, service, taken_s, begun_s, state, attempts, code, detail, told, changed_s, envelope)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'processing', ?, ?)"
+)
 _DONE = "DELETE FROM task WHERE idx = ?"
 _TOLD = "UPDATE task SET told = 'processing', attempts = ?, code = ?, detail = ?, changed_s = ? WHERE idx = ?"
 _DEAD = "UPDATE task SET state = 'dead', told = 'dead', attempts = ?, code = ?, detail = ?, changed_s = ? WHERE idx = ?"
@@ -94,6 +98,12 @@ class Crowd(msgspec.Struct, frozen=True):
 def task_row(position: int, record_id: str, service: str, now_s: int, envelope: bytes) -> Row:
     """The command at `position` is to be done; its envelope, still sealed."""
     return position, _TASK, (record_id, service, now_s, now_s, now_s, envelope)
+
+
+def task_inherited_row(position: int, task: Task) -> Row:
+    """The command at `position` was taken over from another node, as it was there."""
+    facts = (task.state, task.attempts, task.code, task.detail[:DETAIL_CHARS], task.changed_s, task.envelope)
+    return position, _INHERITED, (task.id, task.service, task.taken_s, task.begun_s, *facts)
 
 
 def task_done_row(idx: int) -> Row:

@@ -15,6 +15,8 @@ from bus.delivery.attempts import AttemptBook, RetryRules
 from bus.delivery.cancelled import Cancellations
 from bus.delivery.cancelling import CancelDesk
 from bus.delivery.changes import Changes
+from bus.delivery.claims import Claims
+from bus.delivery.companions import Companions
 from bus.delivery.deadletters import DeadLetters
 from bus.delivery.depths import Depth, read_depths
 from bus.delivery.doing import CommandDoer
@@ -22,6 +24,7 @@ from bus.delivery.ending import OutgoingEnd
 from bus.delivery.expiry import Expiry
 from bus.delivery.forgetting import Forgetting
 from bus.delivery.idempotency import KeyBook
+from bus.delivery.leases import Leases
 from bus.delivery.orders import open_order_key
 from bus.delivery.outbox import Outbox, OutboxLimits
 from bus.delivery.pace import Pace
@@ -32,6 +35,7 @@ from bus.delivery.results import ResultBook
 from bus.delivery.running import TaskRunner
 from bus.delivery.statuses import Statuses
 from bus.delivery.store import DeliveryReader
+from bus.delivery.takeover import TakeOver
 from bus.delivery.taskrecords import TaskRecords
 from bus.delivery.tasks import TaskReader
 from bus.delivery.watching import Watchers
@@ -44,6 +48,7 @@ from bus.metrics import GatewayMetrics
 from bus.settings import GatewaySettings
 from bus.transport import subjects
 from bus.transport.queues import MemberQueues, PulledMessage, Puller
+from bus.transport.workboard import MemberBoard
 from evidence.errors import EvidenceError
 from registry.view import DirectoryView
 
@@ -123,15 +128,21 @@ class Delivery:
         self._replier = Replier(parts.member, log, exchange.composer, queues, self._known)
         times = TimeLimits(timedelta(seconds=limits.clock_skew_s), timedelta(seconds=commands.longest_life_s))
         self._verifier = RecordVerifier(parts.member, parts.memory, times, parts.metrics.alarm, parts.standing)
+        board = MemberBoard(parts.connection, parts.node, parts.member)
+        self._leases = Leases(parts.node, parts.member, clock, board, self._known, commands.node_dead_s)
+        self._claims = Claims(parts.node, parts.member, clock, board, self._leases, self._store)
         self._runner = self._task_runner()
         self._taker = self._command_taker()
+        self._companions = self._among_nodes()
         self._expiry = Expiry(clock, log, exchange.composer, self._store, self._outbox, self._changes)
         replies = self._reply_taker()
-        streams = subjects.command_stream, subjects.result_stream
-        takers = self._taker.on_command, replies.on_reply
+        queues_of = (
+            (subjects.command_stream, subjects.OWN_CONSUMER, self._taker.on_command),
+            (subjects.result_stream, subjects.node_consumer(parts.node), replies.on_reply),
+        )
         self._pullers = [
-            self._puller(stream(parts.member, large=large), take)
-            for stream, take in zip(streams, takers, strict=True)
+            self._puller(stream(parts.member, large=large), consumer, take)
+            for stream, consumer, take in queues_of
             for large in (False, True)
         ]
 
@@ -149,6 +160,7 @@ class Delivery:
             replier=self._replier,
             tasks=tasks,
             outbox=self._outbox,
+            claims=self._claims,
             life_s=commands.longest_life_s,
         )
         doer = CommandDoer(
@@ -163,6 +175,7 @@ class Delivery:
             tasks=tasks,
             book=book,
             records=records,
+            claims=self._claims,
             rules=self._rules_of,
             max_envelope_bytes=self._max_bytes,
         )
@@ -178,9 +191,30 @@ class Delivery:
             most=commands.tasks,
             longest_s=lambda service: self._rules_of(service).longest_s,
         )
-        self._book = book
-        self.letters = DeadLetters(tasks, book, runner, records)
+        self._book, self._tasks, self._records = book, tasks, records
+        self.letters = DeadLetters(tasks, book, runner, records, self._claims)
         return runner
+
+    def _among_nodes(self) -> Companions:
+        takeover = TakeOver(
+            clock=self._parts.clock,
+            directory=self._known,
+            verifier=self._verifier,
+            store=self._store,
+            claims=self._claims,
+            taker=self._taker,
+            runner=self._runner,
+            max_envelope_bytes=self._max_bytes,
+        )
+        return Companions(
+            log=self._exchange.log,
+            leases=self._leases,
+            claims=self._claims,
+            takeover=takeover,
+            tasks=self._tasks,
+            records=self._records,
+            runner=self._runner,
+        )
 
     def _limit_of(self, service: str) -> int | None:
         entry = self._known().service(service)
@@ -207,6 +241,7 @@ class Delivery:
             outbox=self._outbox,
             replier=self._replier,
             cancellations=self._cancellations,
+            claims=self._claims,
             runner=self._runner,
             max_envelope_bytes=self._max_bytes,
             result_life_s=self._settings.commands.longest_life_s,
@@ -235,11 +270,11 @@ class Delivery:
             remembered_s=self._settings.commands.longest_life_s,
         )
 
-    def _puller(self, stream: str, take: Callable[[PulledMessage], Coroutine[Any, Any, None]]) -> Puller:
+    def _puller(self, stream: str, consumer: str, take: Callable[[PulledMessage], Coroutine[Any, Any, None]]) -> Puller:
         parts = self._parts
         inbox = f"{subjects.inbox(parts.node)}{parts.clock.random(12).hex()}.pull"
         most = self._settings.commands.at_once
-        return Puller(parts.connection, stream, inbox, take, lambda: self._pace.at_once(most))
+        return Puller(parts.connection, stream, consumer, inbox, take, lambda: self._pace.at_once(most))
 
     async def open(self) -> None:
         """Looks at what an earlier run left.
@@ -269,6 +304,7 @@ class Delivery:
             self._runner.run(),
             self._sweep(),
             self._webhooks.run(),
+            self._companions.run(),
             self._count(),
             *(puller.run() for puller in self._pullers),
         )

@@ -24,6 +24,8 @@ _SERVICES = (
     ("events", "lt.e.>", "Singleton"),
     ("pull", "$JS.API.CONSUMER.MSG.NEXT.>", "Stream"),
     ("acknowledgements", "$JS.ACK.>", "Singleton"),
+    ("claims", "lt.w.>", "Singleton"),
+    ("work", "$JS.API.DIRECT.GET.*", "Stream"),
     ("directory", f"$JS.API.DIRECT.GET.{subjects.DIRECTORY_STREAM}.>", "Singleton"),
 )
 _ANNOUNCEMENTS = ("announcements", subjects.DIRECTORY_SUBJECTS)

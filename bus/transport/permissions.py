@@ -20,7 +20,7 @@ def node_publish(member: str, node: str) -> list[str]:
         f"lt.q.*.{subjects.member_token(member)}",
         f"lt.k.*.{subjects.node_token(node)}",
         "_I.>",
-        *_streams_publish(member),
+        *_streams_publish(member, [node]),
     ]
 
 
@@ -36,11 +36,12 @@ def node_subscribe(member: str, node: str) -> list[str]:
 
 def leaf_publish(member: str, nodes: Iterable[str]) -> list[str]:
     """What the leaf broker of a member may send to the hub: what the member's nodes may."""
+    nodes = list(nodes)
     return [
         f"lt.q.*.{subjects.member_token(member)}",
         *(f"lt.k.*.{subjects.node_token(node)}" for node in nodes),
         "_I.>",
-        *_streams_publish(member),
+        *_streams_publish(member, nodes),
     ]
 
 
@@ -53,17 +54,28 @@ def leaf_subscribe(member: str, nodes: Iterable[str]) -> list[str]:
     ]
 
 
-def _streams_publish(member: str) -> list[str]:
-    """Sending into streams only as oneself; taking from one's own consumers only."""
+def _streams_publish(member: str, nodes: Iterable[str]) -> list[str]:
+    """Sending into streams only as oneself; taking from one's own consumers only; claims among one's own nodes."""
     token = subjects.member_token(member)
     found = [
         f"lt.c.*.{token}",
         f"lt.c.{subjects.LARGE}.*.{token}",
-        f"lt.r.*.{token}",
-        f"lt.r.{subjects.LARGE}.*.{token}",
+        f"lt.r.*.*.{token}",
+        f"lt.r.{subjects.LARGE}.*.*.{token}",
         f"lt.e.{token}.>",
+        f"lt.w.{token}.>",
     ]
-    for stream in subjects.pulled_streams(member):
-        own = f"{stream}.{subjects.OWN_CONSUMER}"
+    sizes = (False, True)
+    consumers = [f"{subjects.command_stream(member, large=large)}.{subjects.OWN_CONSUMER}" for large in sizes]
+    consumers += [
+        f"{subjects.result_stream(member, large=large)}.{subjects.node_consumer(node)}"
+        for node in nodes
+        for large in sizes
+    ]
+    for own in consumers:
         found += [f"$JS.API.CONSUMER.MSG.NEXT.{own}", f"$JS.ACK.{own}.>"]
-    return [*found, f"$JS.API.DIRECT.GET.{subjects.DIRECTORY_STREAM}.>"]
+    return [
+        *found,
+        f"$JS.API.DIRECT.GET.{subjects.work_stream(member)}",
+        f"$JS.API.DIRECT.GET.{subjects.DIRECTORY_STREAM}.>",
+    ]

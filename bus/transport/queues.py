@@ -66,7 +66,7 @@ class MemberQueues:
             QueueRefused: it was not stored.
             BrokerUnavailable, ProviderUnavailable, Timeout: it is not known to be stored.
         """
-        subject = subjects.sized(subject, len(payload))
+        subject = subjects.sized(subject, large=len(payload) > subjects.SMALL_BYTES)
         reply = await self._connection.exchange(subject, payload, _PUT_S, {"Nats-Msg-Id": message_id})
         try:
             answer = _answer(reply.data)
@@ -105,6 +105,7 @@ class Puller:
     Args:
         connection: of the node.
         stream: name.
+        consumer: name of the durable one that is pulled from.
         inbox: a private subject of the node that nobody can guess.
         take: what is done with a message.
         at_once: most messages at once, at least one; asked before each pull.
@@ -114,12 +115,13 @@ class Puller:
         self,
         connection: Connection,
         stream: str,
+        consumer: str,
         inbox: str,
         take: Callable[[PulledMessage], Coroutine[Any, Any, None]],
         at_once: Callable[[], int],
     ) -> None:
         self._connection = connection
-        self._next = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.own"
+        self._next = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"
         self._inbox = inbox
         self._take = take
         self._at_once = at_once

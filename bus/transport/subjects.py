@@ -20,7 +20,7 @@ DIRECTORY_SUBJECTS = "lt.dir.>"
 REGISTRY = "registry"
 """Token of the registry in control subjects and inboxes; no node's token, because it has no `~`."""
 OWN_CONSUMER = "own"
-"""Name of a member's durable pull consumer on its command and result streams."""
+"""Name of a member's durable pull consumer on its command streams."""
 LARGE = "large"
 SMALL_BYTES = 16 * 1024
 """Up to here a message is small: of such, a sender may have thousands in a stream."""
@@ -101,17 +101,60 @@ def command(provider: str, client: str) -> str:
     return f"lt.c.{member_token(provider)}.{member_token(client)}"
 
 
-def result(client: str, provider: str) -> str:
-    """Subject of a result or receipt from member `provider` to member `client`."""
-    return f"lt.r.{member_token(client)}.{member_token(provider)}"
+def result(node: str, sender: str) -> str:
+    """Subject of a result or receipt from member `sender` to the node that sent what it is for."""
+    return f"lt.r.{_node_place(node)}.{member_token(sender)}"
 
 
-def sized(subject: str, size_bytes: int) -> str:
-    """The subject of a command, result or receipt of that size: what is large goes into a stream of its own.
+def results_of(node: str) -> str:
+    """Filter of everything that is for one node."""
+    return f"lt.r.{_node_place(node)}.*"
+
+
+def node_consumer(node: str) -> str:
+    """Name of a node's durable pull consumer on its member's result stream."""
+    return f"{OWN_CONSUMER}~{token_part(NodeId.parse(node).node)}"
+
+
+def claim(member: str, leaf_hash: bytes) -> str:
+    """Subject of the word which node of the member has the command with that leaf hash."""
+    return f"lt.w.{member_token(member)}.c.{leaf_hash.hex()}"
+
+
+def claims(member: str) -> str:
+    """Filter of all claims of a member's nodes."""
+    return f"lt.w.{member_token(member)}.c.*"
+
+
+def lease(node: str) -> str:
+    """Subject on which a node says to the other nodes of its member that it works."""
+    parsed = NodeId.parse(node)
+    return f"lt.w.{member_token(str(parsed.member))}.n.{token_part(parsed.node)}"
+
+
+def leases(member: str) -> str:
+    """Filter of the words of all nodes of a member."""
+    return f"lt.w.{member_token(member)}.n.*"
+
+
+def beginning(member: str) -> str:
+    """Subject of the first message of a member's work stream: its time is that since which claims are known."""
+    return f"lt.w.{member_token(member)}.begin"
+
+
+@lru_cache(maxsize=4096)
+def _node_place(node: str) -> str:
+    """Member and node as two tokens."""
+    parsed = NodeId.parse(node)
+    return f"{member_token(str(parsed.member))}.{token_part(parsed.node)}"
+
+
+def sized(subject: str, *, large: bool) -> str:
+    """The subject of a command, result or receipt by its size: what is large goes into a stream of its own.
 
     The sender's token stands last in both forms. No member's token is `large`: it has no `~`.
     """
-    if size_bytes <= SMALL_BYTES:
+    if not large:
         return subject
     lt, kind, rest = subject.split(".", 2)
     return f"{lt}.{kind}.{LARGE}.{rest}"
@@ -127,9 +170,9 @@ def result_stream(member: str, *, large: bool = False) -> str:
     return f"{'REL' if large else 'RES'}_{_name_token(member)}"
 
 
-def pulled_streams(member: str) -> tuple[str, ...]:
-    """The streams from which a member pulls: commands and results, small and large."""
-    return tuple(make(member, large=large) for make in (command_stream, result_stream) for large in (False, True))
+def work_stream(member: str) -> str:
+    """Stream in which the nodes of a member tell each other who does what."""
+    return f"WRK_{_name_token(member)}"
 
 
 def event_stream(member: str) -> str:

@@ -226,11 +226,11 @@ class BrokerHost:
             await authority.heartbeat()
             self._feed_checked = True
         directory = authority.directory
-        members = [
-            member.id
-            for member in directory.members()
-            if member.status == "active" and any(node.status == "active" for node in directory.nodes_of(member.id))
-        ]
+        members = {}
+        for member in directory.members():
+            nodes = [node.node for node in directory.nodes_of(member.id) if node.status == "active"]
+            if member.status == "active" and nodes:
+                members[member.id] = nodes
         if made := await self._streams.settle(members):
             _log.info("streams.settled", changed=made)
 

@@ -20,7 +20,7 @@ from world import World, wait_until
 
 from bus.transport import nkeys, permissions, subjects
 from bus.transport.broker import EmbeddedBroker
-from bus.transport.streams import MAX_MESSAGE_BYTES, StreamSettings, own_consumer, wanted_streams
+from bus.transport.streams import MAX_MESSAGE_BYTES, StreamSettings, wanted_streams
 from console.demo.handclient import HandClient
 from console.demo.intrusions import INTRUSIONS, Intruder, Intrusion, enter, try_intrusions
 from console.homes import InstanceHome
@@ -92,7 +92,11 @@ def all_streams(world: World) -> list[str]:
     members = [world.member_id(code) for code in (VICTIM, THIRD)]
     return [
         "LT_DIR",
-        *(str(item.config.name) for member in members for item in wanted_streams(member, StreamSettings())),
+        *(
+            str(item.config.name)
+            for member in members
+            for item in wanted_streams(member, [f"{member}/@n1"], StreamSettings())
+        ),
     ]
 
 
@@ -119,13 +123,13 @@ async def test_nothing_of_others_arrives_at_a_node_that_listens_everywhere(hall:
     """Real traffic of others passes by; the intruder has asked for all of it."""
     intruder = await intruder_of(hall)
     spy = await hall.nats_connection()
-    subscribed = ("lt.q.GOV~G01.*", "lt.q.>", ">", "_I.>", "_I.GOV~G01~n1.>", "lt.k.>", "lt.c.>", "lt.r.>", "lt.e.>")
+    subscribed = ("lt.q.GOV~G01.*", "lt.q.>", ">", "_I.>", "_I.GOV~G01~n1.>", "lt.k.>", "lt.c.>", "lt.r.>", "lt.w.>")
     try:
         for subject in subscribed:
             intruder.client.subscribe(subject)
         intruder.client.subscribe("lt.q.GOV~G01.*", "q~GOV~G01")
         assert len(await intruder.client.refusals()) == len(subscribed) + 1
-        passing = ("lt.q.GOV~G01.GOV~H37", "_I.GOV~G01~n1.a.b", "lt.k.GOV~G01~n1.GOV~H37~n1", "lt.r.GOV~H37.GOV~G01")
+        passing = ("lt.q.GOV~G01.GOV~H37", "_I.GOV~G01~n1.a.b", "lt.k.GOV~G01~n1.GOV~H37~n1", "lt.r.GOV~H37.n1.GOV~G01")
         for subject in passing:
             await spy.publish(subject, b"theirs")
         await spy.publish("_I.GOV~E66~n1.mine", b"mine")
@@ -272,16 +276,17 @@ async def _make_streams(home: InstanceHome, url: str, account: FileSigner) -> No
     client = await HandClient.connect(url, str(home.ca / "ca.crt"), user(account, key, "maker", None, None), key.sign)
     client.subscribe("_I.test.>")
     for code in (EVIL, VICTIM):
-        for wanted in wanted_streams(f"VN-TEST/GOV/{code}", StreamSettings()):
+        member = f"VN-TEST/GOV/{code}"
+        for wanted in wanted_streams(member, [f"{member}/@{one}" for one in ("n1", "n2")], StreamSettings()):
             made = await client.request(
                 f"$JS.API.STREAM.CREATE.{wanted.config.name}", json.dumps(wanted.config.as_dict()).encode(),
                 f"_I.test.{wanted.config.name}",
             )  # fmt: skip
             assert made is not None
             assert b'"error"' not in made.data, made.data
-            if wanted.pulled:
-                asked = {"stream_name": wanted.config.name, "config": own_consumer().as_dict()}
-                subject = f"$JS.API.CONSUMER.DURABLE.CREATE.{wanted.config.name}.{subjects.OWN_CONSUMER}"
+            for consumer in wanted.consumers:
+                asked = {"stream_name": wanted.config.name, "config": consumer.as_dict()}
+                subject = f"$JS.API.CONSUMER.DURABLE.CREATE.{wanted.config.name}.{consumer.durable_name}"
                 await client.request(subject, json.dumps(asked).encode(), f"_I.test.c{wanted.config.name}")
     directory = {"name": "LT_DIR", "subjects": ["lt.dir.>"], "storage": "memory", "allow_direct": True}
     await client.request("$JS.API.STREAM.CREATE.LT_DIR", json.dumps(directory).encode(), "_I.test.d")

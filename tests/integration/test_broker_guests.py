@@ -157,7 +157,9 @@ async def streams_of(world: World) -> dict[str, Any]:
 def expected_streams(world: World) -> set[str]:
     """Names of the directory's stream and of those of all members."""
     made = {
-        item.config.name for code in world.members for item in wanted_streams(world.member_id(code), StreamSettings())
+        item.config.name
+        for code in world.members
+        for item in wanted_streams(world.member_id(code), [world.member(code).node], StreamSettings())
     }
     return {"LT_DIR", *map(str, made)}
 
@@ -186,7 +188,7 @@ def test_the_registry_makes_the_streams_of_members_and_makes_them_again_after_th
     for stream in (commands, large):  # half of a stream is the most that one sender can have in it
         assert 2 * stream["max_msgs_per_subject"] * stream["max_msg_size"] <= stream["max_bytes"]
     own = {name: streams[f"{name}_GOV~G01"]["consumers"] for name in ("CMD", "CML", "RES", "REL", "EVT")}
-    assert own == {"CMD": ["own"], "CML": ["own"], "RES": ["own"], "REL": ["own"], "EVT": []}
+    assert own == {"CMD": ["own"], "CML": ["own"], "RES": ["own~n1"], "REL": ["own~n1"], "EVT": []}
     world.stop_broker()
     shutil.rmtree(world.home / "broker" / "jetstream")
     world.start_broker()

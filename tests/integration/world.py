@@ -41,8 +41,10 @@ import http.client
 import json
 import os
 import re
+import shutil
 import signal
 import socket
+import sqlite3
 import ssl
 import subprocess
 import sys
@@ -194,11 +196,12 @@ class Member:
     id: str
     home: Path
     process: subprocess.Popen[bytes] | None = None
+    node_name: str = "n1"
 
     @property
     def node(self) -> str:
         """Its node."""
-        return f"{self.id}/@n1"
+        return f"{self.id}/@{self.node_name}"
 
     @property
     def data(self) -> Path:
@@ -450,6 +453,27 @@ class World:
         self.command("node", "add", "n1", "--home", home, "--front", "127.0.0.1:0", "--admin", "127.0.0.1:0",
                      *self.node_options)  # fmt: skip
         self.members[code] = member
+        return member
+
+    def add_node(self, code: str, name: str) -> Member:
+        """A further node of a member, known as `CODE-NAME` from here on; its gateway does not run yet."""
+        first, home = self.members[code], self.folder / f"{code}-{name}"
+        for folder in ("keys/sealing", "data"):
+            (home / folder).mkdir(mode=0o700, parents=True)
+        for path in (*first.home.glob("*.json"), first.home / "ca.pem", *first.home.glob("keys/member.*"),
+                     *first.home.glob("keys/sealing/query-*")):  # fmt: skip
+            shutil.copy2(path, home / path.relative_to(first.home))
+        for folder in ("gateway.d", "keys/clients", "contracts"):
+            if (first.home / folder).is_dir():
+                shutil.copytree(first.home / folder, home / folder)
+        with (
+            contextlib.closing(sqlite3.connect(first.data / "own.db")) as own,
+            contextlib.closing(sqlite3.connect(home / "data" / "own.db")) as copy,
+        ):
+            own.backup(copy)
+        self.command("node", "add", name, "--home", str(home), "--front", "127.0.0.1:0", "--admin", "127.0.0.1:0",
+                     *self.node_options)  # fmt: skip
+        member = self.members[f"{code}-{name}"] = Member(f"{code}-{name}", first.id, home, node_name=name)
         return member
 
     def add_subsystem(self, code: str, subsystem: str) -> str:

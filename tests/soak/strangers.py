@@ -28,12 +28,14 @@ async def duplicate(world: FaultWorld, count: int) -> int:
         (PROVIDER, CONSUMER, subjects.command_stream, subjects.command),
         (CONSUMER, PROVIDER, subjects.result_stream, subjects.result),
     ):
-        ids = world.member_id(owner), world.member_id(sender)
-        copies = await _pull(world, owner, stream(ids[0]), count)
+        member, node, by = world.member_id(owner), world.members[owner].node, world.member_id(sender)
+        commands = stream is subjects.command_stream
+        consumer = subjects.OWN_CONSUMER if commands else subjects.node_consumer(node)
+        copies = await _pull(world, owner, f"{stream(member)}.{consumer}", count)
         connection = await world.nats_connection(as_node=sender)
         try:
             for data in copies * 2:
-                await connection.publish(subject(*ids), data)
+                await connection.publish(subject(member if commands else node, by), data)
             await connection.flush(2)
         finally:
             await connection.close()
@@ -41,7 +43,7 @@ async def duplicate(world: FaultWorld, count: int) -> int:
     return found
 
 
-async def _pull(world: FaultWorld, owner: str, stream: str, count: int) -> list[bytes]:
+async def _pull(world: FaultWorld, owner: str, consumer: str, count: int) -> list[bytes]:
     inbox = f"{subjects.inbox(world.members[owner].node)}copy{random.getrandbits(40):x}"
     caught: list[bytes] = []
     full = asyncio.Event()
@@ -57,7 +59,7 @@ async def _pull(world: FaultWorld, owner: str, stream: str, count: int) -> list[
     try:
         await connection.subscribe(inbox, cb=catch)
         wanted = json.dumps({"batch": count, "expires": int(_PULL_S * 1e9)}).encode()
-        await connection.publish(f"$JS.API.CONSUMER.MSG.NEXT.{stream}.own", wanted, inbox)
+        await connection.publish(f"$JS.API.CONSUMER.MSG.NEXT.{consumer}", wanted, inbox)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(full.wait(), _PULL_S)
     finally:
@@ -85,7 +87,9 @@ async def garbage(world: FaultWorld, count: int, seed: str) -> int:
     try:
         for _ in range(count):
             for subject in (subjects.command, subjects.result):
-                target = subject(world.member_id(chance.choice((PROVIDER, CONSUMER))), world.member_id(STRANGER))
+                victim = world.members[chance.choice((PROVIDER, CONSUMER))]
+                to = victim.id if subject is subjects.command else victim.node
+                target = subject(to, world.member_id(STRANGER))
                 await connection.publish(target, chance.randbytes(chance.randint(0, 3_000)))
         await connection.flush(2)
     finally:

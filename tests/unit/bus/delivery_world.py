@@ -13,6 +13,7 @@ from bus.delivery.attempts import AttemptBook, RetryRules
 from bus.delivery.cancelled import Cancellations
 from bus.delivery.cancelling import CancelDesk
 from bus.delivery.changes import Changes
+from bus.delivery.claims import Claims
 from bus.delivery.deadletters import DeadLetters
 from bus.delivery.doing import CommandDoer
 from bus.delivery.expiry import Expiry
@@ -109,6 +110,16 @@ class Poster:
         return self.status
 
 
+class Alone:
+    """Leases of a member with one node."""
+
+    def others(self):
+        return frozenset()
+
+
+ALONE = Alone()
+
+
 async def no_order_key(idx: int) -> str:
     return ""
 
@@ -135,6 +146,7 @@ class Station:
             member=member, clock=clock, log=side.log, directory=lambda: view, composer=side.composer,
             keeper=side.keeper, store=self.store, outbox=self.outbox, changes=self.changes, skew_s=SKEW_S,
         )  # fmt: skip
+        self.claims = Claims("", member, clock, None, ALONE, self.store)
         replier = Replier(member, side.log, side.composer, queues, lambda: view)
         times = TimeLimits(timedelta(seconds=SKEW_S), timedelta(seconds=LONGEST_S))
         verifier = RecordVerifier(member, side.verifier.memory, times, side.heard.alarm)
@@ -150,20 +162,20 @@ class Station:
         self.told = TasksHeard()
         records = TaskRecords(
             clock=clock, log=side.log, composer=side.composer, keeper=side.keeper, replier=replier, tasks=self.tasks,
-            outbox=self.outbox, life_s=LONGEST_S,
+            outbox=self.outbox, claims=self.claims, life_s=LONGEST_S,
         )  # fmt: skip
         self.doer = CommandDoer(
             clock=clock, observer=side.heard, watcher=self.told, directory=lambda: view,
             examiner=bus.answerer._examiner, sourcing=bus.answerer._sourcing, verifier=verifier, replier=replier,
-            tasks=self.tasks, book=self.book, records=records, rules=lambda _service: self.rules,
+            tasks=self.tasks, book=self.book, records=records, claims=self.claims, rules=lambda _service: self.rules,
             max_envelope_bytes=MAX_BYTES, slow_s=SLOW_S,
         )  # fmt: skip
         self.runner = self.new_runner()
-        self.letters = DeadLetters(self.tasks, self.book, self.runner, records)
+        self.letters = DeadLetters(self.tasks, self.book, self.runner, records, self.claims)
         self.commands = CommandTaker(
             clock=clock, observer=side.heard, log=side.log, directory=lambda: view, examiner=bus.answerer._examiner,
             keeper=side.keeper, verifier=verifier, store=self.store,
-            outbox=self.outbox, replier=replier, cancellations=self.cancellations, runner=self.runner, max_envelope_bytes=MAX_BYTES,
+            outbox=self.outbox, replier=replier, cancellations=self.cancellations, claims=self.claims, runner=self.runner, max_envelope_bytes=MAX_BYTES,
             result_life_s=LONGEST_S,
         )  # fmt: skip
         self.replies = ReplyTaker(

@@ -195,7 +195,7 @@ def test_members_have_no_streams_and_import_nothing_that_changes_one():
     assert {claims["limits"][name] for name in ("disk_storage", "mem_storage", "streams", "consumer")} == {0}
     subjects = {item["subject"] for item in claims["imports"]}
     verbs = {subject.removeprefix("$JS.API.") for subject in subjects if subject.startswith("$JS.API.")}
-    assert verbs == {"CONSUMER.MSG.NEXT.>", "DIRECT.GET.LT_DIR.>"}
+    assert verbs == {"CONSUMER.MSG.NEXT.>", "DIRECT.GET.*", "DIRECT.GET.LT_DIR.>"}
     exported = nkeys.decode_claims(accounts.streams_jwt(b"s" * 32, PUBLIC, KEY.sign, 5))["nats"]
     assert {item["subject"] for item in exported["exports"]} == subjects
     assert exported["limits"]["disk_storage"] == -1

@@ -402,7 +402,7 @@ async def test_a_second_result_is_dropped_with_an_alarm(line):
     (hashed,) = [bytes.fromhex(hashed) for _, hashed, record in line.g01.side.records() if record.type == "command"]
     replier = line.g01.commands._replier
     draft = replier.compose(found, hashed, replier.key_of(H37, NOW), "result", "failed", line.bus.clock.now())
-    assert await line.carry("lt.r.GOV~H37.GOV~G01", await _sent(line, draft)) == "done"
+    assert await line.carry("lt.r.GOV~H37.n1.GOV~G01", await _sent(line, draft)) == "done"
     assert line.h37.side.heard.alarms == [("second-result", G01)]
     assert line.h37.side.heard.drops == ["reply-unmatched"]
     assert await line.state(record_id) == "completed"
@@ -416,7 +416,7 @@ async def test_a_reply_that_differs_in_one_field_belongs_to_nothing(line, change
     other = msgspec.structs.replace(record, **changes)
     for type_ in ("receipt", "result"):
         draft = replier.compose(other, bytes.fromhex(hashed), replier.key_of(H37, NOW), type_, "ok", NOW)
-        assert await line.carry("lt.r.GOV~H37.GOV~G01", await _sent(line, draft)) == "done"
+        assert await line.carry("lt.r.GOV~H37.n1.GOV~G01", await _sent(line, draft)) == "done"
     assert line.h37.side.heard.drops == ["reply-unmatched"] * 2
     assert await line.state(record_id) == "accepted"
 
@@ -435,14 +435,14 @@ async def test_a_result_that_breaks_the_contract_is_logged_and_not_delivered(lin
     draft = replier.compose(
         record, bytes.fromhex(hashed), replier.key_of(H37, NOW), "result", "ok", line.bus.clock.now(), told, b"[]"
     )
-    assert await line.carry("lt.r.GOV~H37.GOV~G01", await _sent(line, draft)) == "done"
+    assert await line.carry("lt.r.GOV~H37.n1.GOV~G01", await _sent(line, draft)) == "done"
     command = await line.h37.statuses.of(record_id, CLIENT)
     assert (command.state, command.code) == ("failed", "answer-invalid")
     with pytest.raises(errors.AnswerInvalid):
         await line.h37.results.give(command)
 
 
-@pytest.mark.parametrize("stream", ["lt.c.GOV~G01.GOV~H37", "lt.r.GOV~H37.GOV~G01"])
+@pytest.mark.parametrize("stream", ["lt.c.GOV~G01.GOV~H37", "lt.r.GOV~H37.n1.GOV~G01"])
 @pytest.mark.parametrize("data", [b"", b"\x90", b"x" * 400])
 async def test_poison_is_acknowledged_and_counted(line, stream, data):
     assert await line.carry(stream, data) == "done"

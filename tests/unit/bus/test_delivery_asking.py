@@ -482,7 +482,7 @@ class Provider:
         return data
 
     async def carry(self, data: bytes) -> str:
-        return await self.line.carry("lt.r.GOV~H37.GOV~G01", data)
+        return await self.line.carry("lt.r.GOV~H37.n1.GOV~G01", data)
 
     async def notice(self, state: str, carry: bool = True, **more: object) -> bytes:
         body = json.dumps({"state": state, **more}).encode()

@@ -13,10 +13,10 @@ from bus.transport.subjects import (
     member_token,
     node_of_token,
     node_token,
-    pulled_streams,
     result_stream,
     sized,
     token_part,
+    work_stream,
 )
 from evidence.errors import IdentifierInvalid
 from evidence.identifiers import MemberId, NodeId
@@ -102,17 +102,19 @@ def test_a_node_may_do_at_the_broker_what_the_table_says():
         "_I.>",
         "lt.c.*.GOV~H37",
         "lt.c.large.*.GOV~H37",
-        "lt.r.*.GOV~H37",
-        "lt.r.large.*.GOV~H37",
+        "lt.r.*.*.GOV~H37",
+        "lt.r.large.*.*.GOV~H37",
         "lt.e.GOV~H37.>",
+        "lt.w.GOV~H37.>",
         "$JS.API.CONSUMER.MSG.NEXT.CMD_GOV~H37.own",
         "$JS.ACK.CMD_GOV~H37.own.>",
         "$JS.API.CONSUMER.MSG.NEXT.CML_GOV~H37.own",
         "$JS.ACK.CML_GOV~H37.own.>",
-        "$JS.API.CONSUMER.MSG.NEXT.RES_GOV~H37.own",
-        "$JS.ACK.RES_GOV~H37.own.>",
-        "$JS.API.CONSUMER.MSG.NEXT.REL_GOV~H37.own",
-        "$JS.ACK.REL_GOV~H37.own.>",
+        "$JS.API.CONSUMER.MSG.NEXT.RES_GOV~H37.own~n1",
+        "$JS.ACK.RES_GOV~H37.own~n1.>",
+        "$JS.API.CONSUMER.MSG.NEXT.REL_GOV~H37.own~n1",
+        "$JS.ACK.REL_GOV~H37.own~n1.>",
+        "$JS.API.DIRECT.GET.WRK_GOV~H37",
         "$JS.API.DIRECT.GET.LT_DIR.>",
     ]
     assert permissions.node_subscribe("VN/GOV/H37", node) == [
@@ -144,8 +146,9 @@ def test_no_permission_reaches_into_another_members_subjects(node):
 
 @given(nodes.map(lambda node: node.member))
 def test_a_stream_has_a_name_that_the_broker_takes(member):
-    names = {*pulled_streams(str(member)), event_stream(str(member))}
-    assert len(names) == 5
+    queues = {make(str(member), large=large) for make in (command_stream, result_stream) for large in (False, True)}
+    names = {*queues, event_stream(str(member)), work_stream(str(member))}
+    assert len(names) == 6
     for name in names:
         assert len(name) <= 255
         assert re.fullmatch(r"[A-Za-z0-9_=~-]+", name)
@@ -171,7 +174,7 @@ def test_a_leaf_may_do_what_the_nodes_of_its_member_may():
 @given(nodes, nodes, st.integers(0, 2 * SMALL_BYTES))
 def test_a_large_message_has_a_subject_of_its_own_that_ends_with_its_sender(node, other, size):
     small = command(str(node.member), str(other.member))
-    told = sized(small, size)
+    told = sized(small, large=size > SMALL_BYTES)
     assert told.rpartition(".")[2] == member_token(str(other.member))
     assert (told == small) == (size <= SMALL_BYTES)
     assert told in (small, small.replace("lt.c.", "lt.c.large.", 1))

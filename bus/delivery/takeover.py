@@ -1,0 +1,86 @@
+"""Taking over what a dead node of the own member had: its commands are received here and done here.
+
+The claim is taken over at the broker first, atomically, so no other node does it too. The received header and a receipt
+of this node's own go into this node's log in one commit: nobody can know whether the dead node still gave its receipt,
+and a second one tells the sender the truth. What was a dead letter there is one here. When, is not decided here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import structlog
+
+from bus import envelope as wire
+from bus import errors
+from bus.delivery.claims import Claim, Claims
+from bus.delivery.receiving import CommandTaker
+from bus.delivery.running import TaskRunner
+from bus.delivery.store import DeliveryReader
+from bus.exchange.verification import RecordVerifier, VerifiedRecord
+from bus.ports import Clock
+from bus.sealing.epoch import sealdigest
+from evidence import header
+from registry.view import DirectoryView
+
+_log = structlog.get_logger("lienthong.delivery")
+
+
+class TakeOver:
+    """Takes single commands over. All collaborators are given; see the composition root."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        directory: Callable[[], DirectoryView],
+        verifier: RecordVerifier,
+        store: DeliveryReader,
+        claims: Claims,
+        taker: CommandTaker,
+        runner: TaskRunner,
+        max_envelope_bytes: int,
+    ) -> None:
+        self._clock = clock
+        self._directory = directory
+        self._verifier = verifier
+        self._store = store
+        self._claims = claims
+        self._taker = taker
+        self._runner = runner
+        self._max_envelope_bytes = max_envelope_bytes
+
+    async def take(self, leaf_hash: bytes, claim: Claim, number: int) -> bool:
+        """Takes a command over; False when something was faster, or it is no command.
+
+        Raises:
+            EvidenceError: the log cannot be written; the claim is this node's, and is taken up at the next start.
+            BusError: it cannot be done now.
+        """
+        try:
+            record = self._record(claim.envelope)
+        except errors.Dropped as drop:
+            _log.error("takeover.refused", code=drop.code, of=claim.node)
+            return False
+        if record.leaf_hash != leaf_hash or not await self._claims.inherit(leaf_hash, claim, number):
+            return False
+        known = await self._store.taken(record.node.member, leaf_hash, record.header.id)
+        if known is not None:
+            self._claims.done(leaf_hash)
+            return False
+        idx = await self._taker.receive_from_node(record, claim)
+        if claim.state == "open":
+            self._runner.put(idx, record.header.to)
+        _log.warning("command.taken-over-here", id=record.header.id, of=claim.node)
+        return True
+
+    def _record(self, envelope: bytes) -> VerifiedRecord:
+        decoded = wire.decode(envelope, self._max_envelope_bytes)
+        head, now = header.decode(decoded.header), self._clock.now()
+        if sealdigest(decoded.wrapped, decoded.nonce, decoded.ciphertext) != head.sealdigest:
+            raise errors.Dropped("seal-digest-mismatch")
+        member = head.node.rpartition("/@")[0]
+        node = next((one for one in self._directory().nodes_of(member) if one.node == head.node), None)
+        if node is None:
+            raise errors.Dropped("node-unknown")
+        return self._verifier.prove(decoded, head, node, now)
