@@ -24,6 +24,19 @@ class GatewayMetrics:
 
     def __init__(self) -> None:
         registry = self.registry = CollectorRegistry()
+        self._make_exchange_metrics(registry)
+        self._make_log_metrics(registry)
+        self._make_trust_metrics(registry)
+        self._make_broker_metrics(registry)
+        self._make_source_metrics(registry)
+        self._make_command_metrics(registry)
+        self._children = lru_cache(maxsize=8192)(self._make_children)
+        self._in_flight: dict[Side, int] = {"client": 0, "provider": 0}
+        self.flight.labels("client").set_function(lambda: self._in_flight["client"])
+        self.flight.labels("provider").set_function(lambda: self._in_flight["provider"])
+
+    def _make_exchange_metrics(self, registry: CollectorRegistry) -> None:
+        """Of queries, and of what does not become one."""
         self.exchanges = Counter(
             "lienthong_exchanges_total",
             "Exchanges that ended, by side, service, peer member and outcome.",
@@ -74,6 +87,9 @@ class GatewayMetrics:
         self.alarms = Counter(
             "lienthong_alarms_total", "Things a person must look at.", ("code", "member"), registry=registry
         )
+
+    def _make_log_metrics(self, registry: CollectorRegistry) -> None:
+        """Of the exchange log."""
         self.log_commits = Histogram(
             "lienthong_log_commit_seconds", "Duration of log commits.", buckets=_COMMIT_BUCKETS, registry=registry
         )
@@ -83,6 +99,9 @@ class GatewayMetrics:
         self.log_failures = Counter("lienthong_log_failures_total", "Commits that failed.", registry=registry)
         self.log_size = Gauge("lienthong_log_size", "Leaves in the exchange log.", registry=registry)
         self.log_writable = Gauge("lienthong_log_writable", "1 when the log can be written.", registry=registry)
+
+    def _make_trust_metrics(self, registry: CollectorRegistry) -> None:
+        """Of the directory, certificates, keys and revocation lists."""
         self.directory_age = Gauge(
             "lienthong_directory_age_seconds", "Age of the directory's newest cosignature.", registry=registry
         )
@@ -108,6 +127,9 @@ class GatewayMetrics:
             ("address",),
             registry=registry,
         )
+
+    def _make_broker_metrics(self, registry: CollectorRegistry) -> None:
+        """Of the connection to the broker."""
         self.broker_up = Gauge("lienthong_broker_connected", "1 when connected to the broker.", registry=registry)
         self.broker_denied = Counter(
             "lienthong_broker_denied_total", "Publishes or subscriptions that the broker denied.", registry=registry
@@ -120,6 +142,9 @@ class GatewayMetrics:
         self.overload = Counter(
             "lienthong_overloaded_total", "Messages dropped because too many were under way.", registry=registry
         )
+
+    def _make_source_metrics(self, registry: CollectorRegistry) -> None:
+        """Of back ends."""
         self.source_calls = Histogram(
             "lienthong_source_seconds",
             "Duration of calls to back ends, by outcome.",
@@ -133,6 +158,9 @@ class GatewayMetrics:
             ("service",),
             registry=registry,
         )
+
+    def _make_command_metrics(self, registry: CollectorRegistry) -> None:
+        """Of commands: what is on its way to others, and what is done for them."""
         self.outbox_records = Gauge(
             "lienthong_outbox_records",
             "Commands and results that wait for the receiver's signed receipt.",
@@ -179,10 +207,6 @@ class GatewayMetrics:
             ("service", "code"),
             registry=registry,
         )
-        self._children = lru_cache(maxsize=8192)(self._make_children)
-        self._in_flight: dict[Side, int] = {"client": 0, "provider": 0}
-        self.flight.labels("client").set_function(lambda: self._in_flight["client"])
-        self.flight.labels("provider").set_function(lambda: self._in_flight["provider"])
 
     def _make_children(
         self, side: Side, service: str, peer: str, outcome: str

@@ -15,6 +15,7 @@ import heapq
 import math
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 import msgspec
 import structlog
@@ -108,6 +109,7 @@ class Outbox:
         self._due: list[tuple[float, int]] = []
         self._gates = Gates()
         self._wake = asyncio.Event()
+        self._sending: set[asyncio.Task[None]] = set()
         self._in_doubt = False
         self._withdrawn: set[int] = set()
         self._held_bytes = 0
@@ -211,17 +213,22 @@ class Outbox:
 
     async def run(self) -> None:
         """Sends what is due, for ever."""
-        while True:
-            try:
-                if self._in_doubt and self._log.writable:
-                    self._in_doubt = False
-                    await self.load()
-                sent = await self.send_due()
-            except EvidenceError as error:  # the log cannot be read or written now
-                sent = 0
-                _log.warning("outbox.waits", error=error.code)
-            if not sent:
-                await self._pause()
+        try:
+            while True:
+                try:
+                    if self._in_doubt and self._log.writable:
+                        self._in_doubt = False
+                        await self.load()
+                    begun = self._begin_due()
+                except EvidenceError as error:  # the log cannot be read or written now
+                    begun = 0
+                    _log.warning("outbox.waits", error=error.code)
+                if not begun:
+                    await self._pause()
+        finally:
+            for task in self._sending:
+                task.cancel()
+            await asyncio.gather(*self._sending, return_exceptions=True)
 
     async def _pause(self) -> None:
         left_s = self._next_s() - self._clock.monotonic() if self._queues.connected else _LONGEST_SLEEP_S
@@ -235,13 +242,21 @@ class Outbox:
         return due_s if gate_s is None else min(due_s, gate_s)
 
     async def send_due(self) -> int:
-        """Sends what is due now, a bounded number at once; how many were tried."""
+        """Sends what is due now, a bounded number at once, and waits for it; how many were tried."""
+        begun = self._begin_due()
+        await asyncio.gather(*self._sending)
+        return begun
+
+    def _begin_due(self) -> int:
+        """Begins attempts, as many as may be under way; how many. Whoever ends makes room for the next one."""
         if not self._queues.connected or not self._log.writable:
             return 0
-        now_s, most = self._clock.monotonic(), self._pace.at_once(_AT_ONCE)
-        batch = [idx for idx in self._gates.release(now_s) if idx in self._entries]
-        released = frozenset(batch)
-        while self._due and self._due[0][0] <= now_s and len(batch) < most + len(released):
+        now_s, most = self._clock.monotonic(), self._pace.at_once(_AT_ONCE) - len(self._sending)
+        released = frozenset(idx for idx in self._gates.release(now_s) if idx in self._entries)
+        for idx in sorted(released):
+            self._begin(idx, released=True)
+        begun = 0
+        while begun < most and self._due and self._due[0][0] <= now_s:
             due_s, idx = heapq.heappop(self._due)
             entry = self._entries.get(idx)
             if entry is None or entry.due_s != due_s:
@@ -249,9 +264,21 @@ class Outbox:
             if not self.orders.may_go(idx):
                 entry.due_s = None
             elif not self._waits(entry, idx):
-                batch.append(idx)
-        await asyncio.gather(*(self._send(idx, released=idx in released) for idx in batch))
-        return len(batch)
+                self._begin(idx, released=False)
+                begun += 1
+        return begun + len(released)
+
+    def _begin(self, idx: int, *, released: bool) -> None:
+        task = asyncio.create_task(self._send(idx, released=released))
+        self._sending.add(task)
+        task.add_done_callback(partial(self._ended, idx))
+
+    def _ended(self, idx: int, task: asyncio.Task[None]) -> None:
+        self._sending.discard(task)
+        self._wake.set()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("outbox.failed", index=idx, error=type(error).__name__, exc_info=error)
+            self._plan(idx, _LONGEST_FAILURE_S)
 
     async def _send(self, idx: int, *, released: bool = False) -> None:
         """One attempt; it always plans the next one or stands in line, unless the record has arrived."""
