@@ -14,7 +14,7 @@ help:
 	@echo "make test-all     the same, failing where something is missing"
 	@echo "make soak         commands under random faults: SECONDS=600 SEED=7 OUT=folder (a new one)"
 	@echo "make check        lint, types, import rules"
-	@echo "make bench-quick  the speed figures in about a minute;  make bench: all of them"
+	@echo "make bench-quick  the speed figures in under two minutes;  make bench: all of them"
 	@echo "make bundle       an installation for a machine without a network (dist/bundle)"
 
 $(VENV)/.ready: requirements.lock pyproject.toml

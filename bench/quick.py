@@ -1,4 +1,4 @@
-"""`python -m bench --quick`: the speed figures in about a minute."""
+"""`python -m bench --quick`: the speed figures in under two minutes."""
 
 from __future__ import annotations
 
