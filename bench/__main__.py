@@ -14,7 +14,7 @@ from bench.processes import BenchFailed, raise_on_signals
 def main() -> int:
     """Runs what was asked for; 1 when the figures mean nothing."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="the speed figures in about a minute; last line JSON")
+    parser.add_argument("--quick", action="store_true", help="the speed figures in under two minutes; last line JSON")
     parser.add_argument("--long", action="store_true", help="also 10^7 records")
     parser.add_argument("--profile", choices=("consumer", "provider"), help="where one gateway's time goes")
     parser.add_argument("--connections", type=int, default=128, help="with --profile; default 128")
