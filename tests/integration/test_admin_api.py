@@ -257,8 +257,10 @@ def test_a_client_systems_own_limits_hold(site: Site) -> None:
     assert int(answer.headers["retry-after"]) > 30
     assert site.call().status == 200
     listed = world.command("client", "list", "--home", home)["clients"]
-    assert {"client": "slow", "subsystems": [site.app.subsystem], "keys": 1, "certificates": [], "max_in_flight": 3,
-            "per_second": 0.01} in listed  # fmt: skip
+    slow = next(one for one in listed if one["client"] == "slow")
+    assert (
+        slow.items() >= {"subsystems": [site.app.subsystem], "keys": 1, "max_in_flight": 3, "per_second": 0.01}.items()
+    )
 
 
 async def test_calls_under_way_of_one_client_system_are_limited(site: Site) -> None:

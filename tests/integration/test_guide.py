@@ -42,7 +42,7 @@ def test_no_block_of_the_guide_is_decoration() -> None:
 
 @pytest.mark.parametrize("block", blocks(PAGE, "toml"), ids=lambda block: block.partition("\n")[0])
 def test_settings_that_the_guide_shows_are_read_by_their_kind(block: str) -> None:
-    kind = re.match(r"# kind: (\w+)\n", block)
+    kind = re.match(r"# kind: ([\w-]+)\n", block)
     assert kind is not None
     load_kind(kind[1]).build(tomllib.loads(block), SilentObserver())
 
