@@ -36,7 +36,7 @@ class Pace:
     single_s: float = 1.4
     bare_s: float = 0.7
     command_rounds: int = 3
-    command_s: float = 0.9
+    command_s: float = 0.7
 
 
 def run(folder: Path) -> int:
