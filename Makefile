@@ -40,10 +40,10 @@ up: setup
 	@$(BIN)/lienthong demo --keep-running
 
 test: setup
-	@$(BIN)/python -m pytest -q -n $(TEST_PROCESSES) --dist loadfile
+	@$(BIN)/python -m pytest -q -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 test-all: setup
-	@LIENTHONG_TEST_ALL=1 $(BIN)/python -m pytest -q -n $(TEST_PROCESSES) --dist loadfile
+	@LIENTHONG_TEST_ALL=1 $(BIN)/python -m pytest -q -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 soak: setup
 	@$(BIN)/python -m tests.soak --seconds $(or $(SECONDS),60) $(if $(SEED),--seed $(SEED)) $(if $(OUT),--out $(OUT))

@@ -28,11 +28,12 @@ class Kind(IntEnum):
     SYNC = 4
     UNLINK = 5
     RENAME = 6
+    LINK = 7
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One thing that was done to a file; `at_ns` on the monotonic clock, `data` is the target of a rename."""
+    """One thing that was done to a file; `at_ns` on the monotonic clock, `data` is the other name of a rename or link."""
 
     kind: Kind
     at_ns: int
@@ -48,7 +49,7 @@ def read_journal(path: Path) -> list[Operation]:
         magic, kind, at_ns, offset, length, path_length = _HEAD.unpack_from(data, at)
         assert magic == _MAGIC
         at += _HEAD.size
-        carries = length if kind in (Kind.WRITE, Kind.RENAME) else 0
+        carries = length if kind in (Kind.WRITE, Kind.RENAME, Kind.LINK) else 0
         if at + path_length + carries > len(data):
             break
         name = data[at : at + path_length].decode()
@@ -103,6 +104,9 @@ class Disk:
             moved = self._names.pop(name, None)
             if moved is not None:
                 self._names[operation.data.decode()] = moved
+        elif operation.kind is Kind.LINK:
+            if name in self._names:
+                self._names[operation.data.decode()] = self._names[name]
         elif operation.kind is Kind.SYNC:
             if name in self._names:
                 self._names[name].sync()

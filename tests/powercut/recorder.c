@@ -20,7 +20,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { CREATE = 1, WRITE = 2, TRUNCATE = 3, SYNC = 4, UNLINK = 5, RENAME = 6 };
+enum { CREATE = 1, WRITE = 2, TRUNCATE = 3, SYNC = 4, UNLINK = 5, RENAME = 6, LINK = 7 };
 
 struct record {
     uint32_t magic;
@@ -199,5 +199,14 @@ int rename(const char *from, const char *to) {
     absolute(to, target);
     int done = REAL(rename)(from, to);
     if (!done && concerns(full)) LOCKED(note(RENAME, full, 0, target, strlen(target)));
+    return done;
+}
+
+int link(const char *from, const char *to) {
+    char full[PATH_MAX], target[PATH_MAX];
+    absolute(from, full);
+    absolute(to, target);
+    int done = REAL(link)(from, to);
+    if (!done && concerns(full)) LOCKED(note(LINK, full, 0, target, strlen(target)));
     return done;
 }
