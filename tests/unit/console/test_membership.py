@@ -202,7 +202,8 @@ def test_a_new_anchor_keeps_what_it_does_not_name(tmp_path: Path) -> None:
         after = newest()
     changed = {name for name in Anchor.__struct_fields__ if getattr(after, name) != getattr(before, name)}
     assert changed == {"threshold", "seq", "issued", "prev"}
-    assert (after.recovery_delay_s, after.revocation_lists) == (30 * 86_400, ("http://crl.example.vn/a.crl",))
+    assert after.recovery_delay_s == 30 * 86_400
+    assert after.revocation_lists == before.revocation_lists != ()
 
 
 def test_trying_a_revocation_signs_nothing(office: Office, tmp_path: Path) -> None:
