@@ -74,6 +74,24 @@ def test_joining_again_goes_on_with_the_same_key(office: Office) -> None:
     assert run_json("join", "--status", "--home", home)["state"] == "approved"
 
 
+def test_many_requests_are_refused_at_once(office: Office) -> None:
+    genuine = office.ask("B1")["request"]
+    where = ("--registry", office.url, "--genesis", office.genesis, "--name", "en=B1")
+    for rival in ("x", "y"):
+        run("join", "--member", f"{INSTANCE}/GOV/B1", "--home", office.folder / rival, *where)
+    office.ask("B2")
+    refuse = ("member", "refuse", "--home", office.home, "--reason", "nobody knows you")
+    assert fails("member", "approve", f"{INSTANCE}/GOV/B1", "--home", office.home) == "home-invalid", "which of them?"
+    assert fails(*refuse, "--all-pending", "--except", "zz") == "home-invalid"
+    for wrong in ((), ("abc", "--all-pending"), ("abc", "--for", "x")):
+        run(*refuse, *wrong, code=2)
+    [*rivals] = run_json(*refuse, "--all-pending", "--for", f"{INSTANCE}/GOV/B1", "--except", genuine)["refused"]
+    assert [(one["member"], one["state"]) for one in rivals] == [(f"{INSTANCE}/GOV/B1", "refused")] * 2
+    assert run_json("member", "approve", genuine, "--home", office.home)["state"] == "approved"
+    assert f"{INSTANCE}/GOV/B2" in {one["member"] for one in run_json(*refuse, "--all-pending")["refused"]}
+    assert run_json(*refuse, "--all-pending")["refused"] == []
+
+
 def test_a_home_of_somebody_else_is_left_alone(office: Office) -> None:
     office.ask("A3")
     other = ("join", "--member", f"{INSTANCE}/GOV/A4", "--home", office.folder / "A3", "--registry", office.url)
