@@ -74,7 +74,7 @@ class Servers:
         listening.unlink(missing_ok=True)
         words = ("broker", "--home", str(self._home), "--server", str(number))
         child = await self._processes.start(f"broker-{number}", [*LIENTHONG, *words])
-        await self._processes.wait_for(child, str(listening), lambda: _exists(listening))
+        await self._processes.wait_for_file(child, listening)
         self._children[number] = child
 
     async def kill(self, numbers: Iterable[int]) -> None:
@@ -128,7 +128,3 @@ def _page(folder: Path, path: str) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return found
-
-
-async def _exists(path: Path) -> bool:
-    return path.exists()  # noqa: ASYNC240 - one look at a local file
