@@ -17,8 +17,6 @@ from typing import Any
 from console.demo.processes import LIENTHONG, Child, DemoFailed, Processes, together
 
 NUMBERS = (1, 2, 3)
-_COMMANDS = "\n[commands]\nretry_s = 2.0\nretry_max_s = 8.0\n"
-"""A receipt that a dying server swallowed is asked for again soon: the demonstration does not wait half a minute."""
 
 
 class Servers:
@@ -50,12 +48,6 @@ class Servers:
     def url(self) -> str:
         """Address of the first."""
         return f"tls://{self._addresses[0]}"
-
-    @staticmethod
-    def settle(settings: Path) -> None:
-        """Lets a gateway repeat commands soon."""
-        with settings.open("a", encoding="utf-8") as file:
-            file.write(_COMMANDS)
 
     def folder(self, number: int) -> Path:
         """Of a server."""

@@ -341,8 +341,6 @@ class World:
         listen = ("--front", "127.0.0.1:0", "--admin", "127.0.0.1:0")
         node = await do("node", "add", "n1", "--home", home, *listen)
         self.nodes[member.code] = Node(node["origin"])
-        if self._servers is not None:
-            self._servers.settle(home / "gateway.toml")
 
     async def _offer(self, service: Service) -> None:
         """Publish a service."""
