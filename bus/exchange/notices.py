@@ -34,10 +34,15 @@ class Notices:
         self._quotas = quotas
         self._observer = observer
 
-    def of(self, request: Header) -> Fields:
-        """The fields for the answer to a request; counts calls of deprecated operations."""
+    def of(self, request: Header, counted: str = "") -> Fields:
+        """The fields for the answer to a request; counts calls of deprecated operations.
+
+        Args:
+            request: what is answered.
+            counted: the right from whose own quota it took, beside the service's: the tightest is told.
+        """
         client, service_id = request.source, request.to
-        left = self._quotas.left(client, service_id)
+        left = self._quotas.left(client, service_id, counted)
         told = quota_fields(left) if left else ()
         rights = self._rights()
         service = rights.service(service_id)
@@ -52,9 +57,9 @@ class Notices:
 
 
 def quota_fields(left: list[Left]) -> Fields:
-    """`RateLimit-Policy` and `RateLimit`, one item for each bucket."""
+    """`RateLimit-Policy` and `RateLimit`, one item for each window; `t`: until one more than `r` may be made."""
     policy = ", ".join(f'"{one.name}";q={one.calls};w={one.window_s}' for one in left)
-    now = ", ".join(f'"{one.name}";r={one.left};t={one.full_s}' for one in left)
+    now = ", ".join(f'"{one.name}";r={one.left};t={one.more_s}' for one in left)
     return (("RateLimit-Policy", policy), ("RateLimit", now))
 
 
