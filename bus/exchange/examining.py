@@ -51,6 +51,7 @@ class Examiner:
         contracts: compiled ones.
         opener: of sealed parts.
         query_keys: private sealing keys by key id.
+        called: hears of each command that may be served; of queries whoever answers them tells.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Examiner:
         contracts: Contracts,
         opener: Opener,
         query_keys: Mapping[str, SealingKeyPair],
+        called: Callable[[Header], object] = lambda _: None,
     ) -> None:
         self._genesis = genesis
         self._member = member
@@ -73,6 +75,7 @@ class Examiner:
         self._contracts = contracts
         self._opener = opener
         self._query_keys = query_keys
+        self._called = called
 
     async def examine(self, record: VerifiedRecord, now: datetime, *, counted: bool = True) -> Examined:
         """Steps 5 to 8.
@@ -111,6 +114,8 @@ class Examiner:
         except errors.BusError as error:
             error.counted = right
             raise
+        if counted and head.type == "command":
+            self._called(head)
         return Examined(service, compiled, match, parameters, particulars, body, opened.kept, right)
 
     async def _validate(
