@@ -60,7 +60,7 @@ class AccountMinter:
             if guest.kind != "node":
                 raise DocumentRefused(
                     "key-reused",
-                    f"the broker key of {node.node} is that of a leaf broker: lienthong node rotate broker makes a new one",
+                    f"the broker key of {node.node} is a leaf broker's: make another with lienthong node rotate broker",
                 )
             refused_s = guest.refused_at_s
         return nkeys.user_jwt(
