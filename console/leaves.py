@@ -176,10 +176,9 @@ def _second_line(home: InstanceHome, folder: Path) -> None:
 
 def _holder(credentials: Path) -> str:
     """Public key of a credentials file."""
-    jwt = leaf.credentials_jwt(credentials.read_text(encoding="ascii"))
     try:
-        return str(nkeys.decode_claims(jwt)["sub"])
-    except (IndexError, KeyError, ValueError) as error:
+        return str(nkeys.decode_claims(leaf.credentials_jwt(credentials.read_text(encoding="ascii")))["sub"])
+    except (IndexError, KeyError, ValueError, msgspec.MsgspecError) as error:
         raise HomeInvalid(f"{credentials} is damaged: make another one with `lienthong broker leaf`") from error
 
 
