@@ -69,8 +69,45 @@ def tile_root(hashes: bytes) -> bytes:
     return row[0]
 
 
-def _subtree(reader: TileReader, height: int, index: int, size: int) -> bytes:
+class Subtrees:
+    """Roots of complete subtrees of one log that were computed before; they stay as they are while the log grows.
+
+    For whoever makes many proofs of one log. Bounded: when it is full, it begins anew.
+
+    Args:
+        most: Roots that are remembered, about 250 bytes each.
+    """
+
+    def __init__(self, most: int = 8_192) -> None:
+        self._most = most
+        self._known: dict[tuple[int, int], bytes] = {}
+
+    def get(self, height: int, index: int) -> bytes | None:
+        """The root over 2**height leaves number `index`, if it is remembered."""
+        return self._known.get((height, index))
+
+    def fill(self, height: int, index: int, hashes: bytes) -> None:
+        """Remembers neighbouring roots and what stands above them.
+
+        Args:
+            height: Of each.
+            index: Number of the first, even at every height that they reach.
+            hashes: Concatenated.
+        """
+        if len(self._known) > self._most:
+            self._known.clear()
+        row = [hashes[at : at + HASH_BYTES] for at in range(0, len(hashes), HASH_BYTES)]
+        while row:
+            for at, node in enumerate(row):
+                self._known[height, index + at] = node
+            height, index = height + 1, index >> 1
+            row = [node_hash(row[at], row[at + 1]) for at in range(0, len(row) - 1, 2)]
+
+
+def _subtree(reader: TileReader, height: int, index: int, size: int, known: Subtrees | None = None) -> bytes:
     """Root of the complete subtree of 2**height leaves number `index`, out of the tile that contains it."""
+    if known is not None and (found := known.get(height, index)) is not None:
+        return found
     level, inner = divmod(height, TILE_HEIGHT)
     first = index << inner
     tile, at = divmod(first, TILE_WIDTH)
@@ -79,16 +116,18 @@ def _subtree(reader: TileReader, height: int, index: int, size: int) -> bytes:
     end = (at + (1 << inner)) * HASH_BYTES
     if len(hashes) < end:
         raise ProofInvalid(f"tile {tile} of level {level} is shorter than a tree of size {size} needs")
+    if known is not None:
+        known.fill(level * TILE_HEIGHT, tile * TILE_WIDTH, hashes[: width * HASH_BYTES])
     return tile_root(hashes[at * HASH_BYTES : end])
 
 
-def _range_root(reader: TileReader, start: int, end: int, size: int) -> bytes:
+def _range_root(reader: TileReader, start: int, end: int, size: int, known: Subtrees | None = None) -> bytes:
     """MTH(D[start:end]) where `start` is a multiple of the smallest power of two that spans the range."""
     node: bytes | None = None
     # complete subtrees from the right: the smallest ones stand at the right edge
     while end > start:
         height = ((end - start) & -(end - start)).bit_length() - 1
-        subtree = _subtree(reader, height, (end >> height) - 1, size)
+        subtree = _subtree(reader, height, (end >> height) - 1, size, known)
         node = subtree if node is None else node_hash(subtree, node)
         end -= 1 << height
     return EMPTY_ROOT if node is None else node
@@ -114,13 +153,14 @@ def frontier_edge(reader: TileReader, size: int) -> tuple[bytes, ...]:
     return tuple(_subtree(reader, height, (size >> height) - 1, size) for height in heights)
 
 
-def inclusion_path(reader: TileReader, index: int, size: int) -> list[bytes]:
+def inclusion_path(reader: TileReader, index: int, size: int, known: Subtrees | None = None) -> list[bytes]:
     """Make an inclusion proof (RFC 9162 section 2.1.3.1).
 
     Args:
         reader: Gives the tiles.
         index: Zero-based position of the leaf.
         size: Number of leaves of the tree to prove against.
+        known: Remembered of this log, for the next proof; None remembers nothing.
 
     Returns:
         Sibling hashes from the leaf upwards.
@@ -136,10 +176,10 @@ def inclusion_path(reader: TileReader, index: int, size: int) -> list[bytes]:
     while end - start > 1:
         middle = start + _split_point(end - start)
         if index < middle:
-            path.append(_range_root(reader, middle, end, size))
+            path.append(_range_root(reader, middle, end, size, known))
             end = middle
         else:
-            path.append(_range_root(reader, start, middle, size))
+            path.append(_range_root(reader, start, middle, size, known))
             start = middle
     path.reverse()
     return path

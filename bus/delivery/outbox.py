@@ -359,8 +359,8 @@ def first_message(draft: Draft, logged: Logged, subject: str) -> Message:
 
 
 async def envelope_of(log: ExchangeLog, row: Outgoing) -> bytes:
-    """Wire form of a logged record, with a proof against the newest checkpoint."""
-    logged = await log.prove(row.idx)
+    """Wire form of a logged record, with a proof against a new checkpoint."""
+    logged = await log.prove_late(row.idx)
     return wire.encode(
         wire.Envelope(
             wire.VERSION,

@@ -33,6 +33,7 @@ from evidence.signer import Signer
 __all__ = ["CallerRow", "ExchangeLog", "LogObserver", "Logged"]
 
 MAX_READS = 1_000
+_LATE_S = 1.0
 
 _Result = TypeVar("_Result")
 
@@ -60,6 +61,7 @@ class ExchangeLog:
         self._reader: LogReader | None = None
         self._readers = ThreadPoolExecutor(1, thread_name_prefix="exchange-log-reader")
         self._reads = 0
+        self._late = (0, 0.0)  # size of the checkpoint of late proofs, and until when it serves
 
     @classmethod
     async def open(
@@ -142,6 +144,7 @@ class ExchangeLog:
         if signer.algorithm != "EdDSA":
             raise KeyUnusable("the log key must be an Ed25519 key")
         self._appender.take_signer(signer)
+        self._late = (0, 0.0)
 
     @property
     def size(self) -> int:
@@ -214,6 +217,22 @@ class ExchangeLog:
         if size > self._appender.released.size:
             raise IndexUnknown(f"there is no checkpoint of size {size} yet")
         return await self._read(lambda reader: reader.prove(index, size))
+
+    async def prove_late(self, index: int) -> Logged:
+        """Prove a leaf that was logged a while ago, against a checkpoint of the last second.
+
+        Many such proofs have one checkpoint: it is looked up once here, and verified once by those who receive them.
+
+        Raises:
+            IndexUnknown: There is no such leaf in that tree.
+            LogBusy: Too many reads are under way.
+        """
+        now_s = asyncio.get_running_loop().time()
+        size, until_s = self._late
+        if index >= size or now_s >= until_s:
+            size = self._appender.released.size
+            self._late = size, now_s + _LATE_S
+        return await self.prove(index, size)
 
     async def consistency(self, old: int, new: int) -> list[bytes]:
         """Prove that the released tree of size `new` continues the one of size `old`.

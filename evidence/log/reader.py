@@ -19,7 +19,7 @@ from evidence.log import schema
 from evidence.log.tree import Head
 from evidence.merkle import HASH_BYTES
 from evidence.proof import Proof
-from evidence.tiles import TILE_BYTES, TILE_WIDTH, consistency_path, inclusion_path
+from evidence.tiles import TILE_BYTES, TILE_WIDTH, Subtrees, consistency_path, inclusion_path
 
 CHUNK = TILE_WIDTH
 
@@ -54,9 +54,10 @@ class LogReader:
         SchemaNewer: Written by a newer program.
     """
 
-    __slots__ = ("_connection",)
+    __slots__ = ("_connection", "_subtrees")
 
     def __init__(self, path: str | os.PathLike[str], *, immutable: bool = False) -> None:
+        self._subtrees = Subtrees()
         path = Path(path)
         if not path.is_file():
             raise SourceUnreadable(f"there is no log database at {path}")
@@ -210,7 +211,7 @@ class LogReader:
         note = self.note(size)
         rows = self._rows("SELECT hash FROM leaf WHERE idx = ?", index)
         try:
-            path = b"".join(inclusion_path(self.tile, index, size))
+            path = b"".join(inclusion_path(self.tile, index, size, self._subtrees))
         except ProofInvalid as error:
             raise IndexUnknown(f"the tree of size {size} is not stored completely: {error}") from None
         if not rows:

@@ -189,6 +189,18 @@ async def test_a_reopened_log_continues_the_old_one(path):
         assert await log.prove(old.index, old.size) == old
 
 
+async def test_late_proofs_have_one_checkpoint_for_a_while(path):
+    async with opened(path) as log:
+        await log.append([record()])
+        first = await log.prove_late(1)
+        await log.append([record()])
+        assert (await log.prove_late(1)).note == first.note, "the same checkpoint as a moment ago"
+        assert (await log.prove_late(2)).size == log.size, "what came after it has a newer one"
+        assert (await log.prove_late(1)).size == log.size
+        with pytest.raises(IndexUnknown):
+            await log.prove_late(log.size)
+
+
 async def test_a_log_over_many_tiles_reopens_and_proves(path):
     async with opened(path) as log:
         leaves = [record() for _ in range(700)]

@@ -6,6 +6,7 @@ from evidence.errors import ProofInvalid
 from evidence.merkle import EMPTY_ROOT, Frontier, leaf_hash, verify_consistency, verify_inclusion
 from evidence.tiles import (
     TILE_BYTES,
+    Subtrees,
     TileEdge,
     consistency_path,
     frontier_edge,
@@ -60,6 +61,31 @@ def test_every_proof_from_tiles_holds(log, data):
     root = root_at(read, size)
     verify_inclusion(hashes[index], index, size, inclusion_path(read, index, size), root)
     verify_consistency(old, size, root_at(read, old), root, consistency_path(read, old, size))
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(1, SIZE), st.integers(0, SIZE - 1)), max_size=8), st.sampled_from([0, 300, 8_192])
+)
+def test_what_is_remembered_of_earlier_proofs_changes_no_proof(log, wanted, most):
+    read, known = log[3], Subtrees(most)
+    for size, index in wanted:
+        at = index % size
+        assert inclusion_path(read, at, size, known) == inclusion_path(read, at, size)
+
+
+def test_neighbouring_proofs_ask_for_no_tile_again(log):
+    asked, known = [], Subtrees()
+
+    def read(*tile):
+        asked.append(tile)
+        return log[3](*tile)
+
+    inclusion_path(read, 300, SIZE, known)
+    before = len(asked)
+    for index in range(256, 512):
+        inclusion_path(read, index, SIZE, known)
+    assert len(asked) == before
 
 
 def test_proofs_that_do_not_exist_are_refused(log):
