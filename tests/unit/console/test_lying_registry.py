@@ -14,7 +14,7 @@ import msgspec
 import pytest
 from console_world import CONTRACT, INSTANCE, fails, run, run_json
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from test_membership import Office
+from office import Office
 
 from bus.sealing.keys import SealingKeyPair
 from console.homes import InstanceHome, MemberHome
@@ -48,18 +48,8 @@ Change = Callable[[AnyDocument], AnyDocument]
 Lie = Callable[[str, Change], None]
 
 
-@pytest.fixture(scope="module")
-def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
-    made = Office(tmp_path_factory.mktemp("office"))
-    with made.registry:
-        yield made
-
-
 def member(office: Office, code: str) -> Path:
-    home = office.folder / code
-    office.ask(code)
-    run("member", "approve", f"{INSTANCE}/GOV/{code}", "--home", office.home)
-    run("join", "--status", "--home", home, "--wait", "5")
+    home = office.admit(code)
     run("subsystem", "add", "desk", "--home", home)
     return home
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 import socket
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from console_world import INSTANCE, Registry, fails, free_port, run, run_json
+from office import Office
 
 from console.doctor.findings import Finding, worst
 from console.doctor.member import _clock
@@ -23,30 +23,6 @@ from evidence.identifiers import MemberId
 from evidence.issue import issue_member, to_pem
 from evidence.signer import FileSigner
 from registry.documents import Anchor, BrokerAddress, DirectoryKeys, Operator
-
-
-class Office:
-    """An instance with three operators, two of whom sign; all keys are in the home."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.home = folder, folder / "instance"
-        listen = f"127.0.0.1:{free_port()}"
-        keys = ("--operators", "3", "--threshold", "2")
-        made = run_json("init", "instance", INSTANCE, "--home", self.home, "--registry-listen", listen, *keys)
-        self.genesis, self.url = made["genesis"], made["registry"]
-        self.registry = Registry(self.home)
-
-    def ask(self, code: str, *more: object, code_: int = 0) -> dict[str, object]:
-        where = ("--registry", self.url, "--genesis", self.genesis, "--name", f"en={code}")
-        member = ("--member", f"{INSTANCE}/GOV/{code}", "--home", self.folder / code)
-        return run_json("join", *member, *where, *more, code=code_)
-
-
-@pytest.fixture(scope="module")
-def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
-    made = Office(tmp_path_factory.mktemp("office"))
-    with made.registry:
-        yield made
 
 
 def test_a_member_joins_with_three_commands(office: Office) -> None:
