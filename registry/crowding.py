@@ -11,8 +11,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-MOST_PER_NETWORK = 40
-"""Pending requests of one network: an office that asks for all its members at once has room."""
+MOST_PER_NETWORK = 250
+"""Pending requests of one network: a ministry whose agencies all ask from behind one address has room."""
 MOST_PER_NAME = 32
 """Pending requests for one name, by other keys: the operator compares their ids."""
 

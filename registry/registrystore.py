@@ -184,7 +184,10 @@ class RegistryStore:
         """
         row = self._connection.execute("SELECT entry FROM request WHERE id = ?", (id,)).fetchone()
         if row is None:
-            raise NotFound("there is no such request")
+            raise NotFound(
+                "there is no such request here: one that waited for a month or made room for others is sent again with"
+                " lienthong join"
+            )
         return _request.decode(row[0])
 
     def request_bytes(self, id: str) -> bytes:  # noqa: A002

@@ -116,7 +116,7 @@ class Anchor(Document, frozen=True, kw_only=True, tag="anchor"):
         operators: The operator's keys.
         certification_authorities: PEM certificates behind `x5c` chains of members and operators.
         timestamp_authorities: PEM certificates of RFC 3161 authorities.
-        revocation_lists: The only addresses from which CRLs are fetched.
+        revocation_lists: The only addresses from which CRLs are fetched, each with its authority (`listaddresses`).
         recovery_delay_s: How long a change of a member's keys that the operator announces alone has to be public before
             it can be confirmed. A later anchor may lengthen it only.
     """

@@ -608,30 +608,32 @@ def test_a_leaf_that_the_operator_withdraws_is_refused(empty_world, tmp_path):
 
 
 def test_the_second_line_of_a_withdrawn_leaf_ends_with_it_and_stays_ended(empty_world, tmp_path):
-    """Its owner runs a server of his own with nothing but these credentials."""
+    """Its owner runs a server of his own with nothing but these credentials; another leaf goes on hearing."""
     world, leaf_port = empty_world, free_port()
     world.stop_broker()
     change_facts(world, broker_leaf_listen=f"127.0.0.1:{leaf_port}")
     world.start_broker()
     member, other = world.add_member("H37"), world.add_member("E66")
     folder, others = tmp_path / "leaf", tmp_path / "other"
+    configs = []
     for one, where in ((member, folder), (other, others)):
         world.command("broker", "leaf", one.id, "--home", str(world.home), "--out", str(where))
-        world.command("broker", "config", "--home", str(world.home), "--leaf", str(where))
-    with (
-        running_leaf(folder, listener_config(folder, leaf_port)),
-        running_leaf(others, listener_config(others, leaf_port)),
-    ):
-        wait_until(lambda: leaf_connected(folder) and leaf_connected(others), "both second lines")
+        listen = ("--listen", f"127.0.0.1:{free_port()}")
+        made = world.command("broker", "config", "--home", str(world.home), "--leaf", str(where), *listen)
+        configs.append(Path(made["configuration"]))
+    log, ca = folder / "nats-server.log", others / "ca.pem"
+    with running_leaf(folder, listener_config(folder, leaf_port)), running_leaf(others, configs[1]) as port:
+        wait_until(lambda: leaf_connected(folder) and leaf_connected(others), "both leafs")
         world.command("broker", "leaf", member.id, "--home", str(world.home), "--withdraw")
         wait_until(lambda: not leaf_connected(folder), "the end of the second line", 10)
+        wait_until(lambda: said_at(port, ca, member.home) == "welcome", "the other leaf")
+        world.command("node", "revoke", "n1", "--home", str(member.home), "--reason", "stolen")
+        wait_until(lambda: said_at(port, ca, member.home) == "refused", "what the other leaf hears", 10)
         world.stop_broker()
         world.start_broker()
-        tried = (folder / "nats-server.log").read_text().count("Authorization Violation")
-        wait_until(lambda: leaf_connected(others), "the other's second line", 20)
-        wait_until(
-            lambda: (folder / "nats-server.log").read_text().count("Authorization Violation") > tried, "a refusal", 20
-        )
+        tried = log.read_text().count("Authorization Violation")
+        wait_until(lambda: leaf_connected(others), "the other leaf again", 20)
+        wait_until(lambda: log.read_text().count("Authorization Violation") > tried, "a refusal", 20)
         assert not leaf_connected(folder)
     with pytest.raises(CommandFailed):  # nothing new for a leaf that was withdrawn
         world.command("broker", "config", "--home", str(world.home), "--leaf", str(folder))

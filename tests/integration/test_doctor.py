@@ -20,13 +20,13 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
-from world import World, free_port, wait_until
+from world import CommandFailed, World, free_port, wait_until
 
 from console.cli import main
 from console.homes import InstanceHome, MemberHome, replace_file
 from console.instance import load_authority
 from evidence.identifiers import MemberId
-from evidence.issue import issue_crl, issue_member, to_pem
+from evidence.issue import create_authority, issue_crl, issue_member, to_pem
 from evidence.signer import FileSigner
 
 
@@ -302,6 +302,20 @@ def test_revocation_lists_are_fetched_and_judged(empty_world: World) -> None:
     lists.data = _list(world, now + timedelta(days=1), own)
     assert "names this member" in doctor(world, home, code=1)["revocation-lists"]["seen"]
     times = {"this_update_at": now, "next_update_at": now + timedelta(days=1)}
+    other = create_authority(
+        "Other CA", FileSigner.generate("p256"), not_before_at=now, not_after_at=now + timedelta(days=9)
+    )
+    (world.folder / "other.crt").write_bytes(other.pem)
+    world.command("operator", "anchor", "--authority", str(world.folder / "other.crt"), "--home", str(world.home))
+    lists.data = issue_crl(other, [], number=1, **times)
+    assert "another's list was put there" in doctor(world, home, code=1)["revocation-lists"]["seen"]
+    unsaid = ("certificate", "lists", lists.url, "--home", str(world.home))
+    with pytest.raises(CommandFailed, match="say whose list"):
+        world.command(*unsaid)
+    named = world.command(*unsaid, "--authority", str(world.folder / "other.crt"))["addresses"]
+    assert doctor(world, home, code=0)["revocation-lists"]["state"] == "ok"
+    assert named[0].startswith(f"{lists.url}#sha256:")
+    world.command(*unsaid, "--authority", str(world.home / "ca" / "ca.crt"))
     lists.data = issue_crl(load_authority(InstanceHome(world.home)), [], number=1, **times)
     world.start_gateway("R01")
     (kept,) = wait_until(lambda: list(world.member("R01").data.glob("crl/*.crl")), "the gateway's copy")

@@ -222,6 +222,7 @@ def test_its_broker_key_is_exchanged_by_a_request_and_a_bundle(world: World) -> 
         "queries at the node, with the new key",
     )
     world.stop_gateway(node.code)
+    world.command("node", "revoke", "n4", *options[:2], "--reason", "it was here for its key only")
 
 
 # --- refusals ---------------------------------------------------------------------------------------------------------

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from console.homes import HomeInvalid
+from console.doctor.findings import Finding
+from console.doctor.instance import InstanceContext, check_list_addresses
+from console.homes import HomeInvalid, InstanceHome
 from console.listsources import with_authorities
 from evidence.crl import authority_of
 from evidence.issue import Authority, create_authority
@@ -60,3 +63,16 @@ def test_what_cannot_be_is_refused(files: tuple[Path, Path], tmp_path: Path) -> 
             with_authorities([bad], [PEM_A])
     with pytest.raises(HomeInvalid, match="one for each"):
         with_authorities([FIRST, SECOND, FIRST], [PEM_A], files)
+
+
+def test_the_operators_doctor_names_addresses_that_speak_for_nobody(tmp_path: Path) -> None:
+    def found(*addresses: str) -> list[Finding]:
+        seen = SimpleNamespace(anchor=SimpleNamespace(revocation_lists=addresses))
+        return list(check_list_addresses(InstanceContext(InstanceHome(tmp_path), seen)))  # type: ignore[arg-type]
+
+    named = f"{SECOND}#sha256:{key(A)}"
+    assert found() == []
+    [open_] = found(FIRST, named)
+    assert (open_.state, FIRST in open_.seen, SECOND in open_.seen) == ("warn", True, False)
+    assert "lienthong certificate lists" in open_.do
+    assert [one.state for one in found(named)] == ["ok"]
