@@ -139,6 +139,18 @@ class GatewayMetrics:
             "Seconds until the node's broker credentials end; they are renewed when a third is left.",
             registry=registry,
         )
+        self.wire_version = Gauge(
+            "lienthong_wire_version",
+            "Newest version of the wire that this node reads, and that the directory says it reads.",
+            ("what",),
+            registry=registry,
+        )
+        self.wire_peer = Gauge(
+            "lienthong_wire_peer_version",
+            "Version of the wire written for a member, or one node of it; 0: none in common.",
+            ("receiver",),
+            registry=registry,
+        )
         self.overload = Counter(
             "lienthong_overloaded_total", "Messages dropped because too many were under way.", registry=registry
         )

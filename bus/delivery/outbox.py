@@ -27,6 +27,7 @@ from bus.delivery.orders import OPEN, OrderBook
 from bus.delivery.pace import Pace
 from bus.delivery.store import DeliveryReader, Outgoing
 from bus.exchange.composing import Draft
+from bus.exchange.versions import Versions
 from bus.ports import Clock, Queues
 from evidence import leaf
 from evidence.errors import EvidenceError
@@ -37,7 +38,7 @@ _AT_ONCE = 64
 _HELD_BYTES = 16 * 1024 * 1024
 _LONGEST_SLEEP_S = 0.5
 _FIRST_FAILURE_S, _LONGEST_FAILURE_S = 0.2, 5.0
-_RECEIVER_TAKES_NOTHING = frozenset({"queue-refused", "provider-unavailable"})
+_RECEIVER_TAKES_NOTHING = frozenset({"queue-refused", "provider-unavailable", "version-unshared"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +69,21 @@ class _Entry:
 
 
 class Message(msgspec.Struct, frozen=True):
-    """What is published for a record: subject, record id, and the record with its proof, sealed."""
+    """What is published for a record: subject, record id, whom it is for, and the record with its proof, sealed.
+
+    In which version it is written is decided when it goes out.
+    """
 
     subject: str
     record_id: str
-    data: bytes
+    to: str
+    envelope: wire.Envelope
+
+    @property
+    def held_bytes(self) -> int:
+        """About what it takes in memory."""
+        envelope = self.envelope
+        return sum(map(len, (envelope.header, envelope.path, envelope.note, envelope.wrapped, envelope.ciphertext)))
 
 
 class Outbox:
@@ -84,6 +95,7 @@ class Outbox:
         store: what waits.
         queues: of the broker.
         limits: see there.
+        versions: in which version receivers read.
         pace: how many records at once.
 
     Attributes:
@@ -97,6 +109,7 @@ class Outbox:
         store: DeliveryReader,
         queues: Queues,
         limits: OutboxLimits,
+        versions: Versions,
         pace: Pace | None = None,
     ) -> None:
         self._clock = clock
@@ -104,6 +117,7 @@ class Outbox:
         self._store = store
         self._queues = queues
         self._limits = limits
+        self._versions = versions
         self._pace = pace or Pace()
         self._entries: dict[int, _Entry] = {}
         self._due: list[tuple[float, int]] = []
@@ -149,15 +163,15 @@ class Outbox:
             entry = self._entries[idx] = _Entry(since_s, fresh=fresh)
             if first is not None:
                 entry.subject = first.subject
-                if self._held_bytes + len(first.data) <= _HELD_BYTES:
+                if self._held_bytes + first.held_bytes <= _HELD_BYTES:
                     entry.first = first
-                    self._held_bytes += len(first.data)
+                    self._held_bytes += first.held_bytes
             self._unpark(idx)
 
     def _take_first(self, entry: _Entry) -> Message | None:
         first, entry.first = entry.first, None
         if first is not None:
-            self._held_bytes -= len(first.data)
+            self._held_bytes -= first.held_bytes
         return first
 
     def freed(self, idx: int) -> None:
@@ -290,7 +304,8 @@ class Outbox:
             if message is None:
                 return
             entry.fresh = False
-            stored = await self._queues.put(message.subject, message.data, self._message_id(message, entry))
+            envelope = wire.in_version(message.envelope, self._versions.of(message.subject, message.to))
+            stored = await self._queues.put(message.subject, wire.encode(envelope), self._message_id(message, entry))
         except (errors.BusError, EvidenceError) as error:
             if error.code in _RECEIVER_TAKES_NOTHING:
                 self._gates.refused(entry.subject, idx, self._clock.monotonic(), again=entry.stored > 0)
@@ -319,7 +334,7 @@ class Outbox:
         if idx not in self._entries or (not released and self._waits(entry, idx)):
             return None
         entry.fresh = False
-        return Message(row.subject, row.header.id, await envelope_of(self._log, row))
+        return Message(row.subject, row.header.id, row.header.to, await envelope_of(self._log, row))
 
     def _message_id(self, message: Message, entry: _Entry) -> str:
         """The record's id at first: an attempt whose answer was lost is not stored twice. Then an id that nobody used.
@@ -345,7 +360,7 @@ class Outbox:
 def first_message(draft: Draft, logged: Logged, subject: str) -> Message:
     """A record that was logged just now, with the proof that came of its commit."""
     envelope = wire.Envelope(
-        wire.VERSION,
+        wire.KNOWN.newest,
         draft.header_bytes,
         logged.index,
         logged.size,
@@ -355,22 +370,20 @@ def first_message(draft: Draft, logged: Logged, subject: str) -> Message:
         draft.nonce,
         draft.ciphertext,
     )
-    return Message(subject, draft.header.id, wire.encode(envelope))
+    return Message(subject, draft.header.id, draft.header.to, envelope)
 
 
-async def envelope_of(log: ExchangeLog, row: Outgoing) -> bytes:
-    """Wire form of a logged record, with a proof against the newest checkpoint."""
+async def envelope_of(log: ExchangeLog, row: Outgoing) -> wire.Envelope:
+    """A logged record with a proof against the newest checkpoint."""
     logged = await log.prove(row.idx)
-    return wire.encode(
-        wire.Envelope(
-            wire.VERSION,
-            leaf.unwrap(row.leaf)[1],
-            logged.index,
-            logged.size,
-            logged.path,
-            logged.note,
-            row.wrapped,
-            row.nonce,
-            row.ciphertext,
-        )
+    return wire.Envelope(
+        wire.KNOWN.newest,
+        leaf.unwrap(row.leaf)[1],
+        logged.index,
+        logged.size,
+        logged.path,
+        logged.note,
+        row.wrapped,
+        row.nonce,
+        row.ciphertext,
     )

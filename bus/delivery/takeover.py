@@ -75,7 +75,7 @@ class TakeOver:
         return True
 
     def _record(self, envelope: bytes) -> VerifiedRecord:
-        decoded = wire.decode(envelope, self._max_envelope_bytes)
+        decoded = wire.decode_stored(envelope, self._max_envelope_bytes)
         head, now = header.decode(decoded.header), self._clock.now()
         if sealdigest(decoded.wrapped, decoded.nonce, decoded.ciphertext) != head.sealdigest:
             raise errors.Dropped("seal-digest-mismatch")

@@ -80,7 +80,7 @@ class Delivery:
         queues = MemberQueues(parts.connection)
         self._pace = Pace()
         outbox_limits = OutboxLimits(commands.retry_s, commands.retry_max_s, commands.waiting)
-        self._outbox = Outbox(clock, log, self._store, queues, outbox_limits, self._pace)
+        self._outbox = Outbox(clock, log, self._store, queues, outbox_limits, parts.versions, self._pace)
         self._watchers = Watchers()
         self._poster = WebhookPoster()
         hook_limits = HookLimits(min(HookLimits().first_s, commands.retry_s))
@@ -243,6 +243,7 @@ class Delivery:
             cancellations=self._cancellations,
             claims=self._claims,
             runner=self._runner,
+            versions=parts.versions,
             max_envelope_bytes=self._max_bytes,
             result_life_s=self._settings.commands.longest_life_s,
         )
@@ -266,6 +267,7 @@ class Delivery:
             results=self._results,
             watchers=self._watchers,
             changes=self._changes,
+            versions=parts.versions,
             max_envelope_bytes=self._max_bytes,
             remembered_s=self._settings.commands.longest_life_s,
         )

@@ -84,6 +84,7 @@ class Exchange:
             verifier=self._verifier,
             opener=self.opener,
             answer_keys=parts.answer_keys,
+            versions=parts.versions,
             per_client=self._per_client,
             per_service=self._per_service,
             limits=AskingLimits(limits.deadline_s),
@@ -103,6 +104,7 @@ class Exchange:
             keeper=self.keeper,
             verifier=self._verifier,
             seen=self.seen,
+            versions=parts.versions,
             per_service=self.served,
             max_envelope_bytes=settings.front.max_body_bytes + ENVELOPE_OVERHEAD_BYTES,
             # also in maintenance: what is told beside a refusal depends on no right

@@ -132,7 +132,7 @@ class Station:
         self.watchers = Watchers()
         clock, view = bus.clock, bus.directory
         self.store = DeliveryReader(side.path)
-        self.outbox = Outbox(clock, side.log, self.store, queues, OutboxLimits(RETRY_S, 4 * RETRY_S, 5))
+        self.outbox = Outbox(clock, side.log, self.store, queues, OutboxLimits(RETRY_S, 4 * RETRY_S, 5), side.versions)
         self.results = ResultBook(clock, lambda: view, bus.shelf, side.day_keys, self.store, 86_400.0)
         self.statuses = Statuses(clock, self.store, self.outbox, self.results, self.watchers)
         self.poster = Poster()
@@ -175,14 +175,14 @@ class Station:
         self.commands = CommandTaker(
             clock=clock, observer=side.heard, log=side.log, directory=lambda: view, examiner=bus.answerer._examiner,
             keeper=side.keeper, verifier=verifier, store=self.store,
-            outbox=self.outbox, replier=replier, cancellations=self.cancellations, claims=self.claims, runner=self.runner, max_envelope_bytes=MAX_BYTES,
+            outbox=self.outbox, replier=replier, cancellations=self.cancellations, claims=self.claims, runner=self.runner, versions=side.versions, max_envelope_bytes=MAX_BYTES,
             result_life_s=LONGEST_S,
         )  # fmt: skip
         self.replies = ReplyTaker(
             genesis=GENESIS, member=member, clock=clock, observer=side.heard, log=side.log, directory=lambda: view,
             keeper=side.keeper, verifier=verifier, opener=Opener(GENESIS), member_keys={pair.keyid: pair},
             store=self.store, outbox=self.outbox, replier=replier, results=self.results, watchers=self.watchers,
-            changes=self.changes, max_envelope_bytes=MAX_BYTES, remembered_s=LONGEST_S,
+            changes=self.changes, versions=side.versions, max_envelope_bytes=MAX_BYTES, remembered_s=LONGEST_S,
         )  # fmt: skip
 
     def new_runner(self, at_once: int = 4, most: int = 100) -> TaskRunner:
