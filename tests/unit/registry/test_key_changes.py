@@ -10,8 +10,9 @@ import pytest
 from registry_world import START, Party, World, b64, time_at
 
 from evidence.signer import FileSigner
+from registry import datedtrees
 from registry import documents as d
-from registry import state
+from registry.errors import DocumentMalformed
 from registry.fold import Applied, Skipped
 from registry.publickeys import key_id
 
@@ -111,7 +112,7 @@ def test_a_next_log_key_that_is_known_for_another_use_is_refused(world: World) -
 
 
 def test_a_key_is_named_once_in_a_statement(world: World) -> None:
-    with pytest.raises(d.DocumentMalformed):
+    with pytest.raises(DocumentMalformed):
         d.encode(
             restated(world, d.NodeLog(key=present(world), origin=origin(world), others=(window(present(world), 1),)))
         )
@@ -126,7 +127,7 @@ def test_trees_that_statements_name_are_kept_with_their_place(world: World) -> N
 
 
 def test_trees_that_are_named_every_day_are_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(state, "MOST_DATED", 8)
+    monkeypatch.setattr(datedtrees, "MOST_DATED", 8)
     for size in range(1, 31):
         head = d.LogHead(size=size, root=f"{size:02d}" * 32)
         world.put(restated(world, d.NodeLog(key=present(world), origin=origin(world), head=head)), world.provider)
@@ -139,7 +140,7 @@ def test_trees_that_are_named_every_day_are_bounded(world: World, monkeypatch: p
 
 def test_a_flood_of_trees_displaces_none_of_earlier_days(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Otherwise a member, or who has its key, could take away what proves the time of its old records."""
-    monkeypatch.setattr(state, "MOST_DATED", 16)
+    monkeypatch.setattr(datedtrees, "MOST_DATED", 16)
 
     def pin(size: int, minutes: float) -> None:
         world.minute += minutes
