@@ -28,8 +28,9 @@ from console.nodebundle import (
     seal_bundle,
 )
 from console.statements import Stated, StatedKey, carry, publish_missing, raw, read_answer
-from evidence.identifiers import MemberId, NodeId
+from evidence.identifiers import MemberId, NodeId, check_creatable
 from registry.client import RegistryClient
+from registry.documents import Node
 
 
 def endorse(home: MemberHome, code: str, request: Path, bundle: Path, *, services: bool = True) -> dict[str, Any]:
@@ -116,6 +117,29 @@ def renew_bundles(home: MemberHome) -> list[Path]:
 def has_further_nodes(home: MemberHome) -> bool:
     """Whether this home endorsed nodes that have a home of their own."""
     return any((home.path / "nodes").glob("*.request"))
+
+
+def require_endorsed(home: MemberHome, code: str, document: Node) -> None:
+    """Returns when a statement is about a node that this home endorsed, with the keys of its request and no others.
+
+    Raises:
+        HomeInvalid: this home endorsed no such node.
+        NodeRequestRefused: the statement names other keys.
+    """
+    check_creatable(code)
+    path = home.path / "nodes" / f"{code}.request"
+    if not path.exists():
+        raise HomeInvalid(
+            f"{home.path} neither is the home of a node {code}, nor has it endorsed one (lienthong node add --request): "
+            "nothing was signed"
+        )
+    asked = read_request(path.read_bytes(), home.facts.genesis, home.facts.member)
+    stated = (raw(document.log.key), raw(document.broker_key), document.log.others)
+    if asked.node != code or stated != (raw(asked.log), raw(asked.broker), ()):
+        raise NodeRequestRefused(
+            f"the directory's statement of {document.subject} names other keys than the request that was endorsed: "
+            "nothing was signed; is somebody signing as this member?"
+        )
 
 
 def _read(home: MemberHome, code: str, request: Path) -> tuple[MemberSpeaker, bytes, NodeRequest, Stated]:

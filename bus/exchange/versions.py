@@ -164,7 +164,7 @@ class Versions:
             _log.warning("version.announced-wrongly", announced=own, reads=wire.KNOWN.spoken)
 
     def peers(self) -> dict[str, int | None]:
-        """The version for each member that something was written for lately, and for its nodes; None: none in common."""
+        """The version for each member and node that something was written for lately; None: none in common."""
         view = self._directory()
         found: dict[str, int | None] = {}
         for subject, known in list(self._choices.items()):
