@@ -130,7 +130,7 @@ def require_endorsed(home: MemberHome, code: str, document: Node) -> None:
     path = home.path / "nodes" / f"{code}.request"
     if not path.exists():
         raise HomeInvalid(
-            f"{home.path} neither is the home of a node {code}, nor has it endorsed one (lienthong node add --request): "
+            f"{home.path} neither is the home of a node {code}, nor endorsed one (lienthong node add --request); "
             "nothing was signed"
         )
     asked = read_request(path.read_bytes(), home.facts.genesis, home.facts.member)

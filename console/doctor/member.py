@@ -202,7 +202,7 @@ _NODE = "put back the keys of this node, or make a new node: lienthong node add 
 
 
 def _stated_node(context: MemberContext) -> tuple[bytes, bytes, str, int] | None:
-    """Log key, broker key, origin and announced version of the wire, by the registry where it answers, otherwise by the own copy."""
+    """Log key, broker key, origin and announced wire, by the registry where it answers, otherwise by the own copy."""
     node = context.settings.node
     if context.seen is not None:
 
