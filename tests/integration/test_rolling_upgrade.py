@@ -13,7 +13,7 @@ import pytest
 from fault_evidence import check_evidence
 from fault_world import FaultWorld, pair
 from next_wire import NEXT, next_wire
-from test_commands_nodes import DEAD_S, SERVICE, effects, fate, rows, settled, submit
+from test_commands_nodes import SERVICE, effects, fate, rows, settled, submit
 from test_doctor import doctor
 from world import CommandFailed, wait_until
 
@@ -29,7 +29,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultWorld]:
         for code in ("H37", "G01"):
             made.add_node(code, "n2")
         for code in ALL:
-            made.configure(code, "commands", retry_s=1.0, retry_max_s=4.0, node_dead_s=DEAD_S, attempt_s=0.5)
+            # a restart is no death: its work is not taken over
+            made.configure(code, "commands", retry_s=1.0, retry_max_s=4.0, node_dead_s=30.0, attempt_s=0.5)
             made.configure(code, "limits", join_every_s=0.5, clock_skew_s=1.0)
             made.options[code] = ["--clock-offset-s", "0"]
         made.start_gateways(*ALL)
@@ -80,7 +81,7 @@ class Traffic:
 
     def _work(self, act) -> None:
         turn = 0
-        while not self._stop.wait(0.01):
+        while not self._stop.wait(0.04):
             with self._changed:
                 turn += 1
                 code = self._rotation[turn % len(self._rotation)]
