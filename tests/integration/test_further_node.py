@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 import msgspec
 import pytest
+from next_wire import next_wire
 from world import CommandFailed, Member, World, free_port, standard_world, wait_until
 
 from console.homes import MemberHome
@@ -70,6 +71,49 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         add_further(running)
         running.start_gateway("G01-n2")
         yield running
+
+
+def test_the_members_home_says_which_version_of_the_wire_the_further_node_reads(world: World) -> None:
+    home = str(world.member("G01").home)
+
+    def said() -> int:
+        return int(world.admin("G01-n2", "/status").json()["wire"]["announced"])
+
+    with next_wire():
+        made = world.command("node", "announce", "n2", "--home", home)
+        assert (made["wire"], made["before"], made["checked"]) == (2, 1, False)
+        wait_until(lambda: said() == 2, "the word")
+        with pytest.raises(CommandFailed, match="reads version 1"):  # its own gateway can be asked
+            world.command("node", "announce", "n1", "--home", home)
+        assert world.command("node", "announce", "n2", "--home", home, "--wire", "1")["before"] == 2
+    wait_until(lambda: said() == 1, "the word that takes it back")
+    assert world.command("node", "announce", "n2", "--home", home)["before"] == 1
+    with pytest.raises(CommandFailed, match="speaks version 1 of the wire, not 2"):
+        world.command("node", "announce", "n2", "--home", home, "--wire", "2")
+    with pytest.raises(CommandFailed, match="no statement"):
+        world.command("node", "announce", "n7", "--home", home)
+    with pytest.raises(CommandFailed):
+        world.command("node", "announce", "n2", "--home", str(world.member("G01-n2").home))
+
+
+def test_a_statement_with_other_keys_than_those_that_were_endorsed_is_not_said_again(world: World) -> None:
+    home = MemberHome(world.member("G01").home)
+    request = home.path / "nodes" / "n2.request"
+    kept = request.read_bytes()
+    other = world.folder / "other.request"
+    world.command(
+        "node", "request", "n2", "--home", str(world.folder / "other"), "--member", world.member_id("G01"),
+        "--genesis", f"sha256:{world.genesis}", "--out", str(other),
+    )  # fmt: skip
+    try:
+        request.write_bytes(other.read_bytes())
+        with next_wire(), pytest.raises(CommandFailed, match="other keys"):
+            world.command("node", "announce", "n2", "--home", str(home.path))
+        request.unlink()
+        with next_wire(), pytest.raises(CommandFailed, match="nor endorsed one"):
+            world.command("node", "announce", "n2", "--home", str(home.path))
+    finally:
+        request.write_bytes(kept)
 
 
 def test_the_further_node_has_neither_the_member_key_nor_the_members_store(world: World) -> None:

@@ -66,7 +66,14 @@ def type_at(line: Line, index: int) -> str:
 def restarted(line: Line) -> None:
     """The asking node's memory is gone; its store is not."""
     side = line.h37
-    outbox = Outbox(line.bus.clock, side.side.log, side.store, line.queues, OutboxLimits(RETRY_S, 4 * RETRY_S, 5), side.side.versions)
+    outbox = Outbox(
+        line.bus.clock,
+        side.side.log,
+        side.store,
+        line.queues,
+        OutboxLimits(RETRY_S, 4 * RETRY_S, 5),
+        side.side.versions,
+    )
     for part in (side.statuses, side.expiry, side.desk, side.replies, side.changes, side.cancel_desk):
         if hasattr(part, "_outbox"):
             part._outbox = outbox
