@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import click
 
 from console.commands.signing import operator_homes_option
 from console.output import emit, json_option, reports_errors
+
+if TYPE_CHECKING:
+    from evidence.signer import PublicKey
 
 
 @click.group()
@@ -38,13 +42,13 @@ def issue(member: str, home: Path, public_key: Path, out: Path, days: int, as_js
     now = datetime.now(UTC)
     try:
         key = load_pem_public_key(public_key.read_bytes())
-        algorithm_of(key)  # type: ignore[arg-type]
+        algorithm_of(cast("PublicKey", key))
     except (ValueError, TypeError) as error:
         raise HomeInvalid(f"{public_key} is not a public key in PEM") from error
     der = issue_member(
         load_authority(InstanceHome(home)),
         MemberId.parse(member),
-        key,  # type: ignore[arg-type]
+        cast("PublicKey", key),
         not_before_at=now - timedelta(minutes=5),
         not_after_at=now + timedelta(days=days),
     )
