@@ -219,6 +219,18 @@ class GatewayMetrics:
             ("service", "code"),
             registry=registry,
         )
+        self.tasks_taken_over = Counter(
+            "lienthong_commands_taken_over_total",
+            "Commands that this node took over from a dead node of its member.",
+            ("service",),
+            registry=registry,
+        )
+        self.hooks = Counter(
+            "lienthong_webhooks_total",
+            "Attempts to tell client systems of their commands: told, failed (tried again), gone or given-up.",
+            ("outcome",),
+            registry=registry,
+        )
 
     def _make_children(
         self, side: Side, service: str, peer: str, outcome: str
@@ -277,6 +289,14 @@ class GatewayMetrics:
     def buried(self, service: str, code: str) -> None:
         """See `bus.ports.TaskObserver`."""
         self.task_dead.labels(service, code).inc()
+
+    def taken_over(self, service: str) -> None:
+        """See `bus.ports.TaskObserver`."""
+        self.tasks_taken_over.labels(service).inc()
+
+    def hook(self, outcome: str) -> None:
+        """See `bus.ports.HookObserver`."""
+        self.hooks.labels(outcome).inc()
 
     def committed(self, leaves: int, seconds: float) -> None:
         """See `evidence.log.LogObserver`."""

@@ -16,7 +16,7 @@ from console.homes import HomeInvalid, MemberHome
 from console.membership import MemberSpeaker, Speaker, call_registry
 from console.predecessors import Predecessor, successor
 from console.rotation import statement
-from console.views import local_directory
+from console.views import other_nodes
 from evidence.identifiers import MemberId, NodeId
 from registry.client import RegistryClient
 from registry.documents import Node
@@ -57,7 +57,7 @@ def announce(home: MemberHome, code: str, version: int | None) -> dict[str, Any]
         return before
 
     before = call_registry(speaker.url, publish)
-    others = _others(home, node)
+    others = {one.node: one.wire for one in other_nodes(home, node)}
     return {"node": node, "wire": wanted, "before": before, "checked": is_here, "others": others}
 
 
@@ -85,16 +85,6 @@ def _require_reading(home: MemberHome, node: str, wanted: int) -> None:
             f"the gateway of {node} {seen}: nothing was announced, because what is sent to it in version {wanted} "
             f"would be dropped. Start it with the new program first: lienthong gateway --home {home.path}"
         )
-
-
-def _others(home: MemberHome, node: str) -> dict[str, int]:
-    """What the member's other nodes announce, as far as the local copy of the directory knows."""
-    try:
-        with local_directory(home) as directory:
-            found = directory.nodes_of(home.facts.member)
-    except HomeInvalid:
-        return {}
-    return {one.node: one.wire for one in found if one.node != node and one.status == "active"}
 
 
 def _list(versions: Any) -> str:

@@ -9,9 +9,11 @@ from datetime import UTC, datetime
 
 import msgspec
 import pytest
+from click.testing import CliRunner
 from next_wire import next_wire
 from world import CommandFailed, Member, World, free_port, standard_world, wait_until
 
+from console.cli import main as lienthong
 from console.homes import MemberHome
 from console.nodebundle import Contents, open_bundle
 from console.noderequests import _bundle_key
@@ -114,6 +116,20 @@ def test_a_statement_with_other_keys_than_those_that_were_endorsed_is_not_said_a
             world.command("node", "announce", "n2", "--home", str(home.path))
     finally:
         request.write_bytes(kept)
+
+
+def test_a_list_of_commands_says_which_node_was_asked_and_which_were_not(world: World) -> None:
+    home = world.member("G01").home
+    made = world.command("admin", "key", "add", "ops", "--role", "XROAD_SYSTEM_ADMINISTRATOR", "--home", str(home))
+    key = world.folder / "G01-ops.key"
+    key.write_text(made["key"])
+    key.chmod(0o600)
+    world.reload_gateway("G01")
+    args = ["commands", "list", "--home", str(home), "--key-file", str(key)]
+    told = world.command(*args)
+    assert (told["node"], told["other_nodes"]) == ("VN-TEST/GOV/G01/@n1", ["VN-TEST/GOV/G01/@n2"])
+    text = world._commands.submit(lambda: CliRunner().invoke(lienthong, args).output).result(30)
+    assert "asked     n1 only; also n2: lienthong commands list --home" in text
 
 
 def test_the_further_node_has_neither_the_member_key_nor_the_members_store(world: World) -> None:

@@ -74,6 +74,16 @@ class TasksHeard:
         self.dead.append(code)
 
 
+class HooksHeard:
+    """A webhook observer that keeps what it heard."""
+
+    def __init__(self) -> None:
+        self.outcomes: list[str] = []
+
+    def hook(self, outcome):
+        self.outcomes.append(outcome)
+
+
 class Queues:
     """Keeps what is put; a test may let it be down, forget, or say that it has the message already."""
 
@@ -136,7 +146,8 @@ class Station:
         self.results = ResultBook(clock, lambda: view, bus.shelf, side.day_keys, self.store, 86_400.0)
         self.statuses = Statuses(clock, self.store, self.outbox, self.results, self.watchers)
         self.poster = Poster()
-        self.webhooks = Webhooks(clock, self.store, self.poster, no_order_key, HookLimits(at_once=4))
+        self.hooks = HooksHeard()
+        self.webhooks = Webhooks(clock, self.store, self.poster, no_order_key, HookLimits(at_once=4), self.hooks)
         self.changes = Changes(self.outbox, self.watchers, self.webhooks, lambda: clock.now().timestamp())
         self.expiry = Expiry(clock, side.log, side.composer, self.store, self.outbox, self.changes)
         self.forgetting = Forgetting(self.store, 30 * 86_400.0)

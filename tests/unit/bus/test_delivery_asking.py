@@ -686,6 +686,7 @@ async def test_the_end_of_a_command_is_told_once_and_signed(hooked):
     assert headers["webhook-signature"] == f"v1,{expected}"
     await tell(hooked)
     assert len(hooked.h37.poster.got) == 1
+    assert hooked.h37.hooks.outcomes == ["told"]
 
 
 async def test_its_row_is_in_the_commit_that_closes_the_command(hooked):
@@ -731,6 +732,7 @@ async def test_what_is_not_taken_is_told_again_later_and_for_a_day(hooked, statu
     hooked.bus.clock.pass_time(86_400)
     await tell(hooked)
     assert len(hooked.h37.webhooks) == 0
+    assert hooked.h37.hooks.outcomes == ["failed", "failed", "given-up"]
 
 
 async def test_a_receiver_that_is_gone_is_not_asked_again(hooked):
@@ -739,6 +741,7 @@ async def test_a_receiver_that_is_gone_is_not_asked_again(hooked):
     hooked.h37.poster.status = 410
     await tell(hooked)
     assert len(hooked.h37.webhooks) == 0
+    assert hooked.h37.hooks.outcomes == ["gone"]
 
 
 async def test_a_stuck_receiver_does_not_hold_up_another(hooked):
