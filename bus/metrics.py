@@ -207,6 +207,15 @@ class GatewayMetrics:
             ("service", "state"),
             registry=registry,
         )
+        self.outbox_service = Gauge(
+            "lienthong_outbox_service_records",
+            "Commands in the outbox by service; beyond 50 as others, unread: not tried since the start.",
+            ("service",),
+            registry=registry,
+        )
+        self.outbox_service_oldest = Gauge(
+            "lienthong_outbox_service_oldest_seconds", "Age of the oldest of them.", ("service",), registry=registry
+        )
         self.task_retries = Counter(
             "lienthong_command_retries_total",
             "Attempts at commands that did not succeed and are followed by another one, by reason.",

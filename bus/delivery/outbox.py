@@ -22,6 +22,7 @@ import structlog
 
 from bus import envelope as wire
 from bus import errors
+from bus.delivery.depths import UNREAD, Depth, bounded
 from bus.delivery.gates import Gates
 from bus.delivery.orders import OPEN, OrderBook
 from bus.delivery.pace import Pace
@@ -65,6 +66,7 @@ class _Entry:
     fresh: bool = True  # this process accepted it and has not tried to send it
     due_s: float | None = None  # None while it waits for its turn
     subject: str = ""
+    to: str = ""  # like the subject, of an earlier run's record known when it is first read
     first: Message | None = None  # kept for the first attempt, while there is room
 
 
@@ -150,6 +152,19 @@ class Outbox:
         # in the order of the log, so the first is the oldest
         return max(0.0, self._clock.now().timestamp() - next(iter(self._entries.values())).since_s)
 
+    def by_service(self) -> list[Depth]:
+        """Commands that wait, by service, the deepest first; a walk over all, for who looks now and then."""
+        found: dict[str, list[int]] = {}
+        for entry in self._entries.values():
+            if entry.subject.startswith("lt.r."):
+                continue
+            known = found.get(entry.to)
+            if known is None:
+                found[entry.to] = [1, entry.since_s]
+            else:
+                known[0] += 1
+        return bounded(Depth(to or UNREAD, "command", *facts) for to, facts in found.items())
+
     def put(self, idx: int, since_s: int, first: Message | None = None, *, fresh: bool = True) -> None:
         """The record at log index `idx` is durable, and its row is in the store: it goes out when it is its turn.
 
@@ -162,7 +177,7 @@ class Outbox:
         if idx not in self._entries and idx not in self._withdrawn:
             entry = self._entries[idx] = _Entry(since_s, fresh=fresh)
             if first is not None:
-                entry.subject = first.subject
+                entry.subject, entry.to = first.subject, first.to
                 if self._held_bytes + first.held_bytes <= _HELD_BYTES:
                     entry.first = first
                     self._held_bytes += first.held_bytes
@@ -330,7 +345,7 @@ class Outbox:
         if row is None:
             self.arrived(idx)
             return None
-        entry.subject = row.subject
+        entry.subject, entry.to = row.subject, row.header.to
         if idx not in self._entries or (not released and self._waits(entry, idx)):
             return None
         entry.fresh = False

@@ -343,6 +343,11 @@ class Delivery:
         for depth in self._depths:
             metrics.outbox_depth.labels(depth.member, depth.kind).set(depth.records)
             metrics.outbox_depth_oldest.labels(depth.member, depth.kind).set(max(0.0, now_s - depth.oldest_s))
+        metrics.outbox_service.clear()
+        metrics.outbox_service_oldest.clear()
+        for depth in self._outbox.by_service():
+            metrics.outbox_service.labels(depth.member).set(depth.records)
+            metrics.outbox_service_oldest.labels(depth.member).set(max(0.0, now_s - depth.oldest_s))
         metrics.tasks.clear()
         metrics.task_oldest.clear()
         for crowd in self._runner.crowds:

@@ -807,3 +807,23 @@ async def test_commands_closed_long_ago_are_forgotten_with_their_keys(line):
     assert await line.h37.store.command(new) is not None
     for table in ("command_order", "command_key"):
         assert line.h37.side.rows(f"SELECT count(*) FROM {table}") == [(1,)]
+
+
+async def test_commands_that_wait_are_counted_by_service(line):
+    assert line.h37.outbox.by_service() == []
+    for _ in range(2):
+        await submit(line)
+        line.bus.clock.pass_time(5)
+    ((service, kind, count, oldest_s),) = line.h37.outbox.by_service()
+    assert (service, kind, count) == (SERVICE, "command", 2)
+    assert line.bus.clock.now().timestamp() - oldest_s == 10
+    outbox = Outbox(
+        line.bus.clock, line.h37.side.log, line.h37.store, line.queues, OutboxLimits(RETRY_S, 4 * RETRY_S, 5),
+        line.h37.side.versions,
+    )  # fmt: skip
+    await outbox.load()
+    assert [(one.member, one.records) for one in outbox.by_service()] == [("unread", 2)]
+    await outbox.send_due()
+    assert [(one.member, one.records) for one in outbox.by_service()] == [(SERVICE, 2)]
+    await line.flow()
+    assert line.h37.outbox.by_service() == line.g01.outbox.by_service() == []
