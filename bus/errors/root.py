@@ -14,6 +14,7 @@ class BusError(Exception):
     Attributes:
         detail: what happened, why and what to do; never payload or personal data.
         rule: the access right that decided, for who may see it.
+        counted: the access right from whose own quota the call took, beside the service's; told nobody.
         violations: schema violations as (where, pointer, rule, message).
         headers: HTTP fields that go with the answer, as a provider told them.
         record_id: the exchange that failed, when there is one.
@@ -32,6 +33,7 @@ class BusError(Exception):
         self.detail = detail or self.title
         self.record_id = record_id
         self.rule = ""
+        self.counted = ""
         self.reason_code = ""
         self.violations: list[dict[str, str]] = []
         self.headers: tuple[tuple[str, str], ...] = ()

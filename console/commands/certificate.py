@@ -90,15 +90,29 @@ def crl(home: Path, out: Path, days: float, as_json: bool) -> None:
 
 
 @certificate.command()
-@click.argument("addresses", nargs=-1)
+@click.argument("addresses", nargs=-1, metavar="[ADDRESS[#sha256:KEY]]...")
 @click.option("--home", type=click.Path(path_type=Path, exists=True), required=True, help="Home of the instance.")
+@click.option(
+    "--authority",
+    "authorities",
+    multiple=True,
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Certificate (PEM) of the authority whose list they give: once, or once for each; default: the anchor's only.",
+)
 @operator_homes_option
 @json_option
 @reports_errors
-def lists(addresses: tuple[str, ...], home: Path, folders: tuple[Path, ...], as_json: bool) -> None:
-    """Have the anchor name the ADDRESSES (http or https) from which gateways fetch revocation lists; none: no lists."""
+def lists(
+    addresses: tuple[str, ...], home: Path, authorities: tuple[Path, ...], folders: tuple[Path, ...], as_json: bool
+) -> None:
+    """Have the anchor name the ADDRESSES (http or https) from which gateways fetch revocation lists; none: no lists.
+
+    Each is named with the key of the authority whose list it has to give: another authority's is not taken there. While
+    an authority exchanges its key, name the address twice, with both.
+    """
     from console.authority import name_lists
     from console.homes import InstanceHome
 
-    name_lists(InstanceHome(home), addresses, folders)
-    emit({"addresses": list(addresses)}, f"the anchor names {len(addresses)} addresses of revocation lists", as_json)
+    named = name_lists(InstanceHome(home), addresses, folders, authorities)
+    text = "\n".join(("", *named)) if named else ""
+    emit({"addresses": list(named)}, f"the anchor names {len(named)} addresses of revocation lists{text}", as_json)

@@ -12,8 +12,9 @@ from registry_world import START, Party, World, b64, time_at
 from evidence.signer import FileSigner
 from registry import datedtrees
 from registry import documents as d
+from registry.envelope import Envelope, read_envelope
 from registry.errors import DocumentMalformed
-from registry.fold import Applied, Skipped
+from registry.fold import REVOCATION_PREFIX, Applied, Directory, Skipped
 from registry.publickeys import key_id
 
 WEEK_MINUTES = 7 * 24 * 60.0
@@ -263,6 +264,33 @@ def test_an_objection_counts_while_a_confirmation_waits(world: World) -> None:
     world.put(world.revocation(f"key:{new.keyid}"), world.provider)
     assert not world.directory.reach(due_at + timedelta(days=1))
     world.put(world.subsystem(f"{world.provider.id}/b"), world.provider)
+
+
+@pytest.mark.parametrize("signers", [1, 2])
+def test_a_reader_that_comes_late_finds_the_objection_without_reading_everything(
+    world: World, monkeypatch: pytest.MonkeyPatch, signers: int
+) -> None:
+    new, due_at = confirmed_ahead(world)
+    for count in range(40):
+        world.put(world.subsystem(f"{world.provider.id}/s{count}"), world.provider)
+    world.put(world.revocation(f"key:{new.keyid}"), *[world.provider, world.operator][:signers])
+    late = Directory(world.genesis, ahead=lambda index: world.leaves[index:])
+    late.reach(due_at + timedelta(days=1))
+    read: list[bytes] = []
+
+    def counting(data: bytes, *, genesis: str | None) -> Envelope:
+        read.append(data)
+        return read_envelope(data, genesis=genesis)
+
+    monkeypatch.setattr("registry.fold.read_envelope", counting)
+    for index, leaf in enumerate(world.leaves):
+        late.apply(index, leaf)
+    member = late.member(world.provider.id)
+    assert member is not None
+    assert new.keyid not in member.signing_keys, "the objection was in time"
+    assert len(read) <= len(world.leaves) + 5, "each document once, and what may be an objection"
+    kinds = [leaf.startswith(REVOCATION_PREFIX) for leaf in world.leaves]
+    assert kinds == [False] * (len(kinds) - 1) + [True]
 
 
 def test_an_alias_that_was_taken_while_a_confirmation_waited_stays_where_it_is(world: World) -> None:
