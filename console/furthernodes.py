@@ -194,7 +194,7 @@ async def _exchange_broker_key(
 
 
 def _named_at(speaker: MemberSpeaker, code: str, document: Node) -> datetime:
-    """When the node asked for the broker key of a statement, or a later time: it may have been said again since then."""
+    """When the node asked for the broker key of a statement, or a later time: it may have been said again since."""
     path = speaker.home.path / "nodes" / f"{code}.request"
     if path.exists():
         kept = read_request(path.read_bytes(), speaker.genesis, speaker.home.facts.member)

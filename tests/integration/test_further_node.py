@@ -258,8 +258,12 @@ def test_its_broker_key_is_exchanged_by_a_request_and_a_bundle(world: World) -> 
     assert world.command(*asked) == world.command(*asked)
     assert (node.home / "keys/broker.pem").read_bytes() == before, "the running node goes on with it"
     options = ("--home", str(world.member("G01").home), "--bundle", str(world.folder / "key.bundle"), "--request")
+    announce = ("node", "announce", "n4", "--home", str(world.member("G01").home))
+    with next_wire():
+        world.command(*announce)  # a younger statement does not make the request too old
     for _ in range(2):
         world.command("node", "add", "n4", *options, str(out))
+    assert world.command(*announce)["before"] == 2, "nor does a new key take the word back"
     with pytest.raises(CommandFailed, match="use the newest request"):
         world.command("node", "add", "n4", *options, str(old))
     done = join(world, node, str(world.folder / "key.bundle"))
