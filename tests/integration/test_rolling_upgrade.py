@@ -154,6 +154,7 @@ def counted(world: FaultWorld, traffic: Traffic) -> None:
     assert {record_id: asked[record_id] for _, record_id, _ in traffic.queries if asked[record_id] != 1} == {}
 
 
+@pytest.mark.timeout(300)  # four gateways, each started three times
 def test_members_with_two_nodes_go_to_the_next_version_and_back_under_load(world) -> None:
     with Traffic(world) as traffic:
         traffic.flows()
