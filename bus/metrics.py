@@ -139,6 +139,18 @@ class GatewayMetrics:
             "Seconds until the node's broker credentials end; they are renewed when a third is left.",
             registry=registry,
         )
+        self.wire_version = Gauge(
+            "lienthong_wire_version",
+            "Newest version of the wire that this node reads, and that the directory says it reads.",
+            ("what",),
+            registry=registry,
+        )
+        self.wire_peer = Gauge(
+            "lienthong_wire_peer_version",
+            "Version of the wire written for a member, or one node of it; 0: none in common.",
+            ("receiver",),
+            registry=registry,
+        )
         self.overload = Counter(
             "lienthong_overloaded_total", "Messages dropped because too many were under way.", registry=registry
         )
@@ -195,6 +207,15 @@ class GatewayMetrics:
             ("service", "state"),
             registry=registry,
         )
+        self.outbox_service = Gauge(
+            "lienthong_outbox_service_records",
+            "Commands in the outbox by service; beyond 50 as others, unread: not tried since the start.",
+            ("service",),
+            registry=registry,
+        )
+        self.outbox_service_oldest = Gauge(
+            "lienthong_outbox_service_oldest_seconds", "Age of the oldest of them.", ("service",), registry=registry
+        )
         self.task_retries = Counter(
             "lienthong_command_retries_total",
             "Attempts at commands that did not succeed and are followed by another one, by reason.",
@@ -205,6 +226,18 @@ class GatewayMetrics:
             "lienthong_command_dead_total",
             "Commands that became dead letters, by reason.",
             ("service", "code"),
+            registry=registry,
+        )
+        self.tasks_taken_over = Counter(
+            "lienthong_commands_taken_over_total",
+            "Commands that this node took over from a dead node of its member.",
+            ("service",),
+            registry=registry,
+        )
+        self.hooks = Counter(
+            "lienthong_webhooks_total",
+            "Attempts to tell client systems of their commands: told, failed (tried again), gone or given-up.",
+            ("outcome",),
             registry=registry,
         )
 
@@ -265,6 +298,14 @@ class GatewayMetrics:
     def buried(self, service: str, code: str) -> None:
         """See `bus.ports.TaskObserver`."""
         self.task_dead.labels(service, code).inc()
+
+    def taken_over(self, service: str) -> None:
+        """See `bus.ports.TaskObserver`."""
+        self.tasks_taken_over.labels(service).inc()
+
+    def hook(self, outcome: str) -> None:
+        """See `bus.ports.HookObserver`."""
+        self.hooks.labels(outcome).inc()
 
     def committed(self, leaves: int, seconds: float) -> None:
         """See `evidence.log.LogObserver`."""

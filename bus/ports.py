@@ -63,6 +63,16 @@ class TaskObserver(Protocol):
     def buried(self, service: str, code: str) -> None:
         """A command became a dead letter."""
 
+    def taken_over(self, service: str) -> None:
+        """A command of another node of this member is done here now, because that node is dead."""
+
+
+class HookObserver(Protocol):
+    """What becomes of webhooks."""
+
+    def hook(self, outcome: str) -> None:
+        """An attempt ended: `told`, `failed` (another one follows), `gone` (the receiver wants no more), `given-up`."""
+
 
 class Broker(Protocol):
     """The asking side of the transport."""

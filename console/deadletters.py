@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+from bus.settings import load_settings
 from console.adminport import ask
 from console.homes import HomeInvalid, MemberHome
+from console.views import other_nodes
 
 _PAGE = 50
 _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
@@ -132,6 +134,23 @@ def render(found: Sequence[Mapping[str, Any]], more: bool, now: datetime, direct
     if direction == "incoming" and "dead" in states:
         lines.append("next      lienthong commands redrive|discard ID… --reason TEXT, or --all --service S --code C")
     return "\n".join(lines)
+
+
+def asked_and_others(home: MemberHome) -> tuple[str, list[str]]:
+    """The node that a home's commands are asked of, and the member's other nodes: each knows only its own commands."""
+    node = load_settings(home.settings).node
+    return node, [one.node for one in other_nodes(home, node)]
+
+
+def render_asked(node: str, others: Sequence[str]) -> str:
+    """For a member with several nodes: which one was asked, and how the others are."""
+    if not others:
+        return ""
+    named = ", ".join(one.rpartition("@")[2] for one in others)
+    return (
+        f"\nasked     {node.rpartition('@')[2]} only; also {named}: lienthong commands list --home and --key-file of "
+        "that node, on its machine"
+    )
 
 
 def render_act(found: Mapping[str, Any], act: str, dry_run: bool) -> str:

@@ -29,7 +29,7 @@ from console.nodebundle import (
 )
 from console.predecessors import COMMON_FIELDS, own_predecessor, successor
 from console.statements import Stated, StatedKey, carry, publish_missing, raw, read_answer
-from evidence.identifiers import MemberId, NodeId
+from evidence.identifiers import MemberId, NodeId, check_creatable
 from registry.client import RegistryClient
 from registry.documents import Node, parse_time
 
@@ -121,6 +121,29 @@ def has_further_nodes(home: MemberHome) -> bool:
     return any((home.path / "nodes").glob("*.request"))
 
 
+def require_endorsed(home: MemberHome, code: str, document: Node) -> None:
+    """Returns when a statement is about a node that this home endorsed, with the keys of its request and no others.
+
+    Raises:
+        HomeInvalid: this home endorsed no such node.
+        NodeRequestRefused: the statement names other keys.
+    """
+    check_creatable(code)
+    path = home.path / "nodes" / f"{code}.request"
+    if not path.exists():
+        raise HomeInvalid(
+            f"{home.path} neither is the home of a node {code}, nor endorsed one (lienthong node add --request); "
+            "nothing was signed"
+        )
+    asked = read_request(path.read_bytes(), home.facts.genesis, home.facts.member)
+    stated = (raw(document.log.key), raw(document.broker_key), document.log.others)
+    if asked.node != code or stated != (raw(asked.log), raw(asked.broker), ()):
+        raise NodeRequestRefused(
+            f"the directory's statement of {document.subject} names other keys than the request that was endorsed: "
+            "nothing was signed; is somebody signing as this member?"
+        )
+
+
 def _read(home: MemberHome, code: str, request: Path) -> tuple[MemberSpeaker, bytes, NodeRequest, Stated]:
     facts, speaker = home.facts, Speaker.member(home)
     if not home.settings.exists():
@@ -160,7 +183,7 @@ async def _exchange_broker_key(
     before = await own_predecessor(client, speaker.home, Node, str(stated.node))
     if before is None or before.document.broker_key == asked.broker or before.document.log.key != asked.log:
         return  # what does not fit at all is refused with the other documents
-    if parse_time(asked.issued) <= before.document.issued_at:
+    if parse_time(asked.issued) <= _named_at(speaker, asked.node, before.document):
         raise NodeRequestRefused(
             f"the request of {asked.issued} names another broker key than the newer statement of {stated.node}: "
             "use the newest request of that node"
@@ -168,6 +191,16 @@ async def _exchange_broker_key(
     following = successor(before, {"broker_key": asked.broker})
     fields = {name: getattr(following, name) for name in Node.__struct_fields__ if name not in COMMON_FIELDS}
     await speaker.say(client, Node, following.subject, **fields)
+
+
+def _named_at(speaker: MemberSpeaker, code: str, document: Node) -> datetime:
+    """When the node asked for the broker key of a statement, or a later time: it may have been said again since."""
+    path = speaker.home.path / "nodes" / f"{code}.request"
+    if path.exists():
+        kept = read_request(path.read_bytes(), speaker.genesis, speaker.home.facts.member)
+        if kept.broker == document.broker_key:
+            return parse_time(kept.issued)
+    return document.issued_at
 
 
 def _keep(home: MemberHome, code: str, signed: bytes) -> None:

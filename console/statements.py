@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from bus.envelope import KNOWN
 from bus.sealing.keys import SealingPublicKey
 from bus.transport import nkeys
 from console.homes import HomeInvalid, read_facts, replace_file, write_new
@@ -76,6 +77,7 @@ class Stated:
             "log": NodeLog(key=_b64(self.log), origin=origin),
             "broker_key": _b64(self.broker),
             "valid_from": encode_time(datetime.now(UTC) - timedelta(minutes=1)),
+            "wire": KNOWN.spoken[-1],  # whatever the node runs reads this one; `node announce` says more
         }
         yield Node, str(self.node), fields
         for one in self.sealing:

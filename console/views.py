@@ -75,6 +75,16 @@ def local_follower(home: MemberHome) -> Iterator[Follower]:
         follower.close()
 
 
+def other_nodes(home: MemberHome, node: str) -> tuple[NodeEntry, ...]:
+    """The member's other active nodes, as far as the local copy of the directory knows."""
+    try:
+        with local_directory(home) as directory:
+            found = directory.nodes_of(home.facts.member)
+    except HomeInvalid:
+        return ()
+    return tuple(one for one in found if one.node != node and one.status == "active")
+
+
 class _AsEnforced:
     """Rights as the provider enforces them where that is this member, otherwise as the directory says."""
 

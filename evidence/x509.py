@@ -99,6 +99,7 @@ def _load(der: bytes) -> x509.Certificate:
         raise CertificateInvalid(f"a certificate of {len(der)} bytes is too large", reason="malformed")
     try:
         certificate = x509.load_der_x509_certificate(der)
+        _ = certificate.subject, certificate.issuer  # names are parsed when they are first read
         for extension in certificate.extensions:
             if extension.critical and extension.oid not in _UNDERSTOOD:
                 raise CertificateInvalid(

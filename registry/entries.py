@@ -41,6 +41,7 @@ def node_entry(document: Node, log_key: VerifierKey) -> NodeEntry:
         status="active",
         key_from_at=None if document.log.key_from is None else parse_checked_time(document.log.key_from),
         other_keys=tuple(_log_key(document.log.origin, other) for other in document.log.others),
+        wire=document.wire,
     )
 
 

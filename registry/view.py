@@ -91,6 +91,7 @@ class NodeEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         closed_root: Root at that size.
         key_from_at: Since when `log_key` serves.
         other_keys: Keys of this log before and after `log_key`.
+        wire: The newest version of the wire that it reads; it also reads the one before.
     """
 
     node: str
@@ -107,6 +108,7 @@ class NodeEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     closed_root: bytes | None = None
     key_from_at: datetime | None = None
     other_keys: tuple[LogKey, ...] = ()
+    wire: int = 1
 
     def keys_at(self, at: datetime) -> tuple[VerifierKey, ...]:
         """Keys whose checkpoints of this log are accepted at that instant; `log_key` first."""

@@ -1,7 +1,7 @@
 """What waits in the outbox, by receiving member: for the operator who sees that it grows and asks for whom.
 
 Counted now and then from an index of the store, not at each change. The number of members that are named is
-bounded. By service is not counted: what waits is sealed to a member, and its service stands in the header only.
+bounded. By service counts the outbox itself (`Outbox.by_service`): in the store that stands in the header only.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from bus.transport import subjects
 
 MOST_MEMBERS = 50
 OTHERS = "others"
+UNREAD = "unread"
+"""Of an earlier run, and not tried since the start: for which service is read when it is."""
 _COUNT = "SELECT subject, count(*), min(since_s) FROM outbox GROUP BY subject"
 
 

@@ -146,11 +146,11 @@ class CommandDoer:
 
     def _origin(self, task: Task) -> Origin:
         # what is in the store was verified before it got there
-        encoded = wire.decode(task.envelope, self._max_envelope_bytes).header
+        encoded = wire.decode_stored(task.envelope, self._max_envelope_bytes).header
         return Origin(task.idx, header.decode(encoded), leaf_hash(leaf.wrap(leaf.EXCHANGE, encoded)))
 
     async def _ready(self, task: Task) -> Ready:
-        decoded = wire.decode(task.envelope, self._max_envelope_bytes)
+        decoded = wire.decode_stored(task.envelope, self._max_envelope_bytes)
         head, now = header.decode(decoded.header), self._clock.now()
         member = head.node.rpartition("/@")[0]
         node = next((one for one in self._directory().nodes_of(member) if one.node == head.node), None)

@@ -22,11 +22,13 @@ import structlog
 
 from bus import envelope as wire
 from bus import errors
+from bus.delivery.depths import UNREAD, Depth, bounded
 from bus.delivery.gates import Gates
 from bus.delivery.orders import OPEN, OrderBook
 from bus.delivery.pace import Pace
 from bus.delivery.store import DeliveryReader, Outgoing
 from bus.exchange.composing import Draft
+from bus.exchange.versions import Versions
 from bus.ports import Clock, Queues
 from evidence import leaf
 from evidence.errors import EvidenceError
@@ -37,7 +39,7 @@ _AT_ONCE = 64
 _HELD_BYTES = 16 * 1024 * 1024
 _LONGEST_SLEEP_S = 0.5
 _FIRST_FAILURE_S, _LONGEST_FAILURE_S = 0.2, 5.0
-_RECEIVER_TAKES_NOTHING = frozenset({"queue-refused", "provider-unavailable"})
+_RECEIVER_TAKES_NOTHING = frozenset({"queue-refused", "provider-unavailable", "version-unshared"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,15 +66,26 @@ class _Entry:
     fresh: bool = True  # this process accepted it and has not tried to send it
     due_s: float | None = None  # None while it waits for its turn
     subject: str = ""
+    to: str = ""  # like the subject, of an earlier run's record known when it is first read
     first: Message | None = None  # kept for the first attempt, while there is room
 
 
 class Message(msgspec.Struct, frozen=True):
-    """What is published for a record: subject, record id, and the record with its proof, sealed."""
+    """What is published for a record: subject, record id, whom it is for, and the record with its proof, sealed.
+
+    In which version it is written is decided when it goes out.
+    """
 
     subject: str
     record_id: str
-    data: bytes
+    to: str
+    envelope: wire.Envelope
+
+    @property
+    def held_bytes(self) -> int:
+        """About what it takes in memory."""
+        envelope = self.envelope
+        return sum(map(len, (envelope.header, envelope.path, envelope.note, envelope.wrapped, envelope.ciphertext)))
 
 
 class Outbox:
@@ -84,6 +97,7 @@ class Outbox:
         store: what waits.
         queues: of the broker.
         limits: see there.
+        versions: in which version receivers read.
         pace: how many records at once.
 
     Attributes:
@@ -97,6 +111,7 @@ class Outbox:
         store: DeliveryReader,
         queues: Queues,
         limits: OutboxLimits,
+        versions: Versions,
         pace: Pace | None = None,
     ) -> None:
         self._clock = clock
@@ -104,6 +119,7 @@ class Outbox:
         self._store = store
         self._queues = queues
         self._limits = limits
+        self._versions = versions
         self._pace = pace or Pace()
         self._entries: dict[int, _Entry] = {}
         self._due: list[tuple[float, int]] = []
@@ -136,6 +152,19 @@ class Outbox:
         # in the order of the log, so the first is the oldest
         return max(0.0, self._clock.now().timestamp() - next(iter(self._entries.values())).since_s)
 
+    def by_service(self) -> list[Depth]:
+        """Commands that wait, by service, the deepest first; a walk over all, for who looks now and then."""
+        found: dict[str, list[int]] = {}
+        for entry in self._entries.values():
+            if entry.subject.startswith("lt.r."):
+                continue
+            known = found.get(entry.to)
+            if known is None:
+                found[entry.to] = [1, entry.since_s]
+            else:
+                known[0] += 1
+        return bounded(Depth(to or UNREAD, "command", *facts) for to, facts in found.items())
+
     def put(self, idx: int, since_s: int, first: Message | None = None, *, fresh: bool = True) -> None:
         """The record at log index `idx` is durable, and its row is in the store: it goes out when it is its turn.
 
@@ -148,16 +177,16 @@ class Outbox:
         if idx not in self._entries and idx not in self._withdrawn:
             entry = self._entries[idx] = _Entry(since_s, fresh=fresh)
             if first is not None:
-                entry.subject = first.subject
-                if self._held_bytes + len(first.data) <= _HELD_BYTES:
+                entry.subject, entry.to = first.subject, first.to
+                if self._held_bytes + first.held_bytes <= _HELD_BYTES:
                     entry.first = first
-                    self._held_bytes += len(first.data)
+                    self._held_bytes += first.held_bytes
             self._unpark(idx)
 
     def _take_first(self, entry: _Entry) -> Message | None:
         first, entry.first = entry.first, None
         if first is not None:
-            self._held_bytes -= len(first.data)
+            self._held_bytes -= first.held_bytes
         return first
 
     def freed(self, idx: int) -> None:
@@ -290,7 +319,8 @@ class Outbox:
             if message is None:
                 return
             entry.fresh = False
-            stored = await self._queues.put(message.subject, message.data, self._message_id(message, entry))
+            envelope = wire.in_version(message.envelope, self._versions.of(message.subject, message.to))
+            stored = await self._queues.put(message.subject, wire.encode(envelope), self._message_id(message, entry))
         except (errors.BusError, EvidenceError) as error:
             if error.code in _RECEIVER_TAKES_NOTHING:
                 self._gates.refused(entry.subject, idx, self._clock.monotonic(), again=entry.stored > 0)
@@ -315,11 +345,11 @@ class Outbox:
         if row is None:
             self.arrived(idx)
             return None
-        entry.subject = row.subject
+        entry.subject, entry.to = row.subject, row.header.to
         if idx not in self._entries or (not released and self._waits(entry, idx)):
             return None
         entry.fresh = False
-        return Message(row.subject, row.header.id, await envelope_of(self._log, row))
+        return Message(row.subject, row.header.id, row.header.to, await envelope_of(self._log, row))
 
     def _message_id(self, message: Message, entry: _Entry) -> str:
         """The record's id at first: an attempt whose answer was lost is not stored twice. Then an id that nobody used.
@@ -345,7 +375,7 @@ class Outbox:
 def first_message(draft: Draft, logged: Logged, subject: str) -> Message:
     """A record that was logged just now, with the proof that came of its commit."""
     envelope = wire.Envelope(
-        wire.VERSION,
+        wire.KNOWN.newest,
         draft.header_bytes,
         logged.index,
         logged.size,
@@ -355,22 +385,20 @@ def first_message(draft: Draft, logged: Logged, subject: str) -> Message:
         draft.nonce,
         draft.ciphertext,
     )
-    return Message(subject, draft.header.id, wire.encode(envelope))
+    return Message(subject, draft.header.id, draft.header.to, envelope)
 
 
-async def envelope_of(log: ExchangeLog, row: Outgoing) -> bytes:
-    """Wire form of a logged record, with a proof against a new checkpoint."""
+async def envelope_of(log: ExchangeLog, row: Outgoing) -> wire.Envelope:
+    """A logged record with a proof against a new checkpoint."""
     logged = await log.prove_late(row.idx)
-    return wire.encode(
-        wire.Envelope(
-            wire.VERSION,
-            leaf.unwrap(row.leaf)[1],
-            logged.index,
-            logged.size,
-            logged.path,
-            logged.note,
-            row.wrapped,
-            row.nonce,
-            row.ciphertext,
-        )
+    return wire.Envelope(
+        wire.KNOWN.newest,
+        leaf.unwrap(row.leaf)[1],
+        logged.index,
+        logged.size,
+        logged.path,
+        logged.note,
+        row.wrapped,
+        row.nonce,
+        row.ciphertext,
     )

@@ -29,6 +29,7 @@ from bus.exchange.keeping import Keeper, Row
 from bus.exchange.problems import seal_problem
 from bus.exchange.sourcing import defect, problem_particulars
 from bus.exchange.verification import RecordVerifier, VerifiedRecord
+from bus.exchange.versions import Versions
 from bus.ports import Clock, ExchangeObserver, Pulled
 from evidence import header
 from evidence.errors import EvidenceError
@@ -60,6 +61,7 @@ class CommandTaker:
         cancellations: Cancellations,
         claims: Claims,
         runner: TaskRunner,
+        versions: Versions,
         max_envelope_bytes: int,
         result_life_s: float,
     ) -> None:
@@ -76,6 +78,7 @@ class CommandTaker:
         self._cancellations = cancellations
         self._claims = claims
         self._runner = runner
+        self._versions = versions
         self._max_envelope_bytes = max_envelope_bytes
         self._result_life_s = result_life_s
         self._taking: set[str] = set()
@@ -86,7 +89,9 @@ class CommandTaker:
             record, key = self._admit(message)  # 1-4
         except errors.Dropped as drop:
             self._observer.dropped(drop.code)
-            await (message.later(_LATER_S) if drop.code == "log-unwritable" else message.done())
+            self._versions.unread(drop, message.subject.rpartition(".")[2])
+            put_back = drop.code == "log-unwritable" or self._versions.others_read(drop)
+            await (message.later(_LATER_S) if put_back else message.done())
             return
         except errors.DirectoryStale as stale:
             self._observer.dropped(stale.code)
@@ -174,7 +179,7 @@ class CommandTaker:
         return False
 
     def _claim(self, record: VerifiedRecord) -> Claim:
-        return self._claims.new(wire.encode(record.envelope), self._known_until_s(record))
+        return self._claims.new(wire.encode_stored(record.envelope), self._known_until_s(record))
 
     @staticmethod
     def _known_until_s(record: VerifiedRecord) -> int:
@@ -247,7 +252,7 @@ class CommandTaker:
         rows = self._received_rows(record, receipt)
         rows.append(self._keeper.particulars(0, examined.kept, now))
         now_s = int(now.timestamp())
-        rows.append(task_row(0, record.header.id, record.header.to, now_s, wire.encode(record.envelope)))
+        rows.append(task_row(0, record.header.id, record.header.to, now_s, wire.encode_stored(record.envelope)))
         received, logged = await self._log.append([record.leaf, receipt.leaf], rows)
         self._claims.took(record.leaf_hash, self._claim(record) if self._claims.shared else None)
         await self._replier.send_first(record, receipt, logged)

@@ -33,6 +33,7 @@ from bus.exchange.composing import Draft
 from bus.exchange.keeping import Keeper, Row
 from bus.exchange.opening import Opened, unseal
 from bus.exchange.verification import RecordVerifier, VerifiedRecord
+from bus.exchange.versions import Versions
 from bus.ports import Clock, ExchangeObserver, Pulled
 from bus.sealing.epoch import Opener
 from bus.sealing.keys import SealingKeyPair
@@ -69,6 +70,7 @@ class ReplyTaker:
         results: ResultBook,
         watchers: Watchers,
         changes: Changes,
+        versions: Versions,
         max_envelope_bytes: int,
         remembered_s: float,
     ) -> None:
@@ -88,6 +90,7 @@ class ReplyTaker:
         self._results = results
         self._watchers = watchers
         self._changes = changes
+        self._versions = versions
         self._max_envelope_bytes = max_envelope_bytes
         self._remembered_s = remembered_s
         self._taking: set[bytes] = set()
@@ -105,6 +108,7 @@ class ReplyTaker:
             await message.done()
         except errors.Dropped as drop:
             self._observer.dropped(drop.code)
+            self._versions.unread(drop, message.subject.rpartition(".")[2])
             await (message.later(_LATER_S) if drop.code == "log-unwritable" else message.done())
         except errors.BusError as error:  # the directory is too old, or a contract is not here yet
             self._observer.dropped(error.code) if error.code in errors.DROP_CODES else None

@@ -12,11 +12,13 @@ from datetime import datetime
 
 import structlog
 
+from bus import envelope as wire
 from bus import errors
 from bus.delivery.outbox import envelope_of, first_message
 from bus.delivery.store import Outgoing
 from bus.exchange.composing import Composer, Draft
 from bus.exchange.verification import VerifiedRecord
+from bus.exchange.versions import Versions
 from bus.ports import Queues
 from bus.sealing.contents import Particulars
 from bus.transport import subjects
@@ -100,20 +102,22 @@ class Replier:
     async def send_first(self, record: VerifiedRecord, receipt: Draft, logged: Logged) -> None:
         """The receipt that was just logged."""
         message = first_message(receipt, logged, self.subject(record.header.node))
-        await self._send(record, message.data, message.record_id)
+        await self._send(record, message.envelope, message.record_id)
 
     async def send_again(self, record: VerifiedRecord, receipt: Outgoing) -> None:
         """A receipt that was sent before: the other side repeats because it did not get it."""
         try:
-            data = await envelope_of(self._log, receipt)
+            envelope = await envelope_of(self._log, receipt)
         except EvidenceError as error:
             _log.warning("receipt.unsent", code=error.code)
             return
         # an id that was never used: the broker would take the first one's for a repeat, although it may have lost that
         self._repeats += 1
-        await self._send(record, data, f"{receipt.header.id}/{self._log.size}/{self._repeats}")
+        await self._send(record, envelope, f"{receipt.header.id}/{self._log.size}/{self._repeats}")
 
-    async def _send(self, record: VerifiedRecord, data: bytes, message_id: str) -> None:
+    async def _send(self, record: VerifiedRecord, envelope: wire.Envelope, message_id: str) -> None:
+        version = Versions.to_node(record.node, record.envelope.version)
+        data = wire.encode(wire.in_version(envelope, version))
         for pause_s in _PAUSES_S:  # the receiver's stream is full for moments under load; its repeats come much later
             try:
                 await self._queues.put(self.subject(record.header.node), data, message_id)

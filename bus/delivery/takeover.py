@@ -18,7 +18,7 @@ from bus.delivery.receiving import CommandTaker
 from bus.delivery.running import TaskRunner
 from bus.delivery.store import DeliveryReader
 from bus.exchange.verification import RecordVerifier, VerifiedRecord
-from bus.ports import Clock
+from bus.ports import Clock, TaskObserver
 from bus.sealing.epoch import sealdigest
 from evidence import header
 from registry.view import DirectoryView
@@ -39,6 +39,7 @@ class TakeOver:
         claims: Claims,
         taker: CommandTaker,
         runner: TaskRunner,
+        watcher: TaskObserver,
         max_envelope_bytes: int,
     ) -> None:
         self._clock = clock
@@ -48,6 +49,7 @@ class TakeOver:
         self._claims = claims
         self._taker = taker
         self._runner = runner
+        self._watcher = watcher
         self._max_envelope_bytes = max_envelope_bytes
 
     async def take(self, leaf_hash: bytes, claim: Claim, number: int) -> bool:
@@ -71,11 +73,12 @@ class TakeOver:
         idx = await self._taker.receive_from_node(record, claim)
         if claim.state == "open":
             self._runner.put(idx, record.header.to)
+        self._watcher.taken_over(record.header.to)
         _log.warning("command.taken-over-here", id=record.header.id, of=claim.node)
         return True
 
     def _record(self, envelope: bytes) -> VerifiedRecord:
-        decoded = wire.decode(envelope, self._max_envelope_bytes)
+        decoded = wire.decode_stored(envelope, self._max_envelope_bytes)
         head, now = header.decode(decoded.header), self._clock.now()
         if sealdigest(decoded.wrapped, decoded.nonce, decoded.ciphertext) != head.sealdigest:
             raise errors.Dropped("seal-digest-mismatch")

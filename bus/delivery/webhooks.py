@@ -26,7 +26,7 @@ from bus import errors
 from bus.delivery.store import Command, DeliveryReader
 from bus.delivery.webhookrows import WAITING, Event, told_row
 from bus.exchange.keeping import Row
-from bus.ports import Clock
+from bus.ports import Clock, HookObserver
 from evidence import header
 from evidence.errors import EvidenceError
 
@@ -117,6 +117,7 @@ class Webhooks:
         poster: sends.
         order_key: the order key of the command at a log index, or empty.
         limits: see there.
+        observer: told of each attempt.
     """
 
     def __init__(
@@ -126,12 +127,14 @@ class Webhooks:
         poster: Poster,
         order_key: Callable[[int], Awaitable[str]],
         limits: HookLimits,
+        observer: HookObserver,
     ) -> None:
         self._clock = clock
         self._store = store
         self._poster = poster
         self._order_key = order_key
         self._limits = limits
+        self._observer = observer
         self._targets: Mapping[str, Target] = {}
         self._waiting: dict[int, _Waiting] = {}
         self._told: list[int] = []  # told, and no commit has taken its row away yet
@@ -220,7 +223,10 @@ class Webhooks:
         age_s = self._clock.now().timestamp() - one.event.since_s
         if not over and age_s > self._limits.life_s:
             _log.warning("webhook.given-up", system=one.event.system, state=one.event.state)
+            self._observer.hook("given-up")
             over = True
+        elif not over:
+            self._observer.hook("failed")
         if over:
             self._waiting.pop(one.event.idx, None)
             self._told.append(one.event.idx)
@@ -248,7 +254,11 @@ class Webhooks:
         status = await self._poster.post(target, headers, body)
         if status == _GONE:
             _log.warning("webhook.refused", system=event.system, status=status)
-        return 200 <= status < 300 or status == _GONE
+            self._observer.hook("gone")
+        told = 200 <= status < 300
+        if told:
+            self._observer.hook("told")
+        return told or status == _GONE
 
 
 def message(command: Command, event: Event, order_key: str) -> bytes:

@@ -39,6 +39,7 @@ from bus.errors.availability import (
     Starting,
     Timeout,
     TooManyInFlight,
+    VersionUnshared,
 )
 from bus.errors.command import (
     AlreadyDelivered,
@@ -145,6 +146,7 @@ __all__ = [
     "StoreTooNew",
     "Timeout",
     "TooManyInFlight",
+    "VersionUnshared",
     "catalogue",
 ]
 

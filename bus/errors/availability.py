@@ -41,6 +41,15 @@ class ProviderUnavailable(Unavailable):
     fault = "Server.ClientProxy.NetworkError"
 
 
+class VersionUnshared(Unavailable):
+    """This gateway and the receiver's have no version of the wire in common; one of them has to be upgraded."""
+
+    code = "version-unshared"
+    title = "The gateways have no version of the wire in common"
+    fault = "Server.ClientProxy.NetworkError"
+    retry_after_s = 60
+
+
 class RevocationUnknown(Unavailable):
     """The revocation lists are too old, and the settings say to refuse then."""
 

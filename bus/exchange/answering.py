@@ -25,6 +25,7 @@ from bus.exchange.problems import seal_problem
 from bus.exchange.replay import SeenIds
 from bus.exchange.sourcing import Sourcing, defect, problem_particulars
 from bus.exchange.verification import RecordVerifier, VerifiedRecord
+from bus.exchange.versions import Versions
 from bus.ports import Clock, ExchangeObserver, Outbound
 from bus.sealing.contents import Particulars
 from bus.transport import subjects
@@ -59,6 +60,7 @@ class Answerer:
         keeper: Keeper,
         verifier: RecordVerifier,
         seen: SeenIds,
+        versions: Versions,
         per_service: InFlight,
         max_envelope_bytes: int,
         notices: Notices,
@@ -73,6 +75,7 @@ class Answerer:
         self._keeper = keeper
         self._verifier = verifier
         self._seen = seen
+        self._versions = versions
         self._per_service = per_service
         self._max_envelope_bytes = max_envelope_bytes
         self.hints = HintBucket(hints_per_s, clock.monotonic)
@@ -88,6 +91,7 @@ class Answerer:
             view = self._directory()
             record, key = self._admit(view, subject, reply, data, now)  # 1-4
         except errors.Dropped as drop:
+            self._versions.unread(drop, subject.rpartition(".")[2])
             await self._drop(drop.code, subject, reply)
             return
         except errors.DirectoryStale as stale:
@@ -185,7 +189,7 @@ class Answerer:
         rows = self._received_rows(record, now)
         rows.append(self._keeper.particulars(1, draft.kept, now))
         _, logged = await self._log.append([record.leaf, draft.leaf], rows)
-        await self._reply(reply, draft, logged)
+        await self._reply(record, reply, draft, logged)
         self._ended(record, "refused", started, 0, 0)
 
     async def _answer(
@@ -209,7 +213,7 @@ class Answerer:
             (logged,) = await self._log.append([draft.leaf], [self._keeper.particulars(0, draft.kept, now)])
         finally:
             await received
-        await self._reply(reply, draft, logged)
+        await self._reply(record, reply, draft, logged)
         self._ended(record, class_, started, len(examined.body), len(body))
 
     def _compose_answer(
@@ -267,12 +271,12 @@ class Answerer:
             rows.append(self._keeper.forget_seen(now_s))
         return rows
 
-    async def _reply(self, reply: str, draft: Draft, logged: Logged) -> None:
+    async def _reply(self, record: VerifiedRecord, reply: str, draft: Draft, logged: Logged) -> None:
         await self._outbound.send(
             reply,
             wire.encode(
                 wire.Envelope(
-                    wire.VERSION,
+                    Versions.to_node(record.node, record.envelope.version),
                     draft.header_bytes,
                     logged.index,
                     logged.size,

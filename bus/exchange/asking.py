@@ -29,6 +29,7 @@ from bus.exchange.resolving import resolve
 from bus.exchange.standing import CertificateStanding, require_trust
 from bus.exchange.validation import check_request, require_delivery
 from bus.exchange.verification import RecordVerifier, VerifiedRecord
+from bus.exchange.versions import Versions
 from bus.ports import Broker, Clock, ExchangeObserver, Reply
 from bus.sealing.contents import Particulars
 from bus.sealing.epoch import Opener
@@ -84,6 +85,7 @@ class Asker:
         verifier: RecordVerifier,
         opener: Opener,
         answer_keys: Mapping[str, SealingKeyPair],
+        versions: Versions,
         per_client: InFlight,
         per_service: InFlight,
         limits: AskingLimits,
@@ -104,6 +106,7 @@ class Asker:
         self._verifier = verifier
         self._opener = opener
         self._answer_keys = answer_keys
+        self._versions = versions
         self._per_client = per_client
         self._per_service = per_service
         self.limits = limits
@@ -160,6 +163,7 @@ class Asker:
         view = self._directory()
         service = resolve(view, call.client, call.service, now)  # 2
         require_trust(view, self._standing, self._log.origin, service.provider)
+        self._versions.of(subjects.query(service.provider, self._member), service.provider)  # refused unlogged
         full = self._contracts.ready(service, None) or await self._contracts.load(service, None)
         match, _ = check_request(
             full, call.method, call.path, call.query, call.headers, call.content_type, call.body
@@ -189,7 +193,7 @@ class Asker:
         sent, logged = await self._log_request(draft, now)  # 5
         try:
             reply = await self._send(service, draft, logged, deadline_s, started)  # 6
-            answer, particulars, body = self._verify_answer(reply.data, sent, view)
+            answer, particulars, body = self._verify_answer(reply.data, sent, view, service.provider)
         except errors.BusError as error:
             error.record_id = sent.header.id
             await self._close_without_answer(sent, error)
@@ -243,9 +247,10 @@ class Asker:
     async def _send(
         self, service: ServiceEntry, draft: Draft, logged: Logged, deadline_s: float, started: float
     ) -> Reply:
+        subject = subjects.query(service.provider, self._member)
         payload = wire.encode(
             wire.Envelope(
-                wire.VERSION,
+                self._versions.of(subject, service.provider),
                 draft.header_bytes,
                 logged.index,
                 logged.size,
@@ -257,11 +262,10 @@ class Asker:
             )
         )
         left_s = deadline_s - (self._clock.monotonic() - started)
-        subject = subjects.query(service.provider, self._member)
         return await self._broker.exchange(subject, payload, max(left_s, 0.0) + _GRACE_S)
 
     def _verify_answer(
-        self, data: bytes, sent: _Sent, view: DirectoryView
+        self, data: bytes, sent: _Sent, view: DirectoryView, provider: str
     ) -> tuple[VerifiedRecord, Particulars, bytes]:
         if len(data) < 128:
             raise self._hint(data)
@@ -270,6 +274,7 @@ class Asker:
             record = self._verifier.verify(envelope, view, self._clock.now(), _ANSWER_TYPES)
         except errors.Dropped as drop:
             self._observer.dropped(drop.code)
+            self._versions.unread(drop, provider)
             raise errors.AnswerUnverifiable(f"the answer was refused: {drop.code}") from drop
         _match(record.header, sent)
         opened = self._unseal(record)

@@ -80,11 +80,11 @@ class Delivery:
         queues = MemberQueues(parts.connection)
         self._pace = Pace()
         outbox_limits = OutboxLimits(commands.retry_s, commands.retry_max_s, commands.waiting)
-        self._outbox = Outbox(clock, log, self._store, queues, outbox_limits, self._pace)
+        self._outbox = Outbox(clock, log, self._store, queues, outbox_limits, parts.versions, self._pace)
         self._watchers = Watchers()
         self._poster = WebhookPoster()
         hook_limits = HookLimits(min(HookLimits().first_s, commands.retry_s))
-        self._webhooks = Webhooks(clock, self._store, self._poster, self._order_key, hook_limits)
+        self._webhooks = Webhooks(clock, self._store, self._poster, self._order_key, hook_limits, parts.metrics)
         self._changes = Changes(self._outbox, self._watchers, self._webhooks, lambda: clock.now().timestamp())
         self._results = ResultBook(
             clock, self._known, parts.contracts, parts.day_keys, self._store, settings.retention.results_days * _DAY_S
@@ -204,6 +204,7 @@ class Delivery:
             claims=self._claims,
             taker=self._taker,
             runner=self._runner,
+            watcher=self._parts.metrics,
             max_envelope_bytes=self._max_bytes,
         )
         return Companions(
@@ -243,6 +244,7 @@ class Delivery:
             cancellations=self._cancellations,
             claims=self._claims,
             runner=self._runner,
+            versions=parts.versions,
             max_envelope_bytes=self._max_bytes,
             result_life_s=self._settings.commands.longest_life_s,
         )
@@ -266,6 +268,7 @@ class Delivery:
             results=self._results,
             watchers=self._watchers,
             changes=self._changes,
+            versions=parts.versions,
             max_envelope_bytes=self._max_bytes,
             remembered_s=self._settings.commands.longest_life_s,
         )
@@ -340,6 +343,11 @@ class Delivery:
         for depth in self._depths:
             metrics.outbox_depth.labels(depth.member, depth.kind).set(depth.records)
             metrics.outbox_depth_oldest.labels(depth.member, depth.kind).set(max(0.0, now_s - depth.oldest_s))
+        metrics.outbox_service.clear()
+        metrics.outbox_service_oldest.clear()
+        for depth in self._outbox.by_service():
+            metrics.outbox_service.labels(depth.member).set(depth.records)
+            metrics.outbox_service_oldest.labels(depth.member).set(max(0.0, now_s - depth.oldest_s))
         metrics.tasks.clear()
         metrics.task_oldest.clear()
         for crowd in self._runner.crowds:

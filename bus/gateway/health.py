@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cryptography import x509
 
+from bus.envelope import KNOWN
 from bus.front.admin import Check
 from bus.gateway.parts import Parts
 from bus.gateway.sealingkeys import days_left
@@ -64,6 +65,11 @@ class Health:
             "directory": {"view": parts.follower.directory.view, "as_of": parts.follower.as_of},
             "services": sorted(service.id for service in settings.service),
             "maintenance": parts.maintenance.notice,
+            "wire": {
+                "reads": sorted(KNOWN.spoken),
+                "announced": parts.versions.own(),
+                "with": parts.versions.peers(),
+            },
             "peers_forked": sorted(parts.memory.forked),
         }
 
@@ -76,6 +82,11 @@ class Health:
         metrics.directory_age.set((now - as_of).total_seconds() if as_of is not None else float("inf"))
         metrics.directory_size.set(parts.follower.directory.size)
         metrics.broker_credential.set(parts.broker_user.seconds_left())
+        metrics.wire_version.labels("reads").set(KNOWN.newest)
+        metrics.wire_version.labels("announced").set(parts.versions.own() or 0)
+        metrics.wire_peer.clear()
+        for receiver, version in parts.versions.peers().items():
+            metrics.wire_peer.labels(receiver).set(version or 0)
         directory = parts.follower.directory
         metrics.sealing_days.labels("query").set(days_left(parts.query_keys, directory, now))
         metrics.sealing_days.labels("answer").set(days_left(parts.answer_keys, directory, now))

@@ -20,6 +20,7 @@ from bus.exchange.keeping import DayKeys
 from bus.exchange.peers import Peers
 from bus.exchange.standing import CertificateStanding
 from bus.exchange.verification import CheckpointMemory
+from bus.exchange.versions import Versions
 from bus.front.adminkeys import AdminKeys, AdminSystem
 from bus.front.credentials import ClientSystem, Credentials
 from bus.front.server import client_tls, server_tls
@@ -97,6 +98,7 @@ class Parts:
         self.query_keys, self.answer_keys = self.sealing.query, self.sealing.answer
         self.memory = CheckpointMemory()
         self.standing = CertificateStanding()
+        self.versions = Versions(self.node, self.member, lambda: self.follower.directory, clock, metrics.alarm)
         self._fresh_until_s = 0.0
         self.take(read_changeable(settings))
 

@@ -406,6 +406,7 @@ class Gateway:
                     )
             self._parts.own.report_differences(self.metrics)
             self._announcements.look(self._parts.follower.directory, self.metrics.alarm)
+            self._parts.versions.look()
 
     async def _confirm_head_again(self) -> None:
         if self._head_unconfirmed and self._exchange is not None and self._parts.connection.connected:

@@ -48,7 +48,7 @@ def list_commands(
     limit: int, as_json: bool,
 ) -> None:  # fmt: skip
     """Commands without an end: since when, why, and when the next attempt is. Never their contents."""
-    from console.deadletters import age_s, list_commands, render
+    from console.deadletters import age_s, asked_and_others, list_commands, render, render_asked
     from console.homes import HomeInvalid, MemberHome
 
     if outgoing and incoming:
@@ -56,7 +56,9 @@ def list_commands(
     wanted = {"state": state, "service": service, "code": code, "older_than_s": age_s(older_than)}
     direction = "outgoing" if outgoing else "incoming"
     found, more = list_commands(MemberHome(home), key_file, direction, wanted, limit)
-    emit({"commands": found, "more": more}, render(found, more, datetime.now(UTC), direction), as_json)
+    node, others = asked_and_others(MemberHome(home))
+    told = {"commands": found, "more": more, "node": node, "other_nodes": others}
+    emit(told, render(found, more, datetime.now(UTC), direction) + render_asked(node, others), as_json)
 
 
 def _act(function: F) -> F:

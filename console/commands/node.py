@@ -1,4 +1,4 @@
-"""`lienthong node add|request|join|submit|rotate|pin|revoke`: a gateway's identity."""
+"""`lienthong node add|request|join|submit|rotate|pin|announce|revoke`: a gateway's identity."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from console.commands.announce import announce
 from console.commands.furthernode import join, request, submit
 from console.commands.revoke import revoke_node
 from console.commands.rotate import pin, rotate
@@ -27,6 +28,7 @@ node.add_command(submit)
 node.add_command(revoke_node)
 node.add_command(rotate)
 node.add_command(pin)
+node.add_command(announce)
 
 
 @node.command()

@@ -11,7 +11,7 @@ from pathlib import Path
 from bus.gateway.sealingkeys import days_left, load_keys
 from bus.settings import GatewaySettings, load_settings
 from bus.transport import nkeys, subjects
-from console.doctor import files, gateway, reaching, revocation
+from console.doctor import files, gateway, reaching, revocation, wire
 from console.doctor.findings import Check, Finding, State
 from console.doctor.servers import SERVERS, check_servers
 from console.homes import MemberHome
@@ -195,14 +195,15 @@ def check_node(context: MemberContext) -> Iterable[Finding]:
     ]
     if wrong:
         return [Finding(name, "fail", f"the directory names another {' and '.join(wrong)} than this home has", _NODE)]
-    return [Finding(name, "ok", "the directory names the log and broker keys of this home")]
+    named = Finding(name, "ok", "the directory names the log and broker keys of this home")
+    return [named, *wire.check_wire(context.home, settings, stated[3])]
 
 
 _NODE = "put back the keys of this node, or make a new node: lienthong node add CODE in a new home of the same member"
 
 
-def _stated_node(context: MemberContext) -> tuple[bytes, bytes, str] | None:
-    """Log key, broker key and origin, by the registry where it answers, otherwise by the own copy."""
+def _stated_node(context: MemberContext) -> tuple[bytes, bytes, str, int] | None:
+    """Log key, broker key, origin and announced wire, by the registry where it answers, otherwise by the own copy."""
     node = context.settings.node
     if context.seen is not None:
 
@@ -212,12 +213,12 @@ def _stated_node(context: MemberContext) -> tuple[bytes, bytes, str] | None:
             return document if isinstance(document, Node) else None
 
         found = call_registry(context.home.facts.registry, work)
-        return (
-            None if found is None else (decode_base64(found.log.key), decode_base64(found.broker_key), found.log.origin)
-        )
+        if found is None:
+            return None
+        return decode_base64(found.log.key), decode_base64(found.broker_key), found.log.origin, found.wire
     with local_follower(context.home) as follower:
         entry = follower.directory.node(node)
-        return None if entry is None else (entry.log_key.public, entry.broker_key, entry.origin)
+        return None if entry is None else (entry.log_key.public, entry.broker_key, entry.origin, entry.wire)
 
 
 def check_trust(context: MemberContext) -> Iterable[Finding]:

@@ -220,6 +220,7 @@ class Node(Document, frozen=True, kw_only=True, tag="node"):
         valid_from: Start of validity.
         until: End, exclusive; absent is open.
         tls: SHA-256 hex of its TLS public key (SPKI).
+        wire: The newest version of the wire that it reads; it also reads the one before.
     """
 
     log: NodeLog
@@ -227,6 +228,7 @@ class Node(Document, frozen=True, kw_only=True, tag="node"):
     valid_from: Time
     until: Time | None = None
     tls: Hex256 | None = None
+    wire: Annotated[int, Meta(ge=1, le=1_000)] = 1
 
 
 class Sealing(Document, frozen=True, kw_only=True, tag="sealing"):

@@ -181,6 +181,7 @@ class FaultWorld(World):
     """See the module."""
 
     options: dict[str, list[str]] = field(default_factory=dict)
+    programs: dict[str, Path] = field(default_factory=dict)
     sections: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -218,12 +219,12 @@ class FaultWorld(World):
 
     def spawn(self, name: str, *args: str) -> subprocess.Popen[bytes]:
         """As `World.spawn`; a gateway writes its lines into a pipe, as under a service manager, so that limits on files
-        concern its stores only. `options[code]` makes it a faulty gateway."""
+        concern its stores only. `options[code]` makes it a faulty gateway; `programs[code]` names another program."""
         if args[0] != "gateway":
             return super().spawn(name, *args)
         command = [sys.executable, "-m", "console.cli", *args]
         if name in self.options:
-            command = [sys.executable, str(PROGRAM), *args[1:], *self.options[name]]
+            command = [sys.executable, str(self.programs.get(name, PROGRAM)), *args[1:], *self.options[name]]
         with self.log_path(name).open("ab") as output:
             drain = subprocess.Popen(
                 ["/bin/cat"], stdin=subprocess.PIPE, stdout=output, start_new_session=True, preexec_fn=_become_child

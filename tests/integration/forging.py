@@ -76,7 +76,7 @@ def message(draft: Draft, logged: Logged, **changes: Any) -> bytes:
         wire.VERSION, draft.header_bytes, logged.index, logged.size, logged.path, logged.note,
         draft.wrapped, draft.nonce, draft.ciphertext,
     )  # fmt: skip
-    return wire.encode(msgspec.structs.replace(made, **changes))
+    return msgspec.msgpack.encode(msgspec.structs.replace(made, **changes))  # also what no version allows
 
 
 def checkpoint_note(origin: str, size: int, root: bytes, signer: Any) -> bytes:

@@ -35,6 +35,7 @@ from bus.exchange.replay import SeenIds
 from bus.exchange.sourcing import Sourcing
 from bus.exchange.standing import CertificateStanding
 from bus.exchange.verification import CheckpointMemory, RecordVerifier, TimeLimits
+from bus.exchange.versions import Versions
 from bus.sealing.epoch import Opener, Sealer
 from bus.sealing.keys import X25519, SealingKeyPair
 from evidence import header, leaf
@@ -521,6 +522,7 @@ class Side:
     keeper: Keeper
     verifier: RecordVerifier
     day_keys: DayKeys
+    versions: Versions
 
     def records(self) -> list[tuple[int, str, header.Header]]:
         """Exchange records of the log file: index, leaf hash in hex, header."""
@@ -637,6 +639,7 @@ async def running_bus(folder: Path, *, warm: bool = True, hints_per_s: float = 2
                 keeper=Keeper(day_keys, clock.random),
                 verifier=RecordVerifier(node.rpartition("/")[0], CheckpointMemory(), TimeLimits(), heard.alarm),
                 day_keys=day_keys,
+                versions=Versions(node, node.rpartition("/")[0], lambda: view, clock, heard.alarm),
             )
 
         h37, g01 = side(NODE_H37, log_h37), side(NODE_G01, log_g01)
@@ -669,6 +672,7 @@ async def running_bus(folder: Path, *, warm: bool = True, hints_per_s: float = 2
             verifier=h37.verifier,
             opener=Opener(GENESIS),
             answer_keys={ANSWER_PAIR.keyid: ANSWER_PAIR},
+            versions=h37.versions,
             per_client=per_client,
             per_service=per_service,
             limits=AskingLimits(),
@@ -697,6 +701,7 @@ async def running_bus(folder: Path, *, warm: bool = True, hints_per_s: float = 2
             keeper=g01.keeper,
             verifier=g01.verifier,
             seen=seen,
+            versions=g01.versions,
             per_service=InFlight("service", 8),
             max_envelope_bytes=4 * 1024 * 1024,
             notices=Notices(lambda: view, quotas, g01.heard),

@@ -74,6 +74,16 @@ class TasksHeard:
         self.dead.append(code)
 
 
+class HooksHeard:
+    """A webhook observer that keeps what it heard."""
+
+    def __init__(self) -> None:
+        self.outcomes: list[str] = []
+
+    def hook(self, outcome):
+        self.outcomes.append(outcome)
+
+
 class Queues:
     """Keeps what is put; a test may let it be down, forget, or say that it has the message already."""
 
@@ -132,11 +142,12 @@ class Station:
         self.watchers = Watchers()
         clock, view = bus.clock, bus.directory
         self.store = DeliveryReader(side.path)
-        self.outbox = Outbox(clock, side.log, self.store, queues, OutboxLimits(RETRY_S, 4 * RETRY_S, 5))
+        self.outbox = Outbox(clock, side.log, self.store, queues, OutboxLimits(RETRY_S, 4 * RETRY_S, 5), side.versions)
         self.results = ResultBook(clock, lambda: view, bus.shelf, side.day_keys, self.store, 86_400.0)
         self.statuses = Statuses(clock, self.store, self.outbox, self.results, self.watchers)
         self.poster = Poster()
-        self.webhooks = Webhooks(clock, self.store, self.poster, no_order_key, HookLimits(at_once=4))
+        self.hooks = HooksHeard()
+        self.webhooks = Webhooks(clock, self.store, self.poster, no_order_key, HookLimits(at_once=4), self.hooks)
         self.changes = Changes(self.outbox, self.watchers, self.webhooks, lambda: clock.now().timestamp())
         self.expiry = Expiry(clock, side.log, side.composer, self.store, self.outbox, self.changes)
         self.forgetting = Forgetting(self.store, 30 * 86_400.0)
@@ -175,14 +186,14 @@ class Station:
         self.commands = CommandTaker(
             clock=clock, observer=side.heard, log=side.log, directory=lambda: view, examiner=bus.answerer._examiner,
             keeper=side.keeper, verifier=verifier, store=self.store,
-            outbox=self.outbox, replier=replier, cancellations=self.cancellations, claims=self.claims, runner=self.runner, max_envelope_bytes=MAX_BYTES,
+            outbox=self.outbox, replier=replier, cancellations=self.cancellations, claims=self.claims, runner=self.runner, versions=side.versions, max_envelope_bytes=MAX_BYTES,
             result_life_s=LONGEST_S,
         )  # fmt: skip
         self.replies = ReplyTaker(
             genesis=GENESIS, member=member, clock=clock, observer=side.heard, log=side.log, directory=lambda: view,
             keeper=side.keeper, verifier=verifier, opener=Opener(GENESIS), member_keys={pair.keyid: pair},
             store=self.store, outbox=self.outbox, replier=replier, results=self.results, watchers=self.watchers,
-            changes=self.changes, max_envelope_bytes=MAX_BYTES, remembered_s=LONGEST_S,
+            changes=self.changes, versions=side.versions, max_envelope_bytes=MAX_BYTES, remembered_s=LONGEST_S,
         )  # fmt: skip
 
     def new_runner(self, at_once: int = 4, most: int = 100) -> TaskRunner:

@@ -312,7 +312,7 @@ async def test_a_reply_that_is_no_answer_closes_the_request_as_rejected(bus, rep
 
 
 def altered(**changes: object):
-    return lambda data: wire.encode(msgspec.structs.replace(wire.decode(data, len(data)), **changes))
+    return lambda data: msgspec.msgpack.encode(msgspec.structs.replace(wire.decode(data, len(data)), **changes))
 
 
 def flipped(name: str):

@@ -66,7 +66,14 @@ def type_at(line: Line, index: int) -> str:
 def restarted(line: Line) -> None:
     """The asking node's memory is gone; its store is not."""
     side = line.h37
-    outbox = Outbox(line.bus.clock, side.side.log, side.store, line.queues, OutboxLimits(RETRY_S, 4 * RETRY_S, 5))
+    outbox = Outbox(
+        line.bus.clock,
+        side.side.log,
+        side.store,
+        line.queues,
+        OutboxLimits(RETRY_S, 4 * RETRY_S, 5),
+        side.side.versions,
+    )
     for part in (side.statuses, side.expiry, side.desk, side.replies, side.changes, side.cancel_desk):
         if hasattr(part, "_outbox"):
             part._outbox = outbox
@@ -679,6 +686,7 @@ async def test_the_end_of_a_command_is_told_once_and_signed(hooked):
     assert headers["webhook-signature"] == f"v1,{expected}"
     await tell(hooked)
     assert len(hooked.h37.poster.got) == 1
+    assert hooked.h37.hooks.outcomes == ["told"]
 
 
 async def test_its_row_is_in_the_commit_that_closes_the_command(hooked):
@@ -724,6 +732,7 @@ async def test_what_is_not_taken_is_told_again_later_and_for_a_day(hooked, statu
     hooked.bus.clock.pass_time(86_400)
     await tell(hooked)
     assert len(hooked.h37.webhooks) == 0
+    assert hooked.h37.hooks.outcomes == ["failed", "failed", "given-up"]
 
 
 async def test_a_receiver_that_is_gone_is_not_asked_again(hooked):
@@ -732,6 +741,7 @@ async def test_a_receiver_that_is_gone_is_not_asked_again(hooked):
     hooked.h37.poster.status = 410
     await tell(hooked)
     assert len(hooked.h37.webhooks) == 0
+    assert hooked.h37.hooks.outcomes == ["gone"]
 
 
 async def test_a_stuck_receiver_does_not_hold_up_another(hooked):
@@ -797,3 +807,23 @@ async def test_commands_closed_long_ago_are_forgotten_with_their_keys(line):
     assert await line.h37.store.command(new) is not None
     for table in ("command_order", "command_key"):
         assert line.h37.side.rows(f"SELECT count(*) FROM {table}") == [(1,)]
+
+
+async def test_commands_that_wait_are_counted_by_service(line):
+    assert line.h37.outbox.by_service() == []
+    for _ in range(2):
+        await submit(line)
+        line.bus.clock.pass_time(5)
+    ((service, kind, count, oldest_s),) = line.h37.outbox.by_service()
+    assert (service, kind, count) == (SERVICE, "command", 2)
+    assert line.bus.clock.now().timestamp() - oldest_s == 10
+    outbox = Outbox(
+        line.bus.clock, line.h37.side.log, line.h37.store, line.queues, OutboxLimits(RETRY_S, 4 * RETRY_S, 5),
+        line.h37.side.versions,
+    )  # fmt: skip
+    await outbox.load()
+    assert [(one.member, one.records) for one in outbox.by_service()] == [("unread", 2)]
+    await outbox.send_due()
+    assert [(one.member, one.records) for one in outbox.by_service()] == [(SERVICE, 2)]
+    await line.flow()
+    assert line.h37.outbox.by_service() == line.g01.outbox.by_service() == []

@@ -259,6 +259,7 @@ class Parts:
         )
         self.is_fresh = False
         self.maintenance = SimpleNamespace(notice=None)
+        self.versions = SimpleNamespace(own=lambda: 1, peers=lambda: {"VN/GOV/G01": 1, "VN/GOV/H01/@n1": None})
 
 
 def settings(**files):

@@ -1,3 +1,4 @@
+import contextlib
 import ssl
 from datetime import UTC, datetime, timedelta
 
@@ -241,6 +242,18 @@ def test_a_certificate_of_an_unknown_version_is_refused(tmp_path):
 def test_a_changed_byte_is_noticed():
     der = member_certificate()
     assert reason([der[:-1] + bytes([der[-1] ^ 1])]) in {"signature", "malformed"}
+
+
+@pytest.mark.filterwarnings("ignore:Parsed a serial number which wasn't positive")
+@pytest.mark.parametrize("change", [1, 2, 0x12, 0x80, 0xFF])
+def test_no_changed_byte_is_more_than_a_refusal(change):
+    """A name that cannot be read, for one, is noticed only when it is looked at."""
+    good = member_certificate()
+    for at in range(len(good)):
+        altered = bytearray(good)
+        altered[at] ^= change
+        with contextlib.suppress(CertificateInvalid):
+            verify([bytes(altered)])
 
 
 def test_a_pem_file_keeps_its_order():

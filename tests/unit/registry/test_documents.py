@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import string
 
+import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from hypothesis import given
@@ -184,3 +185,17 @@ def test_a_key_has_one_id_whatever_it_is_used_for() -> None:
     key = ec.generate_private_key(ec.SECP384R1())
     assert len(spki_public(spki(key))) == 97
     assert len(spki_public(spki(rsa.generate_private_key(65537, 2048)))) > 256
+
+
+def test_a_node_that_reads_only_the_first_version_of_the_wire_is_stated_as_ever() -> None:
+    node = World().node("VN-TEST/GOV/G01/@n1")
+    payload = d.encode(node)
+    assert b"wire" not in payload
+    assert d.decode(payload).wire == 1
+    with pytest.raises(DocumentMalformed):
+        d.decode(payload[:-1] + b',"wire":1}')
+    more = msgspec.structs.replace(node, wire=2)
+    assert d.encode(more) == payload[:-1] + b',"wire":2}'
+    assert d.decode(d.encode(more)) == more
+    for wrong in (0, -1, 1_001):
+        malformed(msgspec.structs.replace(node, wire=wrong))

@@ -459,6 +459,21 @@ def test_origins_belong_to_their_node(world: World) -> None:
     assert refused(world, world.node(id_, log=log)) == "incarnation-invalid"
 
 
+def test_a_later_statement_says_more_or_less_of_the_wire(world: World) -> None:
+    id_, log = f"{PROVIDER}/@n5", FileSigner.generate("ed25519")
+    key = b64(FileSigner.generate("ed25519").public_bytes)
+    for wire in (1, 2, 1):
+        world.put(world.node(id_, log=log, broker_key=key, wire=wire), world.provider)
+        entry = world.directory.node(id_)
+        assert entry is not None
+        assert entry.wire == wire
+        origin = world.directory.node_by_origin(entry.origin)
+        assert origin is not None
+        assert origin.wire == wire
+    refused_by = world.append(world.sign(world.node(id_, log=log, broker_key=key, wire=2), world.consumer))
+    assert not isinstance(refused_by, Applied), "nobody else says what it reads"
+
+
 def test_a_node_speaks_only_while_its_member_is_active(world: World) -> None:
     world.put(world.member(world.provider, status="suspended"), world.operator)
     [node] = world.directory.nodes_of(PROVIDER)
