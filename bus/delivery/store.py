@@ -98,7 +98,8 @@ _TAKEN = (
     "INSERT INTO taken (idx, sender, leaf_hash, id, until_s, wrapped, nonce, ciphertext)"
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 )
-_FORGET_TAKEN = "DELETE FROM taken WHERE until_s < ?"
+# what is still to be done stays known, however long that takes: its row has the leaf hash by which it is claimed
+_FORGET_TAKEN = "DELETE FROM taken WHERE until_s < ? AND NOT EXISTS (SELECT 1 FROM task WHERE task.idx = taken.idx)"
 _RESULT = "INSERT INTO command_result (idx, until_s, day, data) VALUES (?, ?, ?, ?)"
 _FORGET_RESULTS = "DELETE FROM command_result WHERE until_s < ?"
 

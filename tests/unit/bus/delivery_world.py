@@ -127,7 +127,7 @@ async def no_order_key(idx: int) -> str:
 class Station:
     """One node's part."""
 
-    def __init__(self, bus: Bus, side: Side, member: str, pair: SealingKeyPair, queues: Queues) -> None:
+    def __init__(self, bus: Bus, side: Side, member: str, pair: SealingKeyPair, queues: Queues, claims=None) -> None:
         self.side, self.bus = side, bus
         self.watchers = Watchers()
         clock, view = bus.clock, bus.directory
@@ -146,10 +146,10 @@ class Station:
             member=member, clock=clock, log=side.log, directory=lambda: view, composer=side.composer,
             keeper=side.keeper, store=self.store, outbox=self.outbox, changes=self.changes, skew_s=SKEW_S,
         )  # fmt: skip
-        self.claims = Claims("", member, clock, None, ALONE, self.store)
+        self.claims = claims(self.store) if claims else Claims("", member, clock, None, ALONE, self.store)
         replier = Replier(member, side.log, side.composer, queues, lambda: view)
         times = TimeLimits(timedelta(seconds=SKEW_S), timedelta(seconds=LONGEST_S))
-        verifier = RecordVerifier(member, side.verifier.memory, times, side.heard.alarm)
+        verifier = self.verifier = RecordVerifier(member, side.verifier.memory, times, side.heard.alarm)
         self.desk = CommandDesk(
             member=member, clock=clock, observer=side.heard, log=side.log, directory=lambda: view, contracts=bus.shelf,
             composer=side.composer, keeper=side.keeper, day_keys=side.day_keys, outbox=self.outbox, pace=Pace(), keys=self.keys, forgetting=self.forgetting,
@@ -160,7 +160,7 @@ class Station:
         self.book = AttemptBook(side.path.with_name(f"{side.path.stem}-attempts.db"))
         self.rules = RetryRules(first_s=10.0, longest_s=80.0, age_s=3_600.0, most=5)
         self.told = TasksHeard()
-        records = TaskRecords(
+        records = self.records = TaskRecords(
             clock=clock, log=side.log, composer=side.composer, keeper=side.keeper, replier=replier, tasks=self.tasks,
             outbox=self.outbox, claims=self.claims, life_s=LONGEST_S,
         )  # fmt: skip
