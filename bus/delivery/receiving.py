@@ -263,16 +263,20 @@ class CommandTaker:
         now = self._clock.now()
         key = self._replier.key_of(record.node.member, now)
         receipt = self._replier.compose(record.header, record.leaf_hash, key, "receipt", "ok", now)
-        head, since_s = record.header, claim.taken_s or int(now.timestamp())
-        state: State = "dead" if claim.state == "dead" else "waiting"
-        task = Task(
-            0, head.id, head.to, since_s, since_s, state, claim.attempts, claim.code, claim.detail, "",
-            int(now.timestamp()), claim.envelope,
-        )  # fmt: skip
-        rows = [*self._received_rows(record, receipt), task_inherited_row(0, task)]
+        rows = [*self._received_rows(record, receipt), task_inherited_row(0, self.task_of(record, claim))]
         received, logged = await self._log.append([record.leaf, receipt.leaf], rows)
         await self._replier.send_first(record, receipt, logged)
         return received.index
+
+    def task_of(self, record: VerifiedRecord, claim: Claim) -> Task:
+        """The task of a command as another node had it."""
+        head, now_s = record.header, int(self._clock.now().timestamp())
+        since_s = claim.taken_s or now_s
+        state: State = "dead" if claim.state == "dead" else "waiting"
+        return Task(
+            0, head.id, head.to, since_s, since_s, state, claim.attempts, claim.code, claim.detail, "", now_s,
+            claim.envelope,
+        )  # fmt: skip
 
     async def _refuse(self, record: VerifiedRecord, key: SealingKeyEntry, error: errors.BusError) -> None:
         """The received header and the refusal in one commit: receipt and result at once."""

@@ -315,7 +315,8 @@ class DeliveryReader:
         if now_s < self._forget_at_s:
             return []
         self._forget_at_s = now_s + _FORGET_EVERY_S
-        return [(None, _FORGET_TAKEN, (now_s,)), (None, _FORGET_RESULTS, (now_s,))]
+        forgotten = (_FORGET_TAKEN, _FORGET_RESULTS, claimrows.FORGET_LET_GO)
+        return [(None, sql, (now_s,)) for sql in forgotten]
 
     async def check_version(self) -> None:
         """To be called once before use.

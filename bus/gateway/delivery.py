@@ -203,10 +203,13 @@ class Delivery:
             store=self._store,
             claims=self._claims,
             taker=self._taker,
+            tasks=self._tasks,
+            records=self._records,
             runner=self._runner,
             max_envelope_bytes=self._max_bytes,
         )
         return Companions(
+            node=self._parts.node,
             log=self._exchange.log,
             leases=self._leases,
             claims=self._claims,

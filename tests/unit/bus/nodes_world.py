@@ -65,11 +65,11 @@ class ProviderNode:
         self.stations.append(self.station)
         self.takeover = TakeOver(
             clock=clock, directory=lambda: view, verifier=self.station.verifier, store=self.station.store,
-            claims=self.station.claims, taker=self.station.commands, runner=self.station.runner,
-            max_envelope_bytes=MAX_BYTES,
+            claims=self.station.claims, taker=self.station.commands, tasks=self.station.tasks,
+            records=self.station.records, runner=self.station.runner, max_envelope_bytes=MAX_BYTES,
         )  # fmt: skip
         self.companions = Companions(
-            log=self.side.log, leases=self.leases, claims=self.station.claims, takeover=self.takeover,
+            node=node, log=self.side.log, leases=self.leases, claims=self.station.claims, takeover=self.takeover,
             tasks=self.station.tasks, records=self.station.records, runner=self.station.runner,
         )  # fmt: skip
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 from nodes_world import DEAD_S, Provider, running_provider
+from test_tasks import write_act
 
 from adapters.port import AdapterAnswer
+from bus.delivery.attempts import RetryRules
+from bus.delivery.tasks import Wanted
 
 AWAY = AdapterAnswer(503, (), "application/json", b"{}")
 GOOD = AdapterAnswer(200, (), "application/json", b'{"done":true}')
@@ -29,6 +32,48 @@ async def test_a_dead_nodes_work_is_done_by_the_other(provider: Provider):
     assert provider.line.effects == [record_id] * 2
 
 
+async def test_work_that_comes_back_to_the_node_that_had_it_first_is_done(provider: Provider):
+    first, second = provider.nodes
+    source = provider.line.bus.source
+    source.answer = AWAY
+    record_id = await provider.take(first)
+    await provider.rounds(second, seconds=DEAD_S + 3)  # the first one is dead: the second takes its work over
+    assert len(await second.station.tasks.find(Wanted())) == 1
+    await first.restart()
+    await provider.rounds(first, second, seconds=3)
+    assert await first.station.tasks.find(Wanted()) == []
+    await provider.rounds(first, seconds=DEAD_S + 3)  # now the second one is dead
+    source.answer = GOOD
+    for _ in range(4):
+        await provider.rounds(first, seconds=5)
+        await first.work()
+    await provider.flow()
+    assert await provider.line.state(record_id) == "completed"
+
+
+@pytest.mark.parametrize("dies", [False, True])
+async def test_a_take_over_whose_commit_fails_is_taken_up_again(provider: Provider, dies):
+    first, second = provider.nodes
+    source = provider.line.bus.source
+    source.answer = AWAY
+    record_id = await provider.take(first)
+    await provider.flow()
+    assert await provider.line.state(record_id) == "processing"
+    await provider.rounds(second, seconds=DEAD_S - 1)
+    second.side.faults.arm("fails")
+    with pytest.raises(Exception, match=r"log|commit"):
+        await provider.rounds(second, seconds=3)
+    await second.side.log.until_writable()
+    if dies:
+        await second.restart()
+    source.answer = GOOD
+    for _ in range(6):
+        await provider.rounds(second, seconds=5)
+        await second.work()
+    await provider.flow()
+    assert await provider.line.state(record_id) == "completed"
+
+
 async def test_what_is_tried_for_longer_than_its_life_outlives_a_restart_of_its_node(provider: Provider):
     first, second = provider.nodes
     source = provider.line.bus.source
@@ -45,3 +90,30 @@ async def test_what_is_tried_for_longer_than_its_life_outlives_a_restart_of_its_
     await first.work()
     await provider.flow()
     assert await provider.line.state(record_id) == "completed"
+
+
+@pytest.mark.parametrize("dead", [False, True])
+async def test_what_a_node_has_again_is_told_to_its_sender_and_ended_by_its_operator(provider: Provider, dead):
+    first, second = provider.nodes
+    provider.line.bus.source.answer = AWAY
+    record_id = await provider.take(first)
+    await provider.rounds(second, seconds=DEAD_S + 3)
+    if dead:
+        second.station.rules = RetryRules(most=1)
+        provider.line.bus.clock.pass_time(1)
+        await second.work()
+        await second.round()
+    await first.restart()
+    await provider.rounds(first, second, seconds=3)
+    await provider.rounds(first, seconds=DEAD_S + 3)
+    ((task, _),) = await first.station.tasks.find(Wanted())
+    assert task.state == ("dead" if dead else "waiting")
+    await provider.flow()
+    assert await provider.line.state(record_id) == ("dead" if dead else "processing")
+    provider.line.bus.source.answer = GOOD
+    ((_, fate),) = await first.station.letters.do("redrive", Wanted(ids=(record_id,)), "mended", write_act, dry=False)
+    assert fate == ("redriven" if dead else "due-now")
+    await first.work()
+    await provider.flow()
+    assert await provider.line.state(record_id) == "completed"
+    assert first.side.rows("SELECT * FROM let_go") == []
