@@ -62,5 +62,7 @@ class Expiry:
         for one in overdue:
             self._outbox.arrived(one.idx)
         for position, command in expired:
-            self._changes.happened(logged[position].index, command, "expired")
+            now_known = await self._store.command(command.header.id)  # a receipt or a cancellation may have been faster
+            if now_known is not None and now_known.state == "expired":
+                self._changes.happened(logged[position].index, command, "expired")
         return len(overdue)

@@ -1,0 +1,65 @@
+"""Two things that happen to one command at the same moment: what its sender, its queue and its log are told agrees."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from delivery_world import LIFE_S, SKEW_S, Line, running_line
+from test_delivery_asking import SECRET, Provider, cancel, submit, tell
+
+from bus.delivery.webhooks import Target
+
+
+@pytest.fixture
+async def line(tmp_path):
+    async with running_line(tmp_path) as made:
+        yield made
+
+
+async def test_a_receipt_that_comes_while_its_command_expires_keeps_its_turn_and_is_told_to_nobody(line: Line):
+    line.h37.webhooks.replace({"onedoor-app": Target("https://desk.example/hook", SECRET)})
+    first = await submit(line, order="d1")
+    await line.h37.outbox.send_due()
+    provider = Provider(line, line.queues.stored.pop()[1])
+    receipt = await provider.reply("receipt", "ok", carry=False)
+    line.bus.clock.pass_time(LIFE_S / 2)
+    second = await submit(line, order="d1")
+    line.bus.clock.pass_time(LIFE_S / 2 + SKEW_S + 2)
+    real = line.h37.store.command
+
+    async def meanwhile(record_id: str):
+        found = await real(record_id)
+        if record_id == first:
+            line.h37.store.command = real
+            assert await provider.carry(receipt) == "done"
+        return found
+
+    line.h37.store.command = meanwhile
+    line.queues.connected = False  # nothing goes out in the middle
+    await line.h37.expiry.sweep()
+    assert await line.state(first) == "delivered"
+    ((idx,),) = line.h37.side.rows(f"SELECT idx FROM command WHERE id = '{second}'")
+    assert not line.h37.outbox.orders.may_go(idx)
+    await tell(line)
+    assert [json.loads(body)["id"] for _, _, body in line.h37.poster.got if json.loads(body)["id"] == first] == []
+
+
+async def test_a_command_that_is_cancelled_while_it_expires_has_one_end(line: Line):
+    line.h37.webhooks.replace({"onedoor-app": Target("https://desk.example/hook", SECRET)})
+    record_id = await submit(line)
+    line.bus.clock.pass_time(LIFE_S + SKEW_S + 2)
+    real = line.h37.store.command
+
+    async def meanwhile(asked: str):
+        found = await real(asked)
+        line.h37.store.command = real
+        assert await cancel(line, record_id) == "cancelled"
+        return found
+
+    line.h37.store.command = meanwhile
+    await line.h37.expiry.sweep()
+    for _ in range(3):
+        await tell(line)
+    assert await line.state(record_id) == "cancelled"
+    assert [json.loads(body)["state"] for _, _, body in line.h37.poster.got] == ["cancelled"]
