@@ -134,6 +134,7 @@ class CommandDoer:
         except errors.BusError as error:
             if error.disposition == "retry":
                 return min(error.retry_after_s or _LATER_S, _LONGEST_LATER_S)
+            error.acted = "unknown"  # an earlier attempt, perhaps of an earlier process, may have had its effect
             refused = Attempt("refused", problem_particulars(error), seal_problem(error))
             self._observer.refused("provider", error.reason_code or error.code)
             await self._end(origin, self._replier.key_of(origin.member, self._clock.now()), refused, made)

@@ -8,6 +8,8 @@ import pytest
 from delivery_world import LIFE_S, SKEW_S, Line, running_line
 from test_delivery_asking import SECRET, Provider, cancel, submit, tell
 
+from adapters.errors import BackendTimeout
+from bus import errors
 from bus.delivery.webhooks import Target
 
 
@@ -63,3 +65,17 @@ async def test_a_command_that_is_cancelled_while_it_expires_has_one_end(line: Li
         await tell(line)
     assert await line.state(record_id) == "cancelled"
     assert [json.loads(body)["state"] for _, _, body in line.h37.poster.got] == ["cancelled"]
+
+
+async def test_a_right_that_ends_between_attempts_does_not_unmake_what_an_attempt_may_have_done(line: Line):
+    line.bus.source.error = BackendTimeout("x")
+    record_id = await submit(line)
+    await line.flow()
+    line.bus.directory.access.clear()
+    line.bus.clock.pass_time(90)
+    await line.work()
+    await line.flow()
+    assert await line.state(record_id) == "failed"
+    with pytest.raises(errors.AccessDenied) as caught:
+        await line.h37.results.give(await line.h37.store.command(record_id))
+    assert caught.value.acted == "unknown"
