@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import pytest
@@ -79,3 +80,25 @@ async def test_a_right_that_ends_between_attempts_does_not_unmake_what_an_attemp
     with pytest.raises(errors.AccessDenied) as caught:
         await line.h37.results.give(await line.h37.store.command(record_id))
     assert caught.value.acted == "unknown"
+
+
+async def test_a_key_of_a_forgotten_command_is_free(line: Line):
+    old = await submit(line, key="k1")
+    await line.flow()
+    line.bus.clock.pass_time(31 * 86_400)
+    assert await line.h37.forgetting.look(line.bus.clock.now()) == 1
+    await submit(line)
+    new = await submit(line, key="k1")
+    assert new != old
+    assert await line.h37.store.command(new) is not None
+    assert await submit(line, key="k1") == new
+
+
+async def test_a_forgotten_commands_key_may_be_of_another_request_and_is_still_made_once(line: Line):
+    await submit(line, key="k1")
+    await line.flow()
+    line.bus.clock.pass_time(31 * 86_400)
+    await line.h37.forgetting.look(line.bus.clock.now())
+    await submit(line)
+    made = await asyncio.gather(*(submit(line, key="k1", body=b'{"id":"2"}') for _ in range(5)))
+    assert len(set(made)) == 1
