@@ -232,12 +232,14 @@ class CommandTaker:
             raise defect("examining", record.header.to, error) from error
 
     def _received_rows(self, record: VerifiedRecord, receipt: Draft | None) -> list[Row]:
-        until_s, head = self._known_until_s(record), record.header
+        now_s, head = int(self._clock.now().timestamp()), record.header
+        # what is taken over from another node may be older: it must not be forgotten in the commit that it comes with
+        until_s = max(self._known_until_s(record), now_s + _KEPT_AFTER_S)
         return [
             *self._keeper.proof(0, record),
             taken_row(0, record.node.member, head.id, record.leaf_hash, until_s, receipt),
             *self._claims.rows(record.leaf_hash, until_s),
-            *self._store.forget_rows(int(self._clock.now().timestamp())),
+            *self._store.forget_rows(now_s),
         ]
 
     async def _receive(self, record: VerifiedRecord, key: SealingKeyEntry, examined: Examined) -> int:

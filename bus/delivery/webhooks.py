@@ -236,7 +236,7 @@ class Webhooks:
         found = await self._store.commands("command.idx = ?", event.command_idx)
         if target is None or not found:
             return True  # nobody wants to be told any more
-        if event.state == "expired" != found[0].state:
+        if event.state == "expired" and found[0].state != "expired":
             return True  # a receipt or a cancellation was faster: it did not expire after all
         body = message(found[0], event, await self._order_key(event.command_idx))
         event_id, at_s = f"{found[0].header.id}_{event.idx}", int(self._clock.now().timestamp())

@@ -117,3 +117,19 @@ async def test_what_a_node_has_again_is_told_to_its_sender_and_ended_by_its_oper
     await provider.flow()
     assert await provider.line.state(record_id) == "completed"
     assert first.side.rows("SELECT * FROM let_go") == []
+
+
+async def test_what_is_taken_over_after_its_life_outlives_a_restart_too(provider: Provider):
+    first, second = provider.nodes
+    provider.line.bus.source.answer = AWAY
+    record_id = await provider.take(first)
+    await provider.flow()
+    provider.line.bus.clock.pass_time(3 * 3_600)
+    await provider.rounds(second, seconds=DEAD_S + 3)
+    assert len(await second.station.tasks.find(Wanted())) == 1
+    await second.restart()
+    await provider.rounds(second, seconds=2)
+    provider.line.bus.source.answer = GOOD
+    await second.work()
+    await provider.flow()
+    assert await provider.line.state(record_id) == "completed"
