@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import msgspec
 
 from bus import errors
-from bus.delivery.cancelrows import CANCEL, MARKS, Target, forget_marks_row, mark_row
+from bus.delivery.cancelrows import CANCEL, MARKS, Target, mark_row
 from bus.delivery.store import DeliveryReader
 from bus.exchange.keeping import Row
 from bus.exchange.opening import unseal
@@ -101,7 +101,7 @@ class Cancellations:
         if taken is not None:
             self._marks.pop((member, hashed), None)
             raise errors.AlreadyDelivered("the provider has taken the command")
-        return [mark_row(member, hashed, until_s), forget_marks_row(now_s)]
+        return [mark_row(member, hashed, until_s)]
 
     def release(self, record: VerifiedRecord, target: Target) -> None:
         """What was held for this wish, and is not stored, is not held any more."""

@@ -6,6 +6,9 @@ that comes later is logged all the same, and the command's state follows it. Dec
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import datetime
+
 from bus.delivery.changes import Changes
 from bus.delivery.outbox import Outbox
 from bus.delivery.store import Command, DeliveryReader, arrived_row, expired_row
@@ -21,7 +24,17 @@ _BATCH = 128
 
 
 class Expiry:
-    """Gives up for one node."""
+    """Gives up for one node.
+
+    Args:
+        clock: time.
+        log: the exchange log.
+        composer: of outcomes.
+        store: what waits.
+        outbox: of the node.
+        changes: who hears of it.
+        believed: the time up to which it is certain that something is overdue; None when it is not known.
+    """
 
     def __init__(
         self,
@@ -31,8 +44,10 @@ class Expiry:
         store: DeliveryReader,
         outbox: Outbox,
         changes: Changes,
+        believed: Callable[[], datetime | None] | None = None,
     ) -> None:
         self._clock = clock
+        self._believed = believed or clock.now
         self._log = log
         self._composer = composer
         self._store = store
@@ -41,8 +56,10 @@ class Expiry:
 
     async def sweep(self) -> int:
         """Gives up what is overdue now, a bounded number; how many."""
-        now = self._clock.now()
-        overdue = await self._store.overdue(int(now.timestamp()), _BATCH)
+        now, believed = self._clock.now(), self._believed()
+        if believed is None:
+            return 0
+        overdue = await self._store.overdue(int(min(now, believed).timestamp()), _BATCH)
         if not overdue:
             return 0
         leaves, rows, at = [], list[Row](), header.encode_time(now)

@@ -15,6 +15,7 @@ writes by itself. Reading is done by one thread with a read-only connection.
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -104,6 +105,7 @@ _RESULT = "INSERT INTO command_result (idx, until_s, day, data) VALUES (?, ?, ?,
 _FORGET_RESULTS = "DELETE FROM command_result WHERE until_s < ?"
 
 _FORGET_EVERY_S = 5
+_LATEST = datetime.max.replace(tzinfo=UTC)
 
 T = TypeVar("T")
 
@@ -250,10 +252,12 @@ class DeliveryReader:
 
     Args:
         path: of the log's database, which is there already.
+        believed: the time up to which things are forgotten, beside the one that is told; None when it is not known.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, believed: Callable[[], datetime | None] = lambda: _LATEST) -> None:
         self._path = path
+        self._believed = believed
         self._thread = ReaderThread(path)
         self._forget_at_s = 0
 
@@ -312,10 +316,14 @@ class DeliveryReader:
 
     def forget_rows(self, now_s: int) -> list[Row]:
         """What is past its time goes with some commit, every few seconds."""
+        believed = self._believed()
+        if believed is None:
+            return []
+        now_s = min(now_s, int(believed.timestamp()))
         if now_s < self._forget_at_s:
             return []
         self._forget_at_s = now_s + _FORGET_EVERY_S
-        forgotten = (_FORGET_TAKEN, _FORGET_RESULTS, claimrows.FORGET_LET_GO)
+        forgotten = (_FORGET_TAKEN, _FORGET_RESULTS, claimrows.FORGET_LET_GO, cancelrows.FORGET)
         return [(None, sql, (now_s,)) for sql in forgotten]
 
     async def check_version(self) -> None:
