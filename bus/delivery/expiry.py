@@ -66,7 +66,7 @@ class Expiry:
         expired: list[tuple[int, Command]] = []
         for position, one in enumerate(overdue):
             sent_at = self._outbox.sent_at(one.idx)
-            class_: OutcomeClass = "timedout" if sent_at is not None else "undelivered"
+            class_: OutcomeClass = "undelivered" if self._outbox.never_taken(one.idx) else "timedout"
             leaves.append(self._composer.outcome(one.header, leaf_hash(one.leaf).hex(), class_, now))
             rows.append(arrived_row(one.idx))
             command = await self._store.command(one.header.id)
