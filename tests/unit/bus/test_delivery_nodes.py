@@ -133,3 +133,26 @@ async def test_what_is_taken_over_after_its_life_outlives_a_restart_too(provider
     await second.work()
     await provider.flow()
     assert await provider.line.state(record_id) == "completed"
+
+
+async def test_what_a_dead_node_said_before_does_not_follow_what_the_other_says_now(provider: Provider):
+    first, second = provider.nodes
+    queues, source = provider.line.queues, provider.line.bus.source
+    source.answer = AWAY
+    record_id = await provider.take(first)
+    queues.stored.clear()
+    queues.connected = False  # what the first one has to say stays in its outbox
+    await provider.rounds(second, seconds=DEAD_S + 3)
+    second.station.rules = RetryRules(most=1)
+    provider.line.bus.clock.pass_time(2)
+    await second.work()
+    queues.connected = True
+    while await second.station.outbox.send_due():
+        for subject, data, _ in [queues.stored.pop() for _ in tuple(queues.stored)]:
+            await provider.line.carry(subject, data) if "GOV~H37" in subject.split(".")[2] else None
+    assert await provider.line.state(record_id) == "dead"
+    await first.restart()
+    await provider.rounds(first, second, seconds=1)
+    await provider.flow()
+    assert await provider.line.state(record_id) == "dead"
+    assert len(first.station.outbox) == 0
