@@ -79,6 +79,7 @@ class CommandTaker:
         self._max_envelope_bytes = max_envelope_bytes
         self._result_life_s = result_life_s
         self._taking: set[str] = set()
+        self._taking_hashes: set[bytes] = set()
 
     async def on_command(self, message: Pulled) -> None:
         """Handles one message of the command stream; never raises for what a stranger sent."""
@@ -96,6 +97,7 @@ class CommandTaker:
             await message.later(1.0)
             return
         self._taking.add(record.header.id)
+        self._taking_hashes.add(record.leaf_hash)
         self._observer.in_flight("provider", 1)
         try:
             await self._take(message, record, key)
@@ -110,6 +112,7 @@ class CommandTaker:
             await message.later(_LATER_S)
         finally:
             self._taking.discard(record.header.id)
+            self._taking_hashes.discard(record.leaf_hash)
             self._observer.in_flight("provider", -1)
 
     def _admit(self, message: Pulled) -> tuple[VerifiedRecord, SealingKeyEntry]:
@@ -185,12 +188,14 @@ class CommandTaker:
         now = self._clock.now()
         try:
             target = self._cancellations.read(record)
-            if target.id in self._taking:
+            # the id is its sender's word; what is refused is what has that leaf hash
+            if target.id in self._taking or bytes.fromhex(target.command) in self._taking_hashes:
                 await message.later(_BUSY_S)
                 return
             marks = await self._cancellations.hold(record, target, int(now.timestamp()))
             try:
-                other = await self._claims.cancel(bytes.fromhex(target.command), self._known_until_s(record))
+                until_s = int(now.timestamp() + self._result_life_s) + _KEPT_AFTER_S
+                other = await self._claims.cancel(bytes.fromhex(target.command), until_s)
             except errors.BusError:
                 self._cancellations.release(record, target)
                 raise

@@ -125,8 +125,9 @@ class Delivery:
         )
         self.outgoing_end = OutgoingEnd(log, self._store, self.cancel_desk)
         self._cancellations = Cancellations(
-            parts.genesis, parts.member, exchange.opener, parts.query_keys, self._store, commands.waiting
-        )
+            parts.genesis, parts.member, exchange.opener, parts.query_keys, self._store, commands.longest_life_s,
+            commands.waiting,
+        )  # fmt: skip
         self._replier = Replier(parts.member, log, exchange.composer, queues, self._known)
         times = TimeLimits(timedelta(seconds=limits.clock_skew_s), timedelta(seconds=commands.longest_life_s))
         self._verifier = RecordVerifier(parts.member, parts.memory, times, parts.metrics.alarm, parts.standing)

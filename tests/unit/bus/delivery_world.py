@@ -141,7 +141,7 @@ class Station:
         self.expiry = Expiry(clock, side.log, side.composer, self.store, self.outbox, self.changes)
         self.forgetting = Forgetting(self.store, 30 * 86_400.0)
         self.keys = KeyBook(self.store.rows)
-        self.cancellations = Cancellations(GENESIS, member, Opener(GENESIS), {pair.keyid: pair}, self.store)
+        self.cancellations = Cancellations(GENESIS, member, Opener(GENESIS), {pair.keyid: pair}, self.store, LONGEST_S)
         self.cancel_desk = CancelDesk(
             member=member, clock=clock, log=side.log, directory=lambda: view, composer=side.composer,
             keeper=side.keeper, store=self.store, outbox=self.outbox, changes=self.changes, skew_s=SKEW_S,

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+from datetime import timedelta
+from types import SimpleNamespace
+
 import pytest
-from delivery_world import LIFE_S, SKEW_S, Line, running_line
-from test_delivery_asking import restarted, submit
+from bus_world import H37
+from delivery_world import LIFE_S, LONGEST_S, SKEW_S, Line, running_line
+from test_delivery_asking import cancel, restarted, submit
+
+from bus.delivery.cancelrows import Target
 
 
 @pytest.fixture
@@ -44,3 +51,41 @@ async def test_what_was_never_tried_is_said_to_be_undelivered(line: Line):
     line.bus.clock.pass_time(LIFE_S + SKEW_S + 2)
     await line.h37.expiry.sweep()
     assert outcomes(line) == ["undelivered"]
+
+
+async def test_a_wish_that_names_another_id_is_not_granted_while_its_command_is_taken(line: Line, monkeypatch):
+    """Or the provider would have signed that it refuses what it does."""
+    record_id = await submit(line)
+    await line.h37.outbox.send_due()
+    taken = line.queues.stored.pop()
+    other = f"{record_id[:-4]}beef"
+    monkeypatch.setattr("bus.delivery.cancelling.Target", lambda command, **_: Target(command, other))
+    await cancel(line, record_id)
+    await line.h37.outbox.send_due()
+    wish = line.queues.stored.pop()
+    begun, go = asyncio.Event(), asyncio.Event()
+    real = line.g01.commands._examine
+
+    async def slowly(record):
+        begun.set()
+        await go.wait()
+        return await real(record)
+
+    line.g01.commands._examine = slowly
+    taking = asyncio.create_task(line.carry(*taken[:2]))
+    await begun.wait()
+    assert await line.carry(*wish[:2]) == "later"
+    go.set()
+    assert await taking == "done"
+    assert line.effects == [record_id]
+
+
+async def test_a_cancellation_outlives_every_command_whatever_the_wish_says_of_its_own_life(line: Line):
+    now_s = int(line.bus.clock.now().timestamp())
+    record_id = await submit(line)
+    await line.h37.outbox.send_due()
+    wish = SimpleNamespace(
+        node=SimpleNamespace(member=H37), expires_at=line.bus.clock.now() + timedelta(seconds=1), leaf_hash=b""
+    )
+    await line.g01.cancellations.hold(wish, Target("ab" * 32, record_id), now_s)
+    assert min(line.g01.cancellations._marks.values()) >= now_s + LONGEST_S
