@@ -95,7 +95,7 @@ class Statuses:
         if page.below is not None:
             where.append("command.idx < ?")
             params.append(page.below)
-        found = await self._store.commands(
+        found = await self._store.page(
             f"{' AND '.join(where)} ORDER BY command.idx DESC LIMIT ?", *params, page.limit + 1
         )
         shown_ = found[: page.limit]

@@ -1,7 +1,7 @@
 """Tables of delivery in the log's database, the rows that go into them, and a reader.
 
 Every row is written in the same commit as the record that it belongs to (`log.append(…, also_write)`); nothing here
-writes by itself. Reading is done by one thread with a read-only connection.
+writes by itself. Reading is done by one thread with a read-only connection, and by another one for lists.
 
 | table | holds |
 |---|---|
@@ -259,6 +259,7 @@ class DeliveryReader:
         self._path = path
         self._believed = believed
         self._thread = ReaderThread(path)
+        self._pages: ReaderThread | None = None
         self._forget_at_s = 0
 
     async def command(self, record_id: str) -> Command | None:
@@ -272,6 +273,12 @@ class DeliveryReader:
     async def commands(self, where: str, *params: object) -> list[Command]:
         """Commands for which `where` holds, which may end in an order and a limit."""
         return [_command(row) for row in await self._all(_COMMANDS + where, *params)]
+
+    async def page(self, where: str, *params: object) -> list[Command]:
+        """As `commands`, for lists: one may look through all of a client's, and nothing else waits for it."""
+        if self._pages is None:
+            self._pages = ReaderThread(self._path)
+        return [_command(row) for row in await self._pages.ask(_COMMANDS + where, params)]
 
     async def rows(self, sql: str, *params: object) -> list[Any]:
         """Rows of another module's tables."""
@@ -337,8 +344,10 @@ class DeliveryReader:
             raise StoreTooNew(f"{self._path} was written by a newer version of lienthong; use that version")
 
     def close(self) -> None:
-        """Ends the thread."""
+        """Ends the threads."""
         self._thread.close()
+        if self._pages is not None:
+            self._pages.close()
 
     async def _one(self, make: Callable[[Any], T], sql: str, *params: object) -> T | None:
         row = await self._row(sql, *params)
