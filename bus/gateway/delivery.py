@@ -320,7 +320,7 @@ class Delivery:
             await asyncio.sleep(_SWEEP_S)
             try:
                 now = self._believed()
-                if sweep % _FORGET_SWEEPS == 0 and now is not None:
+                if now is not None and (sweep % _FORGET_SWEEPS == 0 or self._forgetting.behind):
                     await self._forgetting.look(now)
                 while self._exchange.log.writable and await self._expiry.sweep():
                     pass

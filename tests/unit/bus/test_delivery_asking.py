@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from bus import envelope as wire
 from bus import errors
+from bus.delivery import forgetting
 from bus.delivery.accepting import Wish
 from bus.delivery.idempotency import read_key
 from bus.delivery.notices import read_notice
@@ -797,3 +798,19 @@ async def test_commands_closed_long_ago_are_forgotten_with_their_keys(line):
     assert await line.h37.store.command(new) is not None
     for table in ("command_order", "command_key"):
         assert line.h37.side.rows(f"SELECT count(*) FROM {table}") == [(1,)]
+
+
+async def test_more_than_a_batch_of_old_commands_is_looked_for_again_at_once(line, monkeypatch):
+    monkeypatch.setattr(forgetting, "_BATCH", 2)
+    for _ in range(3):
+        await submit(line)
+        await line.flow()
+    line.bus.clock.pass_time(31 * 86_400)
+    assert await line.h37.forgetting.look(line.bus.clock.now()) == 2
+    assert not line.h37.forgetting.behind, "they have yet to go"
+    await submit(line)
+    assert line.h37.forgetting.behind
+    assert await line.h37.forgetting.look(line.bus.clock.now()) == 1
+    await submit(line)
+    assert not line.h37.forgetting.behind
+    assert line.h37.side.rows("SELECT count(*) FROM command") == [(2,)]
