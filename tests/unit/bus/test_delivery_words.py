@@ -12,6 +12,7 @@ from delivery_world import LIFE_S, LONGEST_S, SKEW_S, Line, running_line
 from test_delivery_asking import cancel, restarted, submit
 
 from bus.delivery.cancelrows import Target
+from bus.errors import ServiceUnknown
 
 
 @pytest.fixture
@@ -89,3 +90,17 @@ async def test_a_cancellation_outlives_every_command_whatever_the_wish_says_of_i
     )
     await line.g01.cancellations.hold(wish, Target("ab" * 32, record_id), now_s)
     assert min(line.g01.cancellations._marks.values()) >= now_s + LONGEST_S
+
+
+async def test_a_result_whose_service_is_gone_meanwhile_is_not_said_to_be_of_nothing_done(line: Line):
+    record_id = await submit(line)
+    await line.h37.outbox.send_due()
+    await line.carry(*line.queues.stored.pop()[:2])
+    await line.g01.outbox.send_due()
+    line.bus.directory.services.clear()
+    await line.flow()
+    command = await line.h37.store.command(record_id)
+    assert (command.state, command.code, line.effects) == ("failed", "service-unknown", [record_id])
+    with pytest.raises(ServiceUnknown) as caught:
+        await line.h37.results.give(command)
+    assert caught.value.acted == "unknown"
