@@ -330,7 +330,7 @@ class DeliveryReader:
         if now_s < self._forget_at_s:
             return []
         self._forget_at_s = now_s + _FORGET_EVERY_S
-        forgotten = (_FORGET_TAKEN, _FORGET_RESULTS, claimrows.FORGET_LET_GO, cancelrows.FORGET)
+        forgotten = (_FORGET_TAKEN, _FORGET_RESULTS, claimrows.FORGET_LET_GO, cancelrows.FORGET, webhookrows.FORGET)
         return [(None, sql, (now_s,)) for sql in forgotten]
 
     async def check_version(self) -> None:

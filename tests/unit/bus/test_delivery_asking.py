@@ -25,6 +25,7 @@ from bus.delivery.notices import read_notice
 from bus.delivery.orders import OrderBook, check_order_key, open_order_key
 from bus.delivery.outbox import Outbox, OutboxLimits
 from bus.delivery.statuses import Page
+from bus.delivery.webhookrows import Event
 from bus.delivery.webhooks import Target, secret_of, sign
 from bus.front.exchanges import page_of
 from evidence import header
@@ -700,7 +701,7 @@ async def test_an_event_that_was_not_told_is_told_after_a_restart_under_the_same
     hooked.h37.poster.status = ConnectionError()
     await tell(hooked)
     hooks = hooked.h37.webhooks
-    hooks._waiting.clear()
+    hooks._queue.clear()
     hooked.h37.poster.status = 200
     await hooks.load()
     await tell(hooked)
@@ -744,6 +745,39 @@ async def test_a_stuck_receiver_does_not_hold_up_another(hooked):
     assert len(tasks) == 2
     await asyncio.wait(tasks)
     assert {url for url, _, _ in hooked.h37.poster.got} == {"https://stuck/", "https://well/"}
+
+
+async def test_a_receiver_that_is_away_holds_few_events_in_memory_and_gets_all_when_it_is_back(hooked):
+    hooks = hooked.h37.webhooks
+    hooks._queue.most_each = 3
+    for _ in range(8):
+        await submit(hooked)
+        await hooked.flow()
+    hooked.h37.poster.status = ConnectionError()
+    await tell(hooked)
+    assert len(hooks) == 3
+    hooked.h37.poster.status = 200
+    hooked.h37.poster.got.clear()
+    for _ in range(30):
+        hooked.bus.clock.pass_time(10)
+        await tell(hooked)
+        if hooks._queue.hungry():
+            await hooks.load()
+    seen = [headers["webhook-id"] for _, headers, _ in hooked.h37.poster.got]
+    assert (len(seen), len(set(seen)), len(hooks)) == (8, 8, 0)
+    await submit(hooked)
+    await hooked.flow()
+    assert len(hooked.h37.side.rows("SELECT idx FROM webhook")) == 1
+
+
+async def test_very_many_events_that_wait_cost_no_time_at_each_wake(line):
+    hooks = line.h37.webhooks
+    hooks._queue.most_each = 50_000
+    for idx in range(50_000):
+        hooks._queue.put(Event(idx, idx, "away", "completed", "", 0), 1e9)
+    looked: list[str] = []
+    assert hooks._queue.take(0.0, lambda system: bool(looked.append(system)) or True) is None
+    assert len(looked) <= 1
 
 
 async def test_who_has_no_webhook_costs_no_row(line):
