@@ -89,7 +89,11 @@ class CallFront:
         call = await self._call(request, client, target, raw_target)
         desk = self._commands
         if desk is not None and "Prefer" in request.headers and await _wants_command(request, call, desk):
-            return await self._command(request, call, desk, system)
+            wish = _wish(request, system)
+            record_id = await desk.accept(call, wish)
+            # it is on disk: who waits for the end holds no memory for it
+            call, request._read_bytes = msgspec.structs.replace(call, body=b""), None
+            return await self._accepted(request, call, wish, record_id)
         if any(name in request.headers for name in _COMMAND_ONLY):
             raise errors.RequestMalformed(
                 f"{' and '.join(_COMMAND_ONLY)} go with commands only: send Prefer: respond-async, or leave them out"
@@ -97,12 +101,10 @@ class CallFront:
         answer = await self._asker.ask(call)
         return _response(request, call, answer)
 
-    async def _command(
-        self, request: web.BaseRequest, call: ClientCall, desk: CommandDesk, system: str
+    async def _accepted(
+        self, request: web.BaseRequest, call: ClientCall, wish: Wish, record_id: str
     ) -> web.StreamResponse:
         """`202`; or the result itself, when it comes within the time that the client prefers to wait."""
-        wish = _wish(request, system)
-        record_id = await desk.accept(call, wish)
         wanted_s = wait_s(request.headers.getall("Prefer"), _LONGEST_WAIT_S)
         if self._statuses is None or not (wanted_s or wish.idempotency_key):
             return _accepted(request, call, record_id)
