@@ -140,7 +140,7 @@ class CommandTaker:
             await message.done()
             self._claims.done(record.leaf_hash)
             return
-        if self._runner.full:
+        if self._runner.full(record.header.to):
             await message.later(_BUSY_S)
             return
         await self._serve(message, record, key)
