@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from console.homes import HomeInvalid
+from console.listsources import with_authorities
 from console.membership import OperatorSpeaker
 from console.operators import OperatorHome
 from console.predecessors import newest_anchor
@@ -79,11 +80,12 @@ def _changes(anchor: Anchor, change: AnchorChange) -> dict[str, Any]:
         days = anchor.recovery_delay_s / 86_400
         raise HomeInvalid(f"the recovery delay is {days:g} days: it can be lengthened, never shortened")
     added = tuple(path.read_text(encoding="ascii") for path in change.authorities)
+    authorities = (*anchor.certification_authorities, *added)
     return {
         "threshold": threshold,
         "operators": operators,
-        "certification_authorities": (*anchor.certification_authorities, *added),
-        "revocation_lists": tuple(change.revocation_lists) or anchor.revocation_lists,
+        "certification_authorities": authorities,
+        "revocation_lists": with_authorities(change.revocation_lists, authorities) or anchor.revocation_lists,
         "broker": msgspec.structs.replace(anchor.broker, urls=tuple(change.broker_urls) or anchor.broker.urls),
         "recovery_delay_s": delay_s,
     }

@@ -9,9 +9,9 @@ from typing import Any
 
 import msgspec
 
-from console.addresses import check_url
 from console.homes import HomeInvalid, InstanceHome, read_facts, replace_file
 from console.instance import load_authority
+from console.listsources import with_authorities
 from console.membership import Speaker, call_registry
 from console.predecessors import newest_anchor
 from evidence.header import decode_time, encode_time
@@ -68,25 +68,28 @@ def write_crl(home: InstanceHome, out: Path, days: float) -> dict[str, Any]:
     return {"number": number, "entries": len(revoked), "next_update": encode_time(next_at), "out": out}
 
 
-def name_lists(home: InstanceHome, addresses: tuple[str, ...], folders: Sequence[Path] = ()) -> None:
-    """Publishes an anchor that names these addresses of revocation lists.
+def name_lists(
+    home: InstanceHome, addresses: tuple[str, ...], folders: Sequence[Path] = (), authorities: Sequence[Path] = ()
+) -> tuple[str, ...]:
+    """Publishes an anchor that names these addresses of revocation lists; as it names them, each with its authority.
 
     Args:
         home: Of the instance.
         addresses: All of them, anew.
         folders: With further operator keys.
+        authorities: Certificates (PEM) of whose lists they give, see `listsources.with_authorities`.
 
     Raises:
         SignaturesMissing: too few operator keys are at hand; a proposal was kept.
-        HomeInvalid: an address cannot be one.
+        HomeInvalid: an address cannot be one, or nobody said whose list it gives.
         RegistryError: the registry refused, or does not answer.
     """
-    for address in addresses:
-        check_url(address, "ADDRESS")
     speaker = Speaker.operator(home, folders)
 
-    async def publish(client: RegistryClient) -> None:
+    async def publish(client: RegistryClient) -> tuple[str, ...]:
         before = await newest_anchor(client, speaker.genesis)
-        await client.submit(await speaker.amend(client, before, revocation_lists=addresses))
+        named = with_authorities(addresses, before.document.certification_authorities, authorities)
+        await client.submit(await speaker.amend(client, before, revocation_lists=named))
+        return named
 
-    call_registry(speaker.url, publish)
+    return call_registry(speaker.url, publish)

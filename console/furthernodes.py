@@ -27,9 +27,11 @@ from console.nodebundle import (
     request_id,
     seal_bundle,
 )
+from console.predecessors import COMMON_FIELDS, own_predecessor, successor
 from console.statements import Stated, StatedKey, carry, publish_missing, raw, read_answer
 from evidence.identifiers import MemberId, NodeId
 from registry.client import RegistryClient
+from registry.documents import Node, parse_time
 
 
 def endorse(home: MemberHome, code: str, request: Path, bundle: Path, *, services: bool = True) -> dict[str, Any]:
@@ -51,6 +53,7 @@ def endorse(home: MemberHome, code: str, request: Path, bundle: Path, *, service
 
     async def publish(client: RegistryClient) -> tuple[str, tuple[str, ...]]:
         await _refuse_revoked(client, str(stated.node))
+        await _exchange_broker_key(client, speaker, asked, stated)
         await publish_missing(client, speaker, stated)
         given = await client.credentials(str(stated.node))
         return given.jwt, tuple(given.broker.urls)
@@ -144,6 +147,27 @@ async def _refuse_revoked(client: RegistryClient, node: str) -> None:
             f"trust in {node} was withdrawn, for good: nothing was signed. A machine that is to serve again asks anew, "
             "in a new home and under another name: lienthong node request"
         )
+
+
+async def _exchange_broker_key(
+    client: RegistryClient, speaker: MemberSpeaker, asked: NodeRequest, stated: Stated
+) -> None:
+    """States the node with the broker key that a later request of it names; it proved its log key with it.
+
+    Raises:
+        NodeRequestRefused: the request is older than the newest statement: it names an earlier key.
+    """
+    before = await own_predecessor(client, speaker.home, Node, str(stated.node))
+    if before is None or before.document.broker_key == asked.broker or before.document.log.key != asked.log:
+        return  # what does not fit at all is refused with the other documents
+    if parse_time(asked.issued) <= before.document.issued_at:
+        raise NodeRequestRefused(
+            f"the request of {asked.issued} names another broker key than the newer statement of {stated.node}: "
+            "use the newest request of that node"
+        )
+    following = successor(before, {"broker_key": asked.broker})
+    fields = {name: getattr(following, name) for name in Node.__struct_fields__ if name not in COMMON_FIELDS}
+    await speaker.say(client, Node, following.subject, **fields)
 
 
 def _keep(home: MemberHome, code: str, signed: bytes) -> None:

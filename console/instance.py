@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from bus.transport import nkeys
-from bus.transport.accounts import members_jwt, streams_jwt
+from bus.transport.accounts import members_jwt, streams_jwt, system_jwt
 from bus.transport.minting import AccountMinter
 from console.addresses import check_listen, is_loopback, own_host, split_hosts
 from console.homes import HomeInvalid, InstanceFacts, InstanceHome, read_facts, replace_file, write_new
@@ -25,7 +25,8 @@ from evidence.x509 import load_pem_chain
 from registry.documents import Anchor, BrokerAddress, DirectoryKeys, Operator
 from registry.envelope import genesis_of, sign_document
 
-MEMBERS_ACCOUNT = "members.jwt"
+MEMBERS_ACCOUNT, SYSTEM_ACCOUNT = "members.jwt", "system.jwt"
+"""Accounts as the registry wrote them last, with who is refused."""
 _DAYS = 365
 _MAX_OPERATORS = 16
 _COMMON_NAME_CHARS = 64  # RFC 5280 appendix A.1, ub-common-name
@@ -47,7 +48,7 @@ class BrokerIdentityFile(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_broker_identity(home: InstanceHome) -> BrokerIdentityFile:
-    """What was settled for the broker, with the members' account as the registry wrote it last.
+    """What was settled for the broker, with the accounts as the registry wrote them last.
 
     Raises:
         HomeInvalid: it is not there or damaged, or it was made before streams had an account of their own.
@@ -58,11 +59,12 @@ def read_broker_identity(home: InstanceHome) -> BrokerIdentityFile:
             f"{home.broker} was made by an older version, whose members could reach the streams of others. Stop broker"
             " and registry, run `lienthong broker upgrade`, start the broker, then the registry"
         )
-    newest = home.broker / MEMBERS_ACCOUNT
-    if newest.exists():
-        jwt = newest.read_text(encoding="ascii").strip()
-        return msgspec.structs.replace(identity, accounts={**identity.accounts, identity.members_account: jwt})
-    return identity
+    newest = {
+        account: (home.broker / name).read_text(encoding="ascii").strip()
+        for name, account in ((MEMBERS_ACCOUNT, identity.members_account), (SYSTEM_ACCOUNT, identity.system_account))
+        if (home.broker / name).exists()
+    }
+    return msgspec.structs.replace(identity, accounts={**identity.accounts, **newest})
 
 
 def upgrade_broker_identity(home: InstanceHome) -> bool:
@@ -286,7 +288,7 @@ def _broker_identity(home: InstanceHome, instance: str) -> BrokerIdentityFile:
         system_account=system_text,
         accounts={
             **_accounts(home, instance),
-            system_text: nkeys.account_jwt("SYS", system.public_bytes, *args, jetstream=False),
+            system_text: system_jwt(system.public_bytes, *args),
         },
         registry_user_jwt=minter.mint_service_user("registry", keys["registry"].public_bytes),
         streams_account=nkeys.public_text("account", keys["streams"].public_bytes),

@@ -367,6 +367,22 @@ async def find_request(client: RegistryClient, wanted: str) -> MemberRequest:
     return found[0]
 
 
+async def pending_requests(
+    client: RegistryClient, member: str | None = None, kept: Sequence[str] = ()
+) -> list[MemberRequest]:
+    """All pending requests, or those for one name, but those whose ids begin with one of `kept`.
+
+    Raises:
+        HomeInvalid: what is to be kept is no pending request, or several.
+    """
+    found = [one for one in await client.requests() if one.state == "pending"]
+    for start in kept:
+        if sum(one.id.startswith(start) for one in found) != 1:
+            raise HomeInvalid(f"--except: {start!r} begins no or several ids; see `lienthong member list`")
+    wanted = [one for one in found if member is None or one.member == member]
+    return [one for one in wanted if not any(one.id.startswith(start) for start in kept)]
+
+
 async def approve(
     client: RegistryClient, home: InstanceHome, speaker: OperatorSpeaker, request: MemberRequest, certificate: bytes
 ) -> MemberRequest:

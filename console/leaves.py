@@ -35,15 +35,26 @@ class LeafFact(msgspec.Struct, frozen=True):
     Attributes:
         member: `INSTANCE/CLASS/MEMBER`.
         withdrawn: refused for good; the file stays, so that the registry hears of it whenever it looks.
+        listeners: keys of its second line, in the system account: they are refused when the leaf is.
     """
 
     member: str
     withdrawn: bool = False
+    listeners: tuple[str, ...] = ()
 
 
 def leaf_keys(home: InstanceHome) -> dict[str, str]:
-    """All keys of leaf brokers to their members; to nobody when they are withdrawn."""
-    return {path.stem: "" if fact.withdrawn else fact.member for path, fact in _facts(home)}
+    """All keys of leaf brokers, of both lines, to their members; to nobody when they are withdrawn."""
+    return {
+        key: "" if fact.withdrawn else fact.member
+        for path, fact in _facts(home)
+        for key in (path.stem, *fact.listeners)
+    }
+
+
+def listener_keys(home: InstanceHome) -> frozenset[str]:
+    """The keys among them that connect to the system account."""
+    return frozenset(key for _, fact in _facts(home) for key in fact.listeners)
 
 
 def _facts(home: InstanceHome) -> list[tuple[Path, LeafFact]]:
@@ -94,12 +105,16 @@ def make_leaf(home: InstanceHome, member: str, folder: Path, hosts: tuple[str, .
     return {"member": member, "key": user, "nodes": list(nodes), "folder": folder}
 
 
-def withdraw_leaves(home: InstanceHome, member: str) -> list[str]:
-    """Withdraws all leaf brokers of a member; their keys. The registry refuses them within seconds."""
-    found = [path for path, fact in _facts(home) if fact.member == member and not fact.withdrawn]
-    for path in found:
-        replace_file(path, msgspec.json.encode(LeafFact(member, withdrawn=True)))
-    return [path.stem for path in found]
+def withdraw_leaves(home: InstanceHome, member: str) -> dict[str, bool]:
+    """Withdraws all leaf brokers of a member; the registry refuses them within seconds.
+
+    Returns:
+        Their keys, each with whether the key of its second line is known, too.
+    """
+    found = [(path, fact) for path, fact in _facts(home) if fact.member == member and not fact.withdrawn]
+    for path, fact in found:
+        replace_file(path, msgspec.json.encode(msgspec.structs.replace(fact, withdrawn=True)))
+    return {path.stem: bool(fact.listeners) for path, fact in found}
 
 
 def write_leaf_configuration(home: InstanceHome, folder: Path, hub: str, listen: str) -> Path:
@@ -121,8 +136,7 @@ def write_leaf_configuration(home: InstanceHome, folder: Path, hub: str, listen:
         )
     absolute = folder.resolve()
     path = absolute / _CONFIG
-    if not (absolute / _SYSTEM).exists():
-        write_new(absolute / _SYSTEM, _listener(home, absolute.name).encode())
+    _second_line(home, absolute)
     text = leaf.render_leaf_config(
         leaf.LeafFiles(
             home=absolute,
@@ -143,12 +157,37 @@ def write_leaf_configuration(home: InstanceHome, folder: Path, hub: str, listen:
     return path
 
 
-def _listener(home: InstanceHome, name: str) -> str:
-    """Credentials with which a leaf hears who is refused; with a key of their own."""
+def _second_line(home: InstanceHome, folder: Path) -> None:
+    """Credentials with which a leaf hears who is refused, made once; their key is noted before they can be used."""
+    user = _holder(folder / _CREDENTIALS)
+    path = home.broker / "leaves" / f"{user}.json"
+    fact = read_facts(path, LeafFact, "lienthong broker leaf")
+    if fact.withdrawn:
+        raise HomeInvalid(f"the leaf broker in {folder} was withdrawn: make another one with `lienthong broker leaf`")
+    if (folder / _SYSTEM).exists():  # an earlier version made it and noted nothing
+        key, text = _holder(folder / _SYSTEM), ""
+    else:
+        key, text = _listener(home, folder.name)
+    if key not in fact.listeners:
+        replace_file(path, msgspec.json.encode(msgspec.structs.replace(fact, listeners=(*fact.listeners, key))))
+    if text:
+        write_new(folder / _SYSTEM, text.encode())
+
+
+def _holder(credentials: Path) -> str:
+    """Public key of a credentials file."""
+    try:
+        return str(nkeys.decode_claims(leaf.credentials_jwt(credentials.read_text(encoding="ascii")))["sub"])
+    except (IndexError, KeyError, ValueError, msgspec.MsgspecError) as error:
+        raise HomeInvalid(f"{credentials} is damaged: make another one with `lienthong broker leaf`") from error
+
+
+def _listener(home: InstanceHome, name: str) -> tuple[str, str]:
+    """A key of the second line and its credentials."""
     system, key = FileSigner.load(home.broker / "system.pem"), Ed25519PrivateKey.generate()
     public = key.public_key().public_bytes_raw()
     jwt = mint_leaf_listener(name, public, system.public_bytes, system.sign, time.time())
-    return leaf.credentials_text(jwt, nkeys.seed_text(key.private_bytes_raw()))
+    return nkeys.public_text("user", public), leaf.credentials_text(jwt, nkeys.seed_text(key.private_bytes_raw()))
 
 
 def _nodes_of(home: InstanceHome, member: str) -> list[str]:

@@ -37,6 +37,7 @@ from console.nodes import SEALING_DAYS, Place, finish, node_keys
 from console.rotation import reload_gateway
 from console.statements import Stated
 from evidence.identifiers import MemberId, NodeId
+from evidence.signer import FileSigner, generate_key_file
 from registry.client import RegistryClient
 from registry.documents import parse_time
 from registry.errors import RegistryUnavailable
@@ -101,8 +102,14 @@ def ask(home: MemberHome, member: str, genesis: str, code: str, passphrase: Path
     return _write(home, asked, out)
 
 
-def ask_again(home: MemberHome, days: int, out: Path) -> dict[str, Any]:
+def ask_again(home: MemberHome, days: int, out: Path, *, broker_key: bool = False) -> dict[str, Any]:
     """A request for the coming days: a further key for answers for each, beginning in a day.
+
+    Args:
+        home: of a further node.
+        days: how many.
+        out: where the request goes.
+        broker_key: whether it names a new broker key; the next request does, too, until the bundle came.
 
     Raises:
         HomeInvalid: this is not the home of a further node, or `out` exists.
@@ -112,6 +119,10 @@ def ask_again(home: MemberHome, days: int, out: Path) -> dict[str, Any]:
     asked = _asked(home)
     if asked is None:
         raise HomeInvalid(f"nothing was asked for from {home.path}; begin with lienthong node request CODE --member …")
+    if broker_key and not _next_broker_key(home).exists():
+        passphrase = Path(asked.passphrase) if asked.passphrase else None
+        generate_key_file(_next_broker_key(home), "ed25519", passphrase_path=passphrase)
+        asked = msgspec.structs.replace(asked, settled=True)  # an unanswered one names the key before
     if asked.settled:
         start, day = datetime.now(UTC) + _LEAD, timedelta(days=1)
         windows = [(start + number * day, start + (number + 2) * day) for number in range(days)]
@@ -122,7 +133,7 @@ def ask_again(home: MemberHome, days: int, out: Path) -> dict[str, Any]:
 def _compose(home: MemberHome, windows: list[tuple[datetime, datetime]], passphrase: str, bundle: str) -> Asked:
     facts = home.facts
     home.keys.mkdir(mode=0o700, exist_ok=True)
-    log, broker = node_keys(home, Path(passphrase) if passphrase else None)
+    log, broker = _keys(home, passphrase)
     owner, folder = f"{facts.member}/@{facts.node}", home.keys / "sealing"
     keys = []
     for begin, end in windows:
@@ -142,6 +153,19 @@ def _compose(home: MemberHome, windows: list[tuple[datetime, datetime]], passphr
     asked = Asked(request=signed.decode(), passphrase=passphrase, bundle=bundle)
     replace_file(home.path / "node-request.json", msgspec.json.encode(asked), 0o644)
     return asked
+
+
+def _next_broker_key(home: MemberHome) -> Path:
+    """Beside the present key, where the gateway finds it: it connects with whichever its credentials are for."""
+    return home.keys / "broker.next.pem"
+
+
+def _keys(home: MemberHome, passphrase: str) -> tuple[FileSigner, FileSigner]:
+    """Log key, and the broker key to be named: the next one, where there is one."""
+    path = Path(passphrase) if passphrase else None
+    log, broker = node_keys(home, path)
+    following = _next_broker_key(home)
+    return log, FileSigner.load(following, passphrase_path=path) if following.exists() else broker
 
 
 def _b64(data: bytes) -> str:
@@ -203,6 +227,7 @@ def install(home: MemberHome, bundle: Path, place: Place) -> dict[str, Any]:
     made = not home.settings.exists()
     if made:
         _make(home, asked, contents, place)
+    exchanged = _take_broker_key(home, asked)
     replace_file(
         home.path / "node-request.json",
         msgspec.json.encode(msgspec.structs.replace(asked, settled=True, bundle=contents.issued)),
@@ -212,6 +237,7 @@ def install(home: MemberHome, bundle: Path, place: Place) -> dict[str, Any]:
         "node": f"{facts.member}/@{facts.node}",
         "made": made,
         "sealing_keys": taken,
+        "broker_key_exchanged": exchanged,
         "registry_asked": told,
         "settings": home.settings,
         "reloaded": not made and reload_gateway(home),
@@ -268,6 +294,22 @@ def _take(home: MemberHome, contents: Contents) -> int:
     if home.settings.exists() and _is_younger(contents.credentials, home.keys / "broker.jwt"):
         replace_file(home.keys / "broker.jwt", contents.credentials.encode())
     return taken
+
+
+def _take_broker_key(home: MemberHome, asked: Asked) -> bool:
+    """Whether the credentials that are here are for the next broker key: then it takes the present one's place."""
+    following, credentials = _next_broker_key(home), home.keys / "broker.jwt"
+    if not following.exists():
+        return False
+    key = _keys(home, asked.passphrase)[1].public_bytes
+    try:
+        holder = nkeys.decode_claims(credentials.read_text(encoding="ascii").strip()).get("sub")
+    except (OSError, ValueError, IndexError, msgspec.MsgspecError):
+        return False
+    if holder != nkeys.public_text("user", key):
+        return False
+    following.replace(home.keys / "broker.pem")
+    return True
 
 
 def _is_younger(jwt: str, path: Path) -> bool:

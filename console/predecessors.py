@@ -28,7 +28,7 @@ from registry.envelope import Envelope, EnvelopeSignature, read_envelope, verify
 from registry.errors import RegistryError
 
 D = TypeVar("D", bound=AnyDocument)
-_COMMON = frozenset(Document.__struct_fields__)
+COMMON_FIELDS = frozenset(Document.__struct_fields__)
 
 
 class PredecessorUnproven(BusError):
@@ -69,7 +69,7 @@ def successor(before: Predecessor[D], changes: dict[str, Any]) -> D:
         DocumentMalformed: no reader would accept it.
     """
     document = before.document
-    kept = {name: getattr(document, name) for name in document.__struct_fields__ if name not in _COMMON}
+    kept = {name: getattr(document, name) for name in document.__struct_fields__ if name not in COMMON_FIELDS}
     made = type(document)(
         instance=document.instance,
         subject=document.subject,

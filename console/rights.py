@@ -14,7 +14,9 @@ from console.homes import HomeInvalid, MemberHome
 from console.membership import Speaker, call_registry
 from console.operations import operation_ids
 from console.ownword import copied_predecessor, own_store, publish_own
+from console.predecessors import PredecessorUnproven, operators_predecessor
 from console.services import published_service, service_id
+from console.views import local_directory
 from registry.client import RegistryClient
 from registry.documents import Access, Catalogue, Term
 from registry.own import OwnStore
@@ -51,6 +53,7 @@ def grant_access(home: MemberHome, client_id: str, code: str, terms: Terms) -> s
 
     Raises:
         HomeInvalid: an operation, purpose or ground that there is not.
+        PredecessorUnproven: the registry's catalogue is not the operators', or an older one than the directory has.
         RegistryError: the registry refused; nothing is granted.
     """
     service = service_id(home, code)
@@ -58,10 +61,7 @@ def grant_access(home: MemberHome, client_id: str, code: str, terms: Terms) -> s
     speaker, own = Speaker.member(home), own_store(home)
 
     async def work(client: RegistryClient) -> None:
-        newest = await client.newest("catalogue", home.facts.instance)
-        catalogue = newest.document if newest is not None else None
-        assert catalogue is None or isinstance(catalogue, Catalogue)
-        purposes, grounds = chosen_terms(catalogue, terms)
+        purposes, grounds = chosen_terms(await proven_catalogue(client, home), terms)
         operations = await _operation_ids(client, home, own, service, terms.operations)
         said: dict[str, Any] = {
             "client": client_id,
@@ -87,6 +87,27 @@ def grant_access(home: MemberHome, client_id: str, code: str, terms: Terms) -> s
     finally:
         own.close()
     return subject
+
+
+async def proven_catalogue(client: RegistryClient, home: MemberHome) -> Catalogue | None:
+    """The instance's catalogue: signed by the operators, no older than in this home's verified copy of the directory.
+
+    Raises:
+        PredecessorUnproven: the registry gives another one; nothing was signed.
+        RegistryError: it does not answer.
+    """
+    instance = home.facts.instance
+    found = await operators_predecessor(client, home.facts.genesis, Catalogue, instance)
+    if (home.data / "directory.db").exists():  # it comes when the gateway runs; until then only the signatures tell
+        with local_directory(home) as directory:
+            head = directory.head("catalogue", instance)
+        seq, digest = (-1, "") if found is None else (found.document.seq, found.digest)
+        if head is not None and (seq < head.seq or (seq == head.seq and digest != head.digest)):
+            raise PredecessorUnproven(
+                f"the registry gives an older catalogue of purposes than {home.data / 'directory.db'} has, or none: it "
+                "holds documents back. Nothing was signed; see lienthong purposes list, and ask the operator"
+            )
+    return None if found is None else found.document
 
 
 def revoke_access(home: MemberHome, client_id: str, code: str) -> str:

@@ -68,12 +68,10 @@ def publish_service(
     load_kind(kind).build(settings, SilentObserver())
     part = home.settings_parts / f"service-{code.replace('/', '-')}.toml"
     kept = hand_written(part, identifier)  # before anything is published: the file may be broken
-    digest = hashlib.sha256(data).hexdigest()
-    operations = tuple(
-        msgspec.convert({"id": one.id, "method": one.method, "path": one.path_template}, Operation)
-        for one in parsed.operations.values()
-    )
-    fields = tuple(sorted({name for names in marked_fields(parsed).values() for name in names}))
+    said = {
+        **_told_by_contract(data, parsed),
+        "limits": Limits(deadline_s=deadline_s, max_concurrent=max_concurrent),
+    }
     speaker = Speaker.member(home)
     own = own_store(home)
 
@@ -82,21 +80,13 @@ def publish_service(
         known = None if before is None else before.document
         changes = await _changes_since(client, known, data)
         _refuse_breaking(changes, identifier, known, parsed.version)
-        await client.put_contract(digest, data)
+        await client.put_contract(said["contract"], data)
         # What it does not name (enabled, notice, until, resumes) stays: a new contract switches nothing on or off.
-        said: dict[str, Any] = {
-            "contract": digest,
-            "title": parsed.title[:512],
-            "version": parsed.version[:512],
-            "operations": operations,
-            "fields": fields,
-            "limits": Limits(deadline_s=deadline_s, max_concurrent=max_concurrent),
-            "deprecated": _still_deprecated(known, parsed),
-        }
+        says = {**said, "deprecated": _still_deprecated(known, parsed)}
         if before is None:
-            signed = await speaker.compose(client, Service, identifier, **said)
+            signed = await speaker.compose(client, Service, identifier, **says)
         else:
-            signed = await speaker.amend(client, before, **said)
+            signed = await speaker.amend(client, before, **says)
         await publish_own(client, own, signed)
         return changes
 
@@ -107,12 +97,26 @@ def publish_service(
     replace_file(part, render_service(identifier, kind, settings, kept).encode(), 0o644)
     return {
         "service": identifier,
-        "contract": digest,
+        "contract": said["contract"],
         "version": parsed.version,
-        "operations": [operation.id for operation in operations],
-        "fields": list(fields),
+        "operations": [operation.id for operation in said["operations"]],
+        "fields": list(said["fields"]),
         "backend": part,
         "changes": [change._asdict() for change in changes],
+    }
+
+
+def _told_by_contract(data: bytes, parsed: Contract) -> dict[str, Any]:
+    """What a service's document repeats of its contract, so that callers can route and decide without it."""
+    return {
+        "contract": hashlib.sha256(data).hexdigest(),
+        "title": parsed.title[:512],
+        "version": parsed.version[:512],
+        "operations": tuple(
+            msgspec.convert({"id": one.id, "method": one.method, "path": one.path_template}, Operation)
+            for one in parsed.operations.values()
+        ),
+        "fields": tuple(sorted({name for names in marked_fields(parsed).values() for name in names})),
     }
 
 

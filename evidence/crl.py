@@ -12,11 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
+from typing import NamedTuple
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtensionOID
 
@@ -68,6 +70,24 @@ class RevocationList:
         """Whether it may take the place of another list of the same authority: nobody is taken back in time."""
         mine, theirs = (self.this_update_at, self.number), (older.this_update_at, older.number)
         return self.issuer != older.issuer or (mine[0] >= theirs[0] and mine[1] >= theirs[1])
+
+
+class ListAuthority(NamedTuple):
+    """Who may sign lists: the authority's name (DER), and SHA-256 of its key as in `RevocationList.signer`."""
+
+    name: bytes
+    signer: str
+
+
+def authority_of(der: bytes) -> ListAuthority | None:
+    """An authority's certificate as lists know it; None where it cannot be read or may not sign lists."""
+    try:
+        certificate = x509.load_der_x509_certificate(der)
+        if not _may_sign(certificate):
+            return None
+        return ListAuthority(certificate.subject.public_bytes(), _digest(certificate.public_key()))
+    except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion, x509.DuplicateExtension):
+        return None
 
 
 def read_list(data: bytes, authorities: Sequence[bytes], now: datetime) -> RevocationList:
@@ -128,8 +148,12 @@ def _check_signature(parsed: x509.CertificateRevocationList, authorities: Sequen
     for der in authorities:
         key = _key_that_signed(parsed, der)
         if key is not None:
-            return sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
+            return _digest(key)
     raise RevocationListInvalid("no trusted authority that may do so signed the revocation list", reason="signature")
+
+
+def _digest(key: CertificatePublicKeyTypes) -> str:
+    return sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
 
 
 def _key_that_signed(parsed: x509.CertificateRevocationList, der: bytes) -> PublicKey | None:

@@ -398,13 +398,17 @@ class Authority:
 
     # Requests -----------------------------------------------------------------------------------------------------
 
-    def request(self, envelope: bytes) -> MemberRequest:
+    def request(self, envelope: bytes, network: str = "") -> MemberRequest:
         """Keep a request to become a member until the operator decides.
+
+        Args:
+            envelope: JWS of the request.
+            network: Where it came from: nobody may crowd others out from one place.
 
         Raises:
             RegistryError: It is not a request, or cannot be kept; see `requests` and `registrystore`.
         """
-        return self.store.add_request(read_request(envelope, self.directory, self._now()), envelope)
+        return self.store.add_request(read_request(envelope, self.directory, self._now()), envelope, network)
 
     async def decide(self, request_id: str, envelope: bytes) -> MemberRequest:
         """Carry out the operator's decision.

@@ -58,6 +58,8 @@ REQUESTS_PER_ADDRESS = QuotaLimit(per_second=10, per_day=400)
 """Anybody may ask for membership; nobody alone may fill the list of pending requests."""
 CONTRACTS_PER_ADDRESS = QuotaLimit(per_second=20, per_day=1_000)
 """A contract comes before the service that names it, so it is not signed."""
+DOCUMENTS_PER_ADDRESS = QuotaLimit(per_second=100, per_day=50_000)
+"""A document costs a verification before it is refused; a member with all its nodes sends far less."""
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _TILE = re.compile(r"(entries|[0-9]|[1-5][0-9]|6[0-3])/((?:x[0-9]{3}/){0,5}[0-9]{3})(?:\.p/([1-9][0-9]{0,2}))?")
 _STATUS: tuple[tuple[type[Exception], int], ...] = (
@@ -171,6 +173,8 @@ async def _get_anchor(request: web.Request) -> web.Response:
 
 
 async def _post_document(request: web.Request) -> web.Response:
+    if (refused := _refuse_too_many(request, "documents", DOCUMENTS_PER_ADDRESS)) is not None:
+        return refused
     accepted = await request.app[_AUTHORITY].submit(await _body(request, MAX_DOCUMENT_BYTES))
     body = {"index": accepted.at, "digest": accepted.digest, "leaf_hash": accepted.leaf_hash.hex()}
     return web.json_response(body, status=201)
@@ -235,7 +239,8 @@ def _network(address: str) -> str:
 async def _post_request(request: web.Request) -> web.Response:
     if (refused := _refuse_too_many(request, "requests", REQUESTS_PER_ADDRESS)) is not None:
         return refused
-    kept = request.app[_AUTHORITY].request(await _body(request, MAX_DOCUMENT_BYTES))
+    asked = await _body(request, MAX_DOCUMENT_BYTES)
+    kept = request.app[_AUTHORITY].request(asked, _network(request.remote or ""))
     return web.Response(status=201, body=_request_body(kept), content_type="application/json")
 
 

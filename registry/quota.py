@@ -23,14 +23,14 @@ class Left(NamedTuple):
         calls: Calls that are allowed in a window.
         window_s: Its length.
         left: Calls that may be made at once.
-        full_s: Seconds until everything is there again.
+        more_s: Seconds until one more than these is there.
     """
 
     name: str
     calls: int
     window_s: int
     left: int
-    full_s: int
+    more_s: int
 
 
 class Quota:
@@ -85,13 +85,16 @@ class Quota:
         found = []
         limit = self.limit
         if limit.per_second is not None and limit.per_second > 0:
-            burst, window_s = _burst(limit), max(1, ceil(1.0 / limit.per_second))
-            full_s = ceil(max(0.0, burst - self._second) / limit.per_second)
-            found.append(Left("second", int(burst), window_s, max(0, int(self._second)), full_s))
+            window_s = max(1, ceil(1.0 / limit.per_second))
+            found.append(_left("second", int(_burst(limit)), window_s, self._second, limit.per_second))
         if limit.per_day:
-            full_s = ceil(max(0.0, limit.per_day - self._day) * DAY_S / limit.per_day)
-            found.append(Left("day", limit.per_day, int(DAY_S), max(0, int(self._day)), full_s))
+            found.append(_left("day", limit.per_day, int(DAY_S), self._day, limit.per_day / DAY_S))
         return found
+
+
+def _left(name: str, calls: int, window_s: int, level: float, per_s: float) -> Left:
+    usable = max(0, int(level))
+    return Left(name, calls, window_s, usable, ceil((usable + 1.0 - max(0.0, level)) / per_s))
 
 
 def _burst(limit: QuotaLimit) -> float:
@@ -129,7 +132,19 @@ class QuotaBook:
             self._buckets.move_to_end(key)
         return None if bucket.take(now_s) else bucket.retry_after_s()
 
-    def left(self, client: str, service: str) -> list[Left]:
-        """What is left of a client's quota for a service; nothing when it has none or has not called."""
-        bucket = self._buckets.get((client, service))
-        return [] if bucket is None else bucket.left()
+    def left(self, client: str, service: str, right: str = "") -> list[Left]:
+        """What is left of a client's quota for a service; nothing when it has none or has not called.
+
+        Args:
+            client: Who calls.
+            service: What is called.
+            right: What the call was counted for beside the service; of each window the one that ends first is told.
+        """
+        tightest: dict[str, Left] = {}
+        for what in (service, right):
+            bucket = self._buckets.get((client, what)) if what else None
+            for one in () if bucket is None else bucket.left():
+                known = tightest.get(one.name)
+                if known is None or (one.left, -one.more_s) < (known.left, -known.more_s):
+                    tightest[one.name] = one
+        return list(tightest.values())

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from registry.crowding import Pending, to_drop
 from registry.database import open_store, transaction
 from registry.errors import ContractMismatch, NotFound, QueueFull, RequestConflict, TooLarge
 from registry.requests import MemberRequest
@@ -25,8 +26,8 @@ _SCHEMA = (
         jws BLOB NOT NULL)""",
     "CREATE TABLE IF NOT EXISTS decision (id TEXT PRIMARY KEY, jws BLOB NOT NULL)",
     "CREATE TABLE IF NOT EXISTS certificate (id TEXT PRIMARY KEY, pem BLOB NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS asker (id TEXT PRIMARY KEY, network TEXT NOT NULL)",
 )
-_MAX_RIVALS = 8
 _LONGEST_PENDING = timedelta(days=30)
 _KEPT_STRANGERS = 64
 """So many contracts that no service names stay when room is needed: the newest may be about to be published."""
@@ -99,12 +100,17 @@ class RegistryStore:
         row = self._connection.execute("SELECT data FROM contract WHERE sha256 = ?", (sha256,)).fetchone()
         return None if row is None else bytes(row[0])
 
-    def add_request(self, request: MemberRequest, jws: bytes) -> MemberRequest:
-        """Keep a request; the same one again is the same one.
+    def add_request(self, request: MemberRequest, jws: bytes, network: str = "") -> MemberRequest:
+        """Keep a request; the same one again is the same one. Where there is no room, others make it (`crowding`).
+
+        Args:
+            request: Checked before.
+            jws: Its signed bytes.
+            network: Where it came from; forgotten when it is decided.
 
         Raises:
-            RequestConflict: The member has another request pending for the same keys, or several for others.
-            QueueFull: Too many are pending.
+            RequestConflict: The same keys ask for the same name already.
+            QueueFull: Too many are pending that the operator began to approve.
         """
         with transaction(self._connection):
             oldest = (request.received_at - _LONGEST_PENDING).isoformat()
@@ -115,15 +121,29 @@ class RegistryStore:
         rows = self._connection.execute(
             "SELECT entry FROM request WHERE member = ? AND state = 'pending'", (request.member,)
         )
-        rivals = [_request.decode(row[0]) for row in rows]
         # Requests by other keys are kept beside each other: nobody may take a name away by asking first.
-        if any(rival.keys == request.keys for rival in rivals) or len(rivals) >= _MAX_RIVALS:
+        if any(_request.decode(row[0]).keys == request.keys for row in rows):
             raise RequestConflict(f"another request for {request.member} is pending; the operator decides it first")
-        [pending] = self._connection.execute("SELECT COUNT(*) FROM request WHERE state = 'pending'").fetchone()
-        if pending >= self._max_requests:
+        dropped = to_drop(self._pending(), Pending(request.id, request.member, network), self._max_requests)
+        if dropped is None:
             raise QueueFull(f"{self._max_requests} requests are pending; try again when the operator has decided some")
+        with transaction(self._connection):
+            self._connection.executemany("DELETE FROM request WHERE id = ?", [(one,) for one in dropped])
+            self._connection.execute("INSERT OR REPLACE INTO asker VALUES (?, ?)", (request.id, network))
+            self._connection.execute(
+                "DELETE FROM asker WHERE id NOT IN (SELECT id FROM request WHERE state = 'pending') AND id <> ?",
+                (request.id,),
+            )
         self._write(request, jws)
         return request
+
+    def _pending(self) -> list[Pending]:
+        rows = self._connection.execute(
+            "SELECT request.id, member, COALESCE(network, ''), certificate.id IS NOT NULL FROM request"
+            " LEFT JOIN asker ON asker.id = request.id LEFT JOIN certificate ON certificate.id = request.id"
+            " WHERE state = 'pending' ORDER BY received, request.rowid"
+        )
+        return [Pending(id_, member, network, bool(held)) for id_, member, network, held in rows]
 
     def decide(self, request: MemberRequest, decision: bytes) -> None:
         """Keep the outcome of a pending request, with the operator's signed word.

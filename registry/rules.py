@@ -36,7 +36,8 @@ from registry.documents import (
     parse_checked_time,
 )
 from registry.errors import DocumentRefused
-from registry.state import KeyUse, State
+from registry.keyuse import KeyUse, claims
+from registry.state import State
 
 
 def check_type(document: AnyDocument, announced: str) -> None:
@@ -236,7 +237,7 @@ def _check_client_of_group(client: str, state: State) -> None:
 
 def _check_keys(document: AnyDocument, state: State) -> None:
     seen: dict[str, KeyUse] = {}
-    for keyid, use in state.claims(document):
+    for keyid, use in claims(document):
         known = seen.get(keyid) or state.keys.get(keyid)
         # The same key again is fine for the same use by the same holder, and never otherwise.
         if known is not None and known != use:

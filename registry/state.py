@@ -6,15 +6,14 @@ built when a document is taken, so that a look-up is one dictionary access.
 
 from __future__ import annotations
 
-from bisect import insort
 from datetime import datetime, timedelta
-from typing import NamedTuple
 
 import msgspec
 
 from evidence.checkpoint import key_name
 from evidence.note import VerifierKey
-from registry.authorship import OPERATOR, owner_of, pinned_keys
+from registry.authorship import owner_of, pinned_keys
+from registry.datedtrees import DatedTree, DatedTrees
 from registry.documents import (
     Access,
     Anchor,
@@ -30,7 +29,9 @@ from registry.documents import (
     parse_checked_time,
 )
 from registry.entries import access_entry, node_entry, replaced_status, sealing_entry, service_entry
+from registry.keyuse import KeyUse, claims
 from registry.publickeys import decode_base64, key_id
+from registry.sealingkeys import SealingKeys
 from registry.view import (
     AccessEntry,
     Announced,
@@ -44,12 +45,6 @@ from registry.view import (
 )
 from registry.view import Revocation as RevocationEntry
 
-MOST_DATED = 1024
-"""Dated trees of one log that are remembered: of nearly three years, if a node is pinned daily.
-
-Beyond that the one goes whose neighbours are closest in time: so many in a short time displace none of another time.
-"""
-
 
 class Head(msgspec.Struct, frozen=True, gc=False):
     """The newest document of a chain."""
@@ -58,30 +53,6 @@ class Head(msgspec.Struct, frozen=True, gc=False):
     digest: str
     issued: str
     index: int
-
-
-class DatedTree(NamedTuple):
-    """A tree of a node's log that a document names: it existed when that document came into the directory.
-
-    Attributes:
-        size: Leaves.
-        root: 32 bytes.
-        at: Index of the document in the directory's log.
-        issued_s: When that document was issued, Unix seconds: its author's claim, between those before and after it.
-    """
-
-    size: int
-    root: bytes
-    at: int
-    issued_s: float
-
-
-class KeyUse(NamedTuple):
-    """What a public key is for: the use, who may repeat it for that use, and whose it is."""
-
-    use: str
-    holder: str
-    owner: str
 
 
 class State:
@@ -105,16 +76,15 @@ class State:
         self._origins: dict[str, NodeEntry] = {}
         self._nodes_of: dict[str, dict[str, None]] = {}
         self._log_keys: dict[str, frozenset[str]] = {}  # origin: every key that a statement named, base64
-        self._dated: dict[str, list[DatedTree]] = {}
+        self._dated = DatedTrees()
         self._services: dict[str, ServiceEntry] = {}
         self._services_of: dict[str, dict[str, None]] = {}
         self._access: dict[str, AccessEntry] = {}
         self._rights: dict[tuple[str, str], tuple[AccessEntry, ...]] = {}
         self._groups: dict[str, tuple[str, ...]] = {}
         self._groups_of: dict[str, tuple[str, ...]] = {}
-        self._sealing: dict[str, SealingKeyEntry] = {}
-        self._sealing_of: dict[tuple[str, str], list[SealingKeyEntry]] = {}  # oldest first
         self._revoked: dict[tuple[str, str], RevocationEntry] = {}
+        self._sealing = SealingKeys(self.is_revoked)
         self._announced: dict[str, Announced] = {}
         self._pending: dict[str, Member] = {}  # confirmed, but not yet due by a time that was verified here
         self.verified_at: datetime | None = None
@@ -170,7 +140,7 @@ class State:
 
     def dated_trees(self, origin: str) -> tuple[DatedTree, ...]:
         """Trees of a node's log that documents name, oldest first."""
-        return tuple(self._dated.get(origin, ()))
+        return self._dated.of(origin)
 
     def revocations(self) -> tuple[RevocationEntry, ...]:
         """Every withdrawal of trust."""
@@ -228,14 +198,11 @@ class State:
 
     def sealing_key(self, owner: str, use: str, at: datetime) -> SealingKeyEntry | None:
         """The newest key of an owner that may be sealed to for that use at that instant."""
-        for entry in reversed(self._sealing_of.get((owner, use), ())):
-            if entry.usable(at):
-                return entry
-        return None
+        return self._sealing.newest(owner, use, at)
 
     def sealing_key_by_id(self, keyid: str) -> SealingKeyEntry | None:
         """The key with that id, valid or not."""
-        return self._sealing.get(keyid)
+        return self._sealing.by_id(keyid)
 
     def is_revoked(self, kind: RevocationKind, id: str) -> bool:  # noqa: A002
         """Whether trust in a member, node or key was withdrawn."""
@@ -285,37 +252,6 @@ class State:
             case _:
                 self._take_anchor(document)
 
-    def claims(self, document: AnyDocument) -> list[tuple[str, KeyUse]]:
-        """Key ids that a document brings, each with its use."""
-        match document:
-            case Sealing():
-                use = KeyUse("sealing", document.owner, owner_of(document.owner))
-                claims = [(document.keyid, use)]
-                if document.kem == "MLKEM768-X25519":
-                    # The classical half alone is a key, too.
-                    claims.append((key_id(decode_base64(document.public)[1184:]), use))
-                return claims
-            case Node():
-                owner = owner_of(document.subject)
-                log = KeyUse("log", document.log.origin, owner)
-                return [
-                    (key_id(decode_base64(document.log.key)), log),
-                    *((key_id(decode_base64(other.key)), log) for other in document.log.others),
-                    (key_id(decode_base64(document.broker_key)), KeyUse("broker", document.subject, owner)),
-                ]
-            case Member():
-                member = document.subject
-                return [(key_id(key.public), KeyUse(f"member-{key.kind}", member, member)) for key in document.keys]
-            case Anchor():
-                directory = document.directory
-                return [
-                    *((operator.keyid, KeyUse(OPERATOR, OPERATOR, OPERATOR)) for operator in document.operators),
-                    (key_id(decode_base64(directory.log_key)), KeyUse("directory-log", "", "directory")),
-                    (key_id(decode_base64(directory.cosigner_key)), KeyUse("directory-cosigner", "", "directory")),
-                ]
-            case _:
-                return []
-
     def reach(self, verified_at: datetime) -> bool:
         """Let time pass: confirmed changes of keys that are due by now take effect.
 
@@ -359,7 +295,7 @@ class State:
     def _take_anchor(self, document: Anchor) -> None:
         self.instance = document.instance
         self.anchor = document
-        self.keys.update(self.claims(document))
+        self.keys.update(claims(document))
 
     def _announce(self, document: Member) -> None:
         signing, recovery = pinned_keys(document)
@@ -368,7 +304,7 @@ class State:
         self._pending.pop(document.subject, None)
         self._announced[document.subject] = Announced(signing, recovery, due_at)
         # The member owns what is announced in its name: so it can object, by revoking it.
-        self.keys.update(self.claims(document))
+        self.keys.update(claims(document))
 
     def _take_member(self, document: Member) -> None:
         if document.change == "announced":
@@ -401,7 +337,7 @@ class State:
         )
         for alias in document.aliases:
             self._aliases[f"{prefix}/{alias}"] = id_
-        self.keys.update(self.claims(document))
+        self.keys.update(claims(document))
         self._refresh_nodes(id_)
 
     @staticmethod
@@ -431,7 +367,7 @@ class State:
         origin = document.log.origin
         named = {document.log.key, *(other.key for other in document.log.others)}
         self._log_keys[origin] = self.log_keys(origin) | named
-        self.keys.update(self.claims(document))
+        self.keys.update(claims(document))
         entry = node_entry(document, VerifierKey(key_name(origin), decode_base64(document.log.key)))
         self._put_node(self._marked(entry))
         self._nodes_of.setdefault(entry.member, {})[id_] = None
@@ -440,13 +376,9 @@ class State:
         log, head = document.log, self.heads.get(("node", document.subject))
         index = -1 if head is None else head.index
         issued_s = parse_checked_time(document.issued).timestamp()
-        for origin, tree in ((log.origin, log.head), ("" if log.closes is None else log.closes.origin, log.closes)):
-            if tree is not None and tree.size:
-                trees = self._dated.setdefault(origin, [])
-                trees.append(DatedTree(tree.size, bytes.fromhex(tree.root), index, issued_s))
-                if len(trees) > MOST_DATED:
-                    inner = range(1, len(trees) - 1)
-                    del trees[min(inner, key=lambda at: trees[at + 1].issued_s - trees[at - 1].issued_s)]
+        self._dated.add(log.origin, log.head, index, issued_s)
+        if log.closes is not None:
+            self._dated.add(log.closes.origin, log.closes, index, issued_s)
 
     def _marked(self, entry: NodeEntry) -> NodeEntry:
         """With the present status of node and further keys."""
@@ -478,28 +410,8 @@ class State:
             self._put_node(self._marked(self._nodes[node]))
 
     def _take_sealing(self, document: Sealing) -> None:
-        entry = sealing_entry(document)
-        known = entry.keyid in self._sealing
-        self._sealing[entry.keyid] = entry
-        self.keys.update(self.claims(document))
-        for use in document.use:
-            self._rank_sealing(entry, use, known)
-
-    def _rank_sealing(self, entry: SealingKeyEntry, use: str, known: bool) -> None:
-        ranked = self._sealing_of.setdefault((entry.owner, use), [])
-        if known:
-            ranked[:] = [other for other in ranked if other.keyid != entry.keyid]
-        if not self._sealing_revoked(entry):
-            # Newest last; equal starts are ordered by key id so that all gateways choose the same one.
-            insort(ranked, entry, key=_sealing_rank)
-
-    def _sealing_revoked(self, entry: SealingKeyEntry) -> bool:
-        revoked = self._revoked
-        return (
-            ("key", entry.keyid) in revoked
-            or ("node", entry.owner) in revoked
-            or ("member", owner_of(entry.owner)) in revoked
-        )
+        self._sealing.put(sealing_entry(document), document.use)
+        self.keys.update(claims(document))
 
     def _take_access(self, document: Access, author: str) -> None:
         entry = access_entry(document, author)
@@ -532,19 +444,10 @@ class State:
         if owner:
             self._stop_announcement(owner, kind, target)
             self._refresh_nodes(owner)
-            self._drop_revoked_sealing(owner)
+            self._sealing.drop_revoked(owner)
 
     def _stop_announcement(self, member: str, kind: RevocationKind, target: str) -> None:
         announced = self._announced.get(member)
         if announced is not None and kind == "key" and target in announced.signing_keys | announced.recovery_keys:
             del self._announced[member]
             self._pending.pop(member, None)
-
-    def _drop_revoked_sealing(self, member: str) -> None:
-        for key, entries in self._sealing_of.items():
-            if owner_of(key[0]) == member:
-                self._sealing_of[key] = [entry for entry in entries if not self._sealing_revoked(entry)]
-
-
-def _sealing_rank(entry: SealingKeyEntry) -> tuple[datetime, str]:
-    return entry.valid_from_at, entry.keyid

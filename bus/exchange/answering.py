@@ -179,7 +179,9 @@ class Answerer:
     ) -> None:
         """The received header and the signed refusal, in one commit; then the reply."""
         self._observer.refused("provider", error.reason_code or error.code)
-        draft = self._compose(record, key, "refusal", "refused", problem_particulars(error), seal_problem(error))
+        draft = self._compose(
+            record, key, "refusal", "refused", problem_particulars(error), seal_problem(error), error.counted
+        )
         rows = self._received_rows(record, now)
         rows.append(self._keeper.particulars(1, draft.kept, now))
         _, logged = await self._log.append([record.leaf, draft.leaf], rows)
@@ -202,7 +204,7 @@ class Answerer:
             if examined.particulars.method not in _SAFE:
                 await received
             class_, particulars, body = await self._sourcing.ask(record, examined)
-            draft = self._compose_answer(record, key, class_, particulars, body)  # 11
+            draft = self._compose_answer(record, key, examined, class_, particulars, body)  # 11
             # The log keeps its order: this leaf is durable only if the received one is.
             (logged,) = await self._log.append([draft.leaf], [self._keeper.particulars(0, draft.kept, now)])
         finally:
@@ -211,13 +213,22 @@ class Answerer:
         self._ended(record, class_, started, len(examined.body), len(body))
 
     def _compose_answer(
-        self, record: VerifiedRecord, key: SealingKeyEntry, class_: AnswerClass, particulars: Particulars, body: bytes
+        self,
+        record: VerifiedRecord,
+        key: SealingKeyEntry,
+        examined: Examined,
+        class_: AnswerClass,
+        particulars: Particulars,
+        body: bytes,
     ) -> Draft:
+        counted = examined.counted
         try:
-            return self._compose(record, key, "answer", class_, particulars, body)
+            return self._compose(record, key, "answer", class_, particulars, body, counted)
         except Exception as error:  # what a source gave may not travel: that is an answer too
             failure = defect("composing", record.header.to, error)
-            return self._compose(record, key, "answer", "failed", problem_particulars(failure), seal_problem(failure))
+            return self._compose(
+                record, key, "answer", "failed", problem_particulars(failure), seal_problem(failure), counted
+            )
 
     def _compose(
         self,
@@ -227,9 +238,10 @@ class Answerer:
         class_: AnswerClass,
         particulars: Particulars,
         body: bytes,
+        counted: str,
     ) -> Draft:
         head = record.header
-        if told := self._notices.of(head):
+        if told := self._notices.of(head, counted):
             particulars = msgspec.structs.replace(particulars, headers=particulars.headers + told)
         return self._composer.sealed(
             type_,

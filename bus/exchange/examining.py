@@ -19,6 +19,7 @@ from bus.ports import Clock
 from bus.sealing.contents import Particulars
 from bus.sealing.epoch import Opener
 from bus.sealing.keys import SealingKeyPair
+from evidence.header import Header
 from registry.contract import CompiledContract, Match, Parameters
 from registry.decision import Decision, authorise_coarse, authorise_fine
 from registry.quota import QuotaBook
@@ -26,7 +27,7 @@ from registry.view import DecisionView, QuotaLimit, ServiceEntry
 
 
 class Examined(msgspec.Struct, frozen=True, gc=False):
-    """A request that passed steps 5 to 8."""
+    """A request that passed steps 5 to 8; `counted` as in `BusError`."""
 
     service: ServiceEntry
     compiled: CompiledContract
@@ -35,6 +36,7 @@ class Examined(msgspec.Struct, frozen=True, gc=False):
     particulars: Particulars
     body: bytes
     kept: tuple[bytes, bytes]
+    counted: str
 
 
 class Examiner:
@@ -49,6 +51,7 @@ class Examiner:
         contracts: compiled ones.
         opener: of sealed parts.
         query_keys: private sealing keys by key id.
+        called: hears of each command that may be served; of queries whoever answers them tells.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class Examiner:
         contracts: Contracts,
         opener: Opener,
         query_keys: Mapping[str, SealingKeyPair],
+        called: Callable[[Header], object] = lambda _: None,
     ) -> None:
         self._genesis = genesis
         self._member = member
@@ -71,6 +75,7 @@ class Examiner:
         self._contracts = contracts
         self._opener = opener
         self._query_keys = query_keys
+        self._called = called
 
     async def examine(self, record: VerifiedRecord, now: datetime, *, counted: bool = True) -> Examined:
         """Steps 5 to 8.
@@ -100,11 +105,25 @@ class Examiner:
         )
         if not decision.allowed:
             raise denied(decision)
+        right = ""
         if counted and decision.quota != most:  # step 5 counted under the most generous of several rights
-            self._count(head.source, decision.rule or head.to, decision, head.to)
+            right = decision.rule or head.to
+            self._count(head.source, right, decision, head.to)
+        try:
+            compiled, match, parameters = await self._validate(service, decision, head, particulars, body)  # 8
+        except errors.BusError as error:
+            error.counted = right
+            raise
+        if counted and head.type == "command":
+            self._called(head)
+        return Examined(service, compiled, match, parameters, particulars, body, opened.kept, right)
+
+    async def _validate(
+        self, service: ServiceEntry, decision: Decision, head: Header, particulars: Particulars, body: bytes
+    ) -> tuple[CompiledContract, Match, Parameters]:
         granted = decision.granted if service.fields else None
         compiled = self._contracts.ready(service, granted) or await self._contracts.load(service, granted)
-        match, parameters = check_request(  # 8
+        match, parameters = check_request(
             compiled,
             particulars.method,
             particulars.path,
@@ -116,7 +135,7 @@ class Examiner:
         if match.operation.id != head.operation:
             raise errors.RequestInvalid("the header names another operation than the sealed request")
         require_delivery(match, head.type == "command")
-        return Examined(service, compiled, match, parameters, particulars, body, opened.kept)
+        return compiled, match, parameters
 
     def _authorise_coarse(
         self, rights: DecisionView, client: str, service_id: str, now: datetime, counted: bool
@@ -137,6 +156,7 @@ class Examiner:
         if wait_s is not None:
             error = errors.QuotaExceeded(f"the quota of {client} for {service_id} is used up")
             error.rule = decision.rule or ""
+            error.counted = what
             error.retry_after_s = max(1, int(wait_s + 0.999))
             raise error
 

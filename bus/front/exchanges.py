@@ -18,6 +18,7 @@ from bus.delivery.cancelling import CancelDesk
 from bus.delivery.statuses import STATES, Page, Statuses
 from bus.delivery.store import Command
 from bus.front.credentials import Credentials
+from bus.front.deprecations import Deprecations
 from bus.front.prefer import wait_s
 from bus.front.r1 import plain_response, stated_client
 
@@ -39,10 +40,14 @@ class ExchangeFront:
         statuses: of this node's commands.
         credentials: of client systems.
         desk: cancels.
+        deprecations: told beside a result.
     """
 
-    def __init__(self, statuses: Statuses, credentials: Credentials, desk: CancelDesk) -> None:
+    def __init__(
+        self, statuses: Statuses, credentials: Credentials, desk: CancelDesk, deprecations: Deprecations
+    ) -> None:
         self._statuses = statuses
+        self._deprecations = deprecations
         self._desk = desk
         self._credentials = credentials
 
@@ -99,6 +104,7 @@ class ExchangeFront:
         response = plain_response(await self._statuses.result(command))
         response.headers["Cache-Control"] = "no-store"
         response.headers["x-road-request-id"] = command.header.id
+        self._deprecations.tell(response, command.header)
         return response
 
 

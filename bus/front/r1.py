@@ -23,6 +23,7 @@ from bus.exchange.asking import Asker
 from bus.exchange.calls import ClientAnswer, ClientCall
 from bus.front.clientlimits import ClientLimits
 from bus.front.credentials import Credentials
+from bus.front.deprecations import Deprecations
 from bus.front.headers import answer_headers, travelling
 from bus.front.prefer import preferences, wait_s
 from bus.front.target import Target, client_of, parse_target
@@ -55,8 +56,10 @@ class CallFront:
         monotonic: Callable[[], float] = time.monotonic,
         commands: CommandDesk | None = None,
         statuses: Statuses | None = None,
+        deprecations: Deprecations | None = None,
     ) -> None:
         self._asker = asker
+        self._deprecations = deprecations
         self._statuses = statuses
         self._commands = commands
         self._credentials = credentials
@@ -105,6 +108,14 @@ class CallFront:
         self, request: web.BaseRequest, call: ClientCall, wish: Wish, record_id: str
     ) -> web.StreamResponse:
         """`202`; or the result itself, when it comes within the time that the client prefers to wait."""
+        response = await self._awaited(request, call, wish, record_id)
+        if self._deprecations is not None and self._statuses is not None and self._deprecations.has(call.service):
+            self._deprecations.tell(response, (await self._statuses.known(record_id)).header)
+        return response
+
+    async def _awaited(
+        self, request: web.BaseRequest, call: ClientCall, wish: Wish, record_id: str
+    ) -> web.StreamResponse:
         wanted_s = wait_s(request.headers.getall("Prefer"), _LONGEST_WAIT_S)
         if self._statuses is None or not (wanted_s or wish.idempotency_key):
             return _accepted(request, call, record_id)

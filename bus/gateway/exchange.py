@@ -55,6 +55,8 @@ class Exchange:
         self.keeper, self.opener = Keeper(parts.day_keys, clock.random), Opener(parts.genesis)
         self.sourcing = Sourcing(clock, parts.metrics, parts.backends.current)
         quotas = QuotaBook()
+        # also in maintenance: what is told beside a refusal depends on no right
+        notices = Notices(lambda: parts.own.view, quotas, parts.metrics)
         self.examiner = Examiner(
             genesis=parts.genesis,
             member=parts.member,
@@ -64,9 +66,10 @@ class Exchange:
             contracts=parts.contracts,
             opener=self.opener,
             query_keys=parts.query_keys,
+            called=notices.called,
         )
         self.asker = self._asker(parts, limits)
-        self.answerer = self._answerer(parts, quotas, settings)
+        self.answerer = self._answerer(parts, notices, settings)
 
     def _asker(self, parts: Parts, limits: LimitSettings) -> Asker:
         return Asker(
@@ -90,7 +93,7 @@ class Exchange:
             standing=parts.standing,
         )
 
-    def _answerer(self, parts: Parts, quotas: QuotaBook, settings: GatewaySettings) -> Answerer:
+    def _answerer(self, parts: Parts, notices: Notices, settings: GatewaySettings) -> Answerer:
         return Answerer(
             clock=parts.clock,
             observer=parts.metrics,
@@ -105,8 +108,7 @@ class Exchange:
             seen=self.seen,
             per_service=self.served,
             max_envelope_bytes=settings.front.max_body_bytes + ENVELOPE_OVERHEAD_BYTES,
-            # also in maintenance: what is told beside a refusal depends on no right
-            notices=Notices(lambda: parts.own.view, quotas, parts.metrics),
+            notices=notices,
             hints_per_s=settings.limits.hints_per_s,
         )
 

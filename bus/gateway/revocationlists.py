@@ -2,15 +2,17 @@
 
 Fetched only from the addresses in the anchor, without redirects, within limits of size and time. A list that does not
 verify, or is older than the one that is here, changes nothing, and a list of one authority never takes the place of
-another's, whichever address it came from. When the newest list of an authority is too old,
-`revocation.when_unreachable` decides; the time left is a metric from the first day on, so that it is noticed before.
+another's, whichever address it came from. Where the anchor names the authority of an address, no other's list is taken
+there, and its own is missed until it came, from there or from another address of the same authority. When the newest
+list of an authority is too old, or missing, `revocation.when_unreachable` decides; the time left is a metric from the
+first day on, so that it is noticed before.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -18,14 +20,16 @@ import aiohttp
 import structlog
 
 from bus.exchange.standing import CertificateStanding
+from bus.gateway.listages import Authorities, judge_ages
 from bus.metrics import GatewayMetrics
 from bus.ports import Clock
 from bus.settings import RevocationSettings
-from evidence.crl import MAX_LIST_BYTES, RevocationList, read_list
-from evidence.errors import EvidenceError
+from evidence.crl import MAX_LIST_BYTES, RevocationList, authority_of, read_list
+from evidence.errors import EvidenceError, RevocationListInvalid
 from evidence.x509 import load_pem_chain
 from registry.certificates import Backing, Certificates
 from registry.fold import Directory
+from registry.listaddresses import authorities_by_url
 
 _log = structlog.get_logger("lienthong.gateway")
 _DEADLINE_S = 20.0
@@ -103,13 +107,19 @@ class RevocationLists:
         self._backing: dict[str, Backing] = {}
         self._backed_size = -1
         self._issuers: frozenset[bytes] = frozenset()
+        self._named: tuple[int, Mapping[str, bytes]] = (-1, {})
         self._judged: tuple[int, tuple[RevocationList, ...]] | None = None
         self._stale = False
 
     @property
     def addresses(self) -> tuple[str, ...]:
-        """Where lists come from: the newest anchor says so, nobody else."""
+        """Where lists come from, as the newest anchor says it, nobody else."""
         return () if self._directory.anchor is None else self._directory.anchor.revocation_lists
+
+    @property
+    def sources(self) -> Mapping[str, frozenset[str]]:
+        """Where lists are fetched, and whose they have to be; nobody: anybody's who is trusted."""
+        return authorities_by_url(self.addresses)
 
     async def run(self) -> None:
         """Refreshes and judges until cancelled; `recall` comes first."""
@@ -128,11 +138,12 @@ class RevocationLists:
 
     async def recall(self) -> None:
         """Takes up the lists that an earlier run kept, verified again, and judges at once."""
-        for address in self.addresses:
-            for path in await asyncio.to_thread(kept_lists, self._folder, address):
+        for address, expected in self.sources.items():
+            for path in await asyncio.to_thread(kept_lists, self._folder, address, expected):
                 try:
-                    data = await asyncio.to_thread(path.read_bytes)
-                    self._take(address, await self._read(data))
+                    found = await self._read(await asyncio.to_thread(path.read_bytes))
+                    require_authority(found, expected)
+                    self._take(address, found)
                 except (OSError, EvidenceError) as error:
                     _log.warning("revocation.list-unreadable", address=address, detail=str(error))
         self.judge()
@@ -140,10 +151,11 @@ class RevocationLists:
     async def refresh(self) -> bool:
         """Asks every address once; whether all of them gave a list that counts."""
         complete = True
-        for address in self.addresses:
+        for address, expected in self.sources.items():
             try:
                 data = await self._fetch(address)
                 found = await self._read(data)
+                require_authority(found, expected)
                 if self._take(address, found):
                     await asyncio.to_thread(self._keep, list_path(self._folder, address, found.signer), data)
             except (OSError, EvidenceError) as error:
@@ -164,8 +176,9 @@ class RevocationLists:
             _log.warning("revocation.list-older", address=address, number=found.number)
             return False
         at_address[found.signer] = found
-        if len(at_address) > _MOST_PER_ADDRESS:
-            del at_address[min(at_address, key=lambda signer: at_address[signer].this_update_at)]
+        others = at_address.keys() - self.sources.get(address, frozenset())
+        if len(others) > _MOST_PER_ADDRESS:
+            del at_address[min(others, key=lambda signer: at_address[signer].this_update_at)]
         return True
 
     def _authorities(self) -> list[bytes]:
@@ -193,7 +206,7 @@ class RevocationLists:
         if not self.addresses:
             self._standing.withdrawn, self._standing.unknown = frozenset(), False
             return
-        lists = tuple(one for address in self.addresses for one in self._lists.get(address, {}).values())
+        lists = tuple(one for address in self.sources for one in self._lists.get(address, {}).values())
         # Members are looked at again when a list or the directory changed; only the age changes by itself.
         basis = (self._directory.size, lists)
         if basis != self._judged:
@@ -202,37 +215,48 @@ class RevocationLists:
                 member for member, backing in self._backing.items() if _withdrawn(backing, lists)
             )
             self._judged = basis
-        self._judge_age(lists)
+        self._judge_age()
 
-    def _judge_age(self, lists: Sequence[RevocationList]) -> None:
-        """By authority behind a member: which address its newest list came from does not matter."""
-        now = self._clock.now()
-        until: dict[bytes, datetime] = {}
-        for one in lists:
-            until[one.issuer] = max(self._until(one), until.get(one.issuer, self._until(one)))
-        for address in self.addresses:
-            left = self._left_at(address, until, now)
+    def _judge_age(self) -> None:
+        sources, now = self.sources, self._clock.now()
+        lists = {address: tuple(self._lists.get(address, {}).values()) for address in sources}
+        ages = judge_ages(sources, lists, self._until, Authorities(self._issuers, self._names()), now)
+        for address, left in ages.left.items():
             self._metrics.revocation_left.labels(address).set(left.total_seconds())
-        # An address that never answered may have the list of an authority behind a member, until each has one.
-        silent = any(not self._lists.get(address) for address in self.addresses)
-        needed = {issuer: until_at for issuer, until_at in until.items() if issuer in self._issuers}
-        stale = any(until_at <= now for until_at in (needed or until).values())
-        stale = stale or (silent and (not until or not self._issuers <= until.keys()))
-        if stale and not self._stale:
+        if ages.stale and not self._stale:
             self._metrics.alarm("revocation-list-stale", "")
             _log.error("revocation.list-stale", when_unreachable=self._settings.when_unreachable)
-        self._stale = stale
-        self._standing.unknown = stale and self._settings.when_unreachable == "refuse"
+        self._stale = ages.stale
+        self._standing.unknown = ages.stale and self._settings.when_unreachable == "refuse"
 
-    def _left_at(self, address: str, until: dict[bytes, datetime], now: datetime) -> timedelta:
-        """How long what an address gave is still good: of the authorities behind a member, the first to end."""
-        issuers = {one.issuer for one in self._lists.get(address, {}).values()}
-        if not issuers:
-            return timedelta()
-        return min(until[issuer] for issuer in (issuers & self._issuers or issuers)) - now
+    def _names(self) -> Mapping[str, bytes]:
+        """Authorities that are trusted, by the key with which they sign lists."""
+        if self._named[0] != self._directory.size:
+            known = [one for der in self._authorities() if (one := authority_of(der)) is not None]
+            self._named = self._directory.size, {one.signer: one.name for one in known}
+        return self._named[1]
 
     def _until(self, found: RevocationList) -> datetime:
         return found.current_until_at(timedelta(seconds=self._settings.max_age_s))
+
+
+def require_authority(found: RevocationList, expected: frozenset[str]) -> None:
+    """A list is of the authority that its address speaks for.
+
+    Args:
+        found: a verified list.
+        expected: keys of the authority, see `RevocationList.signer`; none: any.
+
+    Raises:
+        RevocationListInvalid: it is another's; it says nothing about the one whose list was wanted.
+    """
+    if expected and found.signer not in expected:
+        raise RevocationListInvalid(
+            f"the list is of the authority with key sha256:{found.signer[:16]}…; the anchor names "
+            f"{', '.join(f'sha256:{one[:16]}…' for one in sorted(expected))} for this address: another's list was put "
+            "there, or the authority has a new key, which the operator has to name: lienthong certificate lists",
+            reason="authority",
+        )
 
 
 def list_path(folder: Path, address: str, signer: str) -> Path:
@@ -240,15 +264,24 @@ def list_path(folder: Path, address: str, signer: str) -> Path:
 
     Args:
         folder: `crl` in the gateway's data.
-        address: of the list.
+        address: of the list, without its authority: it stays when the anchor names one.
         signer: of the list, see `RevocationList`.
     """
     return folder / f"{_stem(address)}-{signer[:32]}.crl"
 
 
-def kept_lists(folder: Path, address: str) -> list[Path]:
-    """The lists of an address that are kept, one of each authority that it gave one of."""
-    return sorted(folder.glob(f"{_stem(address)}*.crl"))
+def kept_lists(folder: Path, address: str, expected: frozenset[str] = frozenset()) -> list[Path]:
+    """The lists of an address that are kept, one of each authority that it gave one of.
+
+    Args:
+        folder: `crl` in the gateway's data.
+        address: of the lists, without an authority.
+        expected: keys of the authorities whose lists count there; none: all. What others gave before the anchor said so
+            is left out.
+    """
+    stem = _stem(address)
+    names = {f"{stem}.crl", *(list_path(folder, address, one).name for one in expected)}
+    return sorted(path for path in folder.glob(f"{stem}*.crl") if not expected or path.name in names)
 
 
 def _stem(address: str) -> str:

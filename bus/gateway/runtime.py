@@ -23,6 +23,7 @@ from bus.exchange.keeping import TABLES
 from bus.exchange.recovery import left_behind, newest_peer_notes
 from bus.front.admin import AdminFront
 from bus.front.adminapi import AdminApi
+from bus.front.deprecations import Deprecations
 from bus.front.exchanges import ExchangeFront, is_exchange_target
 from bus.front.r1 import CallFront, FrontLimits
 from bus.front.server import HttpServer
@@ -268,7 +269,8 @@ class Gateway:
         delivering = self._delivery = Delivery(parts, exchange, settings)
         delivering.take_webhooks(read_targets(settings))
         await delivering.open()
-        self._commands = ExchangeFront(delivering.statuses, parts.credentials, delivering.cancel_desk)
+        deprecations = Deprecations(lambda: parts.follower.directory)
+        self._commands = ExchangeFront(delivering.statuses, parts.credentials, delivering.cancel_desk, deprecations)
         self._health.serving_code = "confirming-head"
         control, answerer = exchange.control, exchange.answerer
         for note in await asyncio.to_thread(newest_peer_notes, settings.data / "log.db"):
@@ -280,7 +282,7 @@ class Gateway:
         limits = FrontLimits(settings.front.max_body_bytes, settings.front.max_header_bytes)
         self._calls = CallFront(
             exchange.asker, parts.credentials, limits, parts.follower.directory.resolve_alias, self._clock.monotonic,
-            delivering.desk, delivering.statuses,
+            delivering.desk, delivering.statuses, deprecations,
         )  # fmt: skip
         await parts.connection.serve(
             f"lt.q.{subjects.member_token(parts.member)}.*", answerer.on_query, subjects.query_group(parts.member)

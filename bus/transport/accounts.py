@@ -4,7 +4,7 @@
 |---|---|---|
 | members | the nodes and leaf brokers of all members | queries, control questions, inboxes; no streams of its own |
 | streams | the registry alone | JetStream: the directory, commands, results, events |
-| system | the registry alone | pushes of the members' account |
+| system | the registry; leaf brokers, who only hear what is pushed | pushes of the members' account and its own |
 
 The streams stand apart because the broker itself answers to the reply subject of whoever asks, with its own rights and
 without looking at the asker's: a node that may read the directory could name `$JS.API.STREAM.DELETE.…` as the reply
@@ -60,3 +60,14 @@ def members_jwt(
     return nkeys.account_jwt(
         name, public, operator, sign, issued_at_s, jetstream=False, imports=imports, revocations=revocations
     )
+
+
+def system_jwt(
+    public: bytes,
+    operator: bytes,
+    sign: nkeys.Sign,
+    issued_at_s: int,
+    revocations: Mapping[str, int] | None = None,
+) -> str:
+    """JWT of the system account; `revocations` as in `nkeys.account_jwt`."""
+    return nkeys.account_jwt("SYS", public, operator, sign, issued_at_s, jetstream=False, revocations=revocations)

@@ -158,6 +158,16 @@ def _replaced(directory: Members, key: str, guest: Guest) -> bool:
 def _welcome(directory: Members, key: str, guest: Guest) -> bool:
     if guest.kind == "leaf":
         member = directory.member(guest.holder)
-        return member is not None and member.status == "active" and not directory.is_revoked("member", guest.holder)
+        active = member is not None and member.status == "active" and not directory.is_revoked("member", guest.holder)
+        return active and not _is_revoked_nodes(directory, key, guest.holder)
     node = directory.node(guest.holder)
     return node is not None and node.status == "active" and public_text("user", node.broker_key) == key
+
+
+def _is_revoked_nodes(directory: Members, key: str, member: str) -> bool:
+    """Whether the member gave a leaf's key to a node, too, and trust in that was withdrawn: then it is in both."""
+    if directory.is_revoked("key", key_id(public_bytes(key))):
+        return True
+    return any(
+        node.status == "revoked" and public_text("user", node.broker_key) == key for node in directory.nodes_of(member)
+    )

@@ -102,3 +102,8 @@ def credentials_text(jwt: str, seed: str) -> str:
         f"-----BEGIN NATS USER JWT-----\n{jwt}\n------END NATS USER JWT------\n\n"
         f"-----BEGIN USER NKEY SEED-----\n{seed}\n------END USER NKEY SEED------\n"
     )
+
+
+def credentials_jwt(text: str) -> str:
+    """The JWT of a credentials file; empty where there is none."""
+    return text.partition("-----BEGIN NATS USER JWT-----\n")[2].partition("\n")[0].strip()

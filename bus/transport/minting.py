@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from bus.transport import nkeys, permissions, subjects
 from bus.transport.guestbook import GuestBook
-from registry.errors import NotFound
+from registry.errors import DocumentRefused, NotFound
 from registry.view import MemberEntry, NodeEntry
 
 LIFETIME_S = 30 * 86_400
@@ -45,6 +45,7 @@ class AccountMinter:
 
         Raises:
             NotFound: the statement has ended.
+            DocumentRefused: its broker key is that of a leaf broker: each key has one use.
         """
         now_s = int(self._unix_time_s())
         expires_s = now_s + self._lifetime_s
@@ -55,7 +56,13 @@ class AccountMinter:
         refused_s = 0
         if self._guests is not None:
             key = nkeys.public_text("user", node.broker_key)
-            refused_s = self._guests.admit(key, "node", node.node).refused_at_s
+            guest = self._guests.admit(key, "node", node.node)
+            if guest.kind != "node":
+                raise DocumentRefused(
+                    "key-reused",
+                    f"the broker key of {node.node} is a leaf broker's: make another with lienthong node rotate broker",
+                )
+            refused_s = guest.refused_at_s
         return nkeys.user_jwt(
             node.node,
             node.broker_key,

@@ -1,4 +1,4 @@
-"""Withdrawal at the broker: the members' account with its revocations, kept in a file and pushed to the servers.
+"""Withdrawal at the broker: accounts with their revocations, kept in files and pushed to the servers.
 
 A push takes effect in the servers at once: what is refused is disconnected. It lasts, because the servers keep the
 newest account JWT in their own folder, and because the embedded broker starts with the file that is written here first.
@@ -42,26 +42,26 @@ class _Answer(msgspec.Struct, frozen=True):
 _answer = msgspec.json.Decoder(_Answer).decode
 
 
+Claims = Callable[[dict[str, int], int], str]
+"""Makes an account's JWT: with revocations, issued at a time."""
+
+
 class WithdrawalUnconfirmed(BusError):
-    """The broker did not take over the members' account: who is refused there may still be connected."""
+    """The broker did not take over an account: who is refused there may still be connected."""
 
     code = "withdrawal-unconfirmed"
     title = "The broker did not confirm who is refused"
 
 
-class MembersAccount:
-    """The account JWT and its way to the broker.
+class PushedAccount:
+    """An account's JWT and its way to the broker.
 
     Args:
-        name: of the account.
-        public: of the account, 32 raw bytes.
-        streams: public key of the streams' account, 32 raw bytes.
-        operator: public key of the broker's operator, 32 raw bytes.
-        sign: signs with the operator's private key.
+        claims: makes it.
         path: where the newest JWT is kept.
         replace: writes a file durably and as a whole.
         connection: of a user of the system account, not started yet.
-        inbox: subjects below it are the connection's own; ends with a dot.
+        inbox: subjects below it are this account's own; ends with a dot.
         servers: how many servers the broker has.
         unix_time_s: current time.
     """
@@ -69,11 +69,7 @@ class MembersAccount:
     def __init__(
         self,
         *,
-        name: str,
-        public: bytes,
-        streams: bytes,
-        operator: bytes,
-        sign: nkeys.Sign,
+        claims: Claims,
         path: Path,
         replace: Callable[[Path, bytes], None],
         connection: Connection,
@@ -81,23 +77,24 @@ class MembersAccount:
         servers: int = 1,
         unix_time_s: Callable[[], float],
     ) -> None:
-        self._name = name
-        self._public = public
-        self._streams = streams
-        self._operator = operator
-        self._sign = sign
+        self._claims = claims
         self._path = path
         self._replace = replace
         self._connection = connection
         self._unix_time_s = unix_time_s
         self._jwt = self._told = ""
-        self._inbox = f"{inbox}account."
+        self._inbox = inbox
         self._servers = servers
         self._asked = 0
         self._took: set[str] = set()
         self._refused = False
         self._answered = asyncio.Event()
         connection.subscribe(f"{self._inbox}*", self._on_answer)
+
+    @property
+    def kept(self) -> bool:
+        """Whether there is one that servers have to be told."""
+        return bool(self._jwt)
 
     def keep(self, revocations: dict[str, int]) -> None:
         """Writes the JWT with these revocations, unless the newest one has them; newer than the one before it."""
@@ -111,11 +108,6 @@ class MembersAccount:
                 return
         self._jwt = self._claims(revocations, max(int(self._unix_time_s()), issued_s + 1))
         self._replace(self._path, self._jwt.encode())
-
-    def _claims(self, revocations: dict[str, int], issued_at_s: int) -> str:
-        return accounts.members_jwt(
-            self._name, self._public, self._streams, self._operator, self._sign, issued_at_s, revocations
-        )
 
     async def push(self) -> None:
         """Gives the newest JWT to all servers; harmless when they have it.
@@ -158,3 +150,45 @@ class MembersAccount:
         else:
             self._refused = True
         self._answered.set()
+
+
+class MembersAccount(PushedAccount):
+    """The account of nodes and leaf brokers.
+
+    Args:
+        name: of the account.
+        public: of the account, 32 raw bytes.
+        streams: public key of the streams' account, 32 raw bytes.
+        operator: public key of the broker's operator, 32 raw bytes.
+        sign: signs with the operator's private key.
+        path, replace, connection, servers, unix_time_s: see `PushedAccount`.
+        inbox: subjects below it are the connection's own; ends with a dot.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        public: bytes,
+        streams: bytes,
+        operator: bytes,
+        sign: nkeys.Sign,
+        path: Path,
+        replace: Callable[[Path, bytes], None],
+        connection: Connection,
+        inbox: str,
+        servers: int = 1,
+        unix_time_s: Callable[[], float],
+    ) -> None:
+        def claims(revocations: dict[str, int], issued_at_s: int) -> str:
+            return accounts.members_jwt(name, public, streams, operator, sign, issued_at_s, revocations)
+
+        super().__init__(
+            claims=claims,
+            path=path,
+            replace=replace,
+            connection=connection,
+            inbox=f"{inbox}account.",
+            servers=servers,
+            unix_time_s=unix_time_s,
+        )

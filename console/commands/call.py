@@ -24,6 +24,10 @@ from console.output import reports_errors
 @click.option("--purpose", default="", help="Purpose (X-LienThong-Purpose).")
 @click.option("--ground", default="", help="Legal ground (X-LienThong-Legal-Basis).")
 @click.option("--issue", default="", help="Dossier code (X-Road-Issue).")
+@click.option("--command", "as_command", is_flag=True, help="Hand it over as a command (Prefer: respond-async).")
+@click.option("--wait", "wait_s", type=click.IntRange(1, 60), help="With --command: seconds to wait for its result.")
+@click.option("--idempotency-key", default="", help="With --command: the same key again is the same command.")
+@click.option("--order-key", default="", help="With --command: in order with others under this key.")
 @click.option("-i", "--include", is_flag=True, help="Print status and headers too.")
 @reports_errors
 def call(
@@ -40,60 +44,42 @@ def call(
     purpose: str,
     ground: str,
     issue: str,
+    as_command: bool,
+    wait_s: int | None,
+    idempotency_key: str,
+    order_key: str,
     include: bool,
 ) -> None:
-    """Call SERVICE (INSTANCE/CLASS/MEMBER/SUBSYSTEM/SERVICE) at PATH. Exit code 1 for HTTP errors."""
-    import asyncio
-    import ssl
+    """Call SERVICE (INSTANCE/CLASS/MEMBER/SUBSYSTEM/SERVICE) at PATH. Exit code 1 for HTTP errors.
 
-    import aiohttp
-    from yarl import URL
-
-    from bus.errors import CredentialsInvalid, ProviderUnavailable, RequestMalformed
+    With --command the answer is 202 and the address of the command's fate, or its result if that comes in time.
+    """
     from console.addresses import check_url
+    from console.clientcalls import ClientCall, read_key, send
 
+    if not as_command and (wait_s is not None or idempotency_key or order_key):
+        raise click.UsageError("--wait, --idempotency-key and --order-key belong to --command")
     check_url(url, "--gateway")
-    try:
-        key = key_file.read_text(encoding="ascii").strip()
-    except UnicodeDecodeError as error:
-        raise CredentialsInvalid(f"{key_file} does not hold a key") from error
     body = Path(data[1:]).read_bytes() if data is not None and data.startswith("@") else (data or "").encode()
+    prefer = "respond-async" + (f", wait={wait_s}" if wait_s is not None else "")
     headers = {
         "X-Road-Client": client_id,
-        "X-LienThong-Key": key,
+        "X-LienThong-Key": read_key(key_file),
         "X-Road-UserId": official,
         "X-Road-Issue": issue,
         "X-LienThong-Purpose": purpose,
         "X-LienThong-Legal-Basis": ground,
+        "Content-Type": content_type if body else "",
+        "Prefer": prefer if as_command else "",
+        "Idempotency-Key": idempotency_key,
+        "X-LienThong-Order-Key": order_key,
     }
-    if body:
-        headers["Content-Type"] = content_type
-
-    async def send() -> int:
-        context = ssl.create_default_context(cafile=str(ca)) if ca is not None else ssl.create_default_context()
-        target = URL(f"{url.rstrip('/')}/r1/{service}{path}", encoded=True)
-        async with (
-            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)) as session,
-            session.request(
-                method, target, data=body or None, headers={k: v for k, v in headers.items() if v}, ssl=context
-            ) as answer,
-        ):
-            content = await answer.read()
-            if include:
-                click.echo(f"HTTP {answer.status}")
-                for name, value in answer.headers.items():
-                    click.echo(f"{name}: {value}")
-                click.echo("")
-            click.echo(content.decode("utf-8", "replace"))
-            return answer.status
-
-    try:
-        status = asyncio.run(send())
-    except (aiohttp.ClientError, TimeoutError) as error:
-        raise ProviderUnavailable(f"the gateway at {url} does not answer ({type(error).__name__})") from error
-    except ValueError as error:
-        raise RequestMalformed(
-            "the method, the path or a header cannot be sent; look for spaces and line breaks"
-        ) from error
-    if status >= 400:
+    answer = send(ClientCall(url, f"/r1/{service}{path}", method, body, headers), ca)
+    if include:
+        click.echo(f"HTTP {answer.status}")
+        for name, value in answer.headers:
+            click.echo(f"{name}: {value}")
+        click.echo("")
+    click.echo(answer.body.decode("utf-8", "replace"))
+    if answer.status >= 400:
         sys.exit(1)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import click
 
 from console.commands.signing import operator_homes_option
 from console.output import emit, json_option, reports_errors
+
+if TYPE_CHECKING:
+    from evidence.signer import PublicKey
 
 
 @click.group()
@@ -38,13 +42,13 @@ def issue(member: str, home: Path, public_key: Path, out: Path, days: int, as_js
     now = datetime.now(UTC)
     try:
         key = load_pem_public_key(public_key.read_bytes())
-        algorithm_of(key)  # type: ignore[arg-type]
+        algorithm_of(cast("PublicKey", key))
     except (ValueError, TypeError) as error:
         raise HomeInvalid(f"{public_key} is not a public key in PEM") from error
     der = issue_member(
         load_authority(InstanceHome(home)),
         MemberId.parse(member),
-        key,  # type: ignore[arg-type]
+        cast("PublicKey", key),
         not_before_at=now - timedelta(minutes=5),
         not_after_at=now + timedelta(days=days),
     )
@@ -86,15 +90,29 @@ def crl(home: Path, out: Path, days: float, as_json: bool) -> None:
 
 
 @certificate.command()
-@click.argument("addresses", nargs=-1)
+@click.argument("addresses", nargs=-1, metavar="[ADDRESS[#sha256:KEY]]...")
 @click.option("--home", type=click.Path(path_type=Path, exists=True), required=True, help="Home of the instance.")
+@click.option(
+    "--authority",
+    "authorities",
+    multiple=True,
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Certificate (PEM) of the authority whose list they give: once, or once for each; default: the anchor's only.",
+)
 @operator_homes_option
 @json_option
 @reports_errors
-def lists(addresses: tuple[str, ...], home: Path, folders: tuple[Path, ...], as_json: bool) -> None:
-    """Have the anchor name the ADDRESSES (http or https) from which gateways fetch revocation lists; none: no lists."""
+def lists(
+    addresses: tuple[str, ...], home: Path, authorities: tuple[Path, ...], folders: tuple[Path, ...], as_json: bool
+) -> None:
+    """Have the anchor name the ADDRESSES (http or https) from which gateways fetch revocation lists; none: no lists.
+
+    Each is named with the key of the authority whose list it has to give: another authority's is not taken there. While
+    an authority exchanges its key, name the address twice, with both.
+    """
     from console.authority import name_lists
     from console.homes import InstanceHome
 
-    name_lists(InstanceHome(home), addresses, folders)
-    emit({"addresses": list(addresses)}, f"the anchor names {len(addresses)} addresses of revocation lists", as_json)
+    named = name_lists(InstanceHome(home), addresses, folders, authorities)
+    text = "\n".join(("", *named)) if named else ""
+    emit({"addresses": list(named)}, f"the anchor names {len(named)} addresses of revocation lists{text}", as_json)

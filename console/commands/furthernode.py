@@ -25,6 +25,9 @@ _OUT = click.Path(path_type=Path, dir_okay=False)
 @click.option(
     "--days", type=click.IntRange(1, 400), help="A node already: ask for further keys for answers, one a day."
 )
+@click.option(
+    "--broker-key", is_flag=True, help="With --days: exchange the key that proves the node to the broker, too."
+)
 @click.option("--out", type=_OUT, required=True, help="File with the request, for the member's home.")
 @json_option
 @reports_errors
@@ -35,6 +38,7 @@ def request(
     genesis: str | None,
     passphrase_file: Path | None,
     days: int | None,
+    broker_key: bool,
     out: Path,
     as_json: bool,
 ) -> None:
@@ -46,7 +50,9 @@ def request(
     from console.noderequests import ask, ask_again
 
     if days is not None:
-        made = ask_again(MemberHome(home), days, out)
+        made = ask_again(MemberHome(home), days, out, broker_key=broker_key)
+    elif broker_key:
+        raise click.UsageError("--broker-key goes with --days, at a node that there is already")
     elif code is None or member is None or genesis is None:
         raise click.UsageError(
             "to ask for a node give CODE, --member and --genesis; for keys of the coming days --days"

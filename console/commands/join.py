@@ -13,8 +13,9 @@ from console.output import emit, json_option, reports_errors
 if TYPE_CHECKING:
     from console.homes import MemberHome
     from console.joining import Joining
+    from evidence.signer import KeyKind
 
-_KINDS = ("p256", "p384", "rsa2048", "rsa3072")
+_KINDS: dict[str, KeyKind] = {"p256": "p256", "p384": "p384", "rsa2048": "rsa2048", "rsa3072": "rsa3072"}
 _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 
 
@@ -81,7 +82,8 @@ def join(
         raise click.UsageError("to ask for membership give --member, --registry, --genesis and --name")
     from console.joining import Application, apply, carry, send
 
-    brought = None if key in _KINDS else Path(key)
+    kind = _KINDS.get(key)
+    brought = None if kind is not None else Path(key)
     if brought is not None and not brought.is_file():
         raise click.BadParameter(f"{key} is neither a kind ({', '.join(_KINDS)}) nor a file", param_hint="--key")
     application = Application(
@@ -91,7 +93,7 @@ def join(
         names=parse_names(names),
         aliases=aliases,
         key=brought,
-        kind="p256" if brought is not None else key,  # type: ignore[arg-type]
+        kind=kind or "p256",
         passphrase=passphrase_file,
         certificate=certificate,
         anchors=anchors,

@@ -103,31 +103,51 @@ def approve(
 
 @member.command()
 @_INSTANCE
-@click.argument("request")
+@click.argument("request", required=False)
+@click.option("--all-pending", is_flag=True, help="Refuse every request that is pending; see --for and --except.")
+@click.option("--for", "name", help="With --all-pending: only requests for this member.")
+@click.option("--except", "kept", multiple=True, help="With --all-pending: but not this one (its first characters).")
 @click.option("--reason", required=True, help="Why; the applicant reads it.")
 @_OPERATORS
 @_OUT
 @json_option
 @reports_errors
-def refuse(home: Path, request: str, reason: str, folders: tuple[Path, ...], out: Path | None, as_json: bool) -> None:
-    """Refuse REQUEST with a reason, signed by the operator."""
+def refuse(
+    home: Path,
+    request: str | None,
+    all_pending: bool,
+    name: str | None,
+    kept: tuple[str, ...],
+    reason: str,
+    folders: tuple[Path, ...],
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Refuse REQUEST with a reason, signed by the operator; or many at once, which were not decided yet."""
     from console.homes import InstanceHome
-    from console.joining import find_request, write_decision
+    from console.joining import find_request, pending_requests, write_decision
     from console.membership import Speaker, call_registry
     from registry.client import RegistryClient
 
+    if (request is None) != all_pending:
+        raise click.UsageError("name one request, or say --all-pending")
+    if all_pending and out is not None:
+        raise click.UsageError("--out takes one decision: name its request")
+    if not all_pending and (name is not None or kept):
+        raise click.UsageError("--for and --except go with --all-pending")
     speaker = Speaker.operator(InstanceHome(home), folders)
 
-    async def work(client: RegistryClient) -> Any:
-        wanted = await find_request(client, request)
-        decided = await client.decide(wanted.id, await speaker.refuse(client, wanted.id, reason))
+    async def work(client: RegistryClient) -> list[Any]:
+        wanted = await (pending_requests(client, name, kept) if request is None else one(client, request))
+        decided = [await client.decide(each.id, await speaker.refuse(client, each.id, reason)) for each in wanted]
         if out is not None:
-            await write_decision(client, decided.id, out)
+            await write_decision(client, decided[0].id, out)
         return decided
 
+    async def one(client: RegistryClient, named: str) -> list[Any]:
+        return [await find_request(client, named)]
+
     decided = call_registry(speaker.url, work)
-    emit(
-        {"request": decided.id, "member": decided.member, "state": decided.state, "reason": decided.reason},
-        f"{decided.state}  {decided.member}: {decided.reason}",
-        as_json,
-    )
+    rows = [{"request": each.id, "member": each.member, "state": each.state, "reason": each.reason} for each in decided]
+    text = "\n".join(f"{row['state']}  {row['member']}: {row['reason']}" for row in rows) or "nothing is pending"
+    emit({"refused": rows} if all_pending else rows[0], text, as_json)

@@ -111,7 +111,9 @@ def key(folder: Path, home: Path, days: int, passphrase_file: Path | None, as_js
 @click.option("--drop", "dropped", multiple=True, help="Key id to take away; its first characters suffice.")
 @click.option("--threshold", type=click.IntRange(1, 16), help="How many keys make the operator's word.")
 @click.option("--authority", "authorities", multiple=True, type=_FILE, help="Further certification authority (PEM).")
-@click.option("--revocation-list", "lists", multiple=True, help="All addresses of revocation lists, anew.")
+@click.option(
+    "--revocation-list", "lists", multiple=True, help="All addresses of revocation lists, anew; see certificate lists."
+)
 @click.option("--broker-url", "urls", multiple=True, help="All addresses of the broker, anew: tls://host:port.")
 @click.option(
     "--recovery-delay-days",

@@ -118,8 +118,15 @@ def leaf(member: str, home: Path, out: Path | None, hosts: tuple[str, ...], with
     from console.leaves import make_leaf, withdraw_leaves
 
     if withdraw:
-        keys = withdraw_leaves(InstanceHome(home), member)
-        emit({"member": member, "withdrawn": keys}, f"{len(keys)} leaf brokers of {member} are withdrawn", as_json)
+        found = withdraw_leaves(InstanceHome(home), member)
+        unknown = [key for key, known in found.items() if not known]
+        text = f"{len(found)} leaf brokers of {member} are withdrawn"
+        if unknown:
+            text += (
+                f"\nof {len(unknown)} the second line (leaf-system.creds) is not known here: an earlier version made"
+                " it, and it still hears which broker keys are refused"
+            )
+        emit({"member": member, "withdrawn": list(found), "second_line_unknown": unknown}, text, as_json)
         return
     if out is None:
         raise click.UsageError("Missing option '--out'.")

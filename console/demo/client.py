@@ -11,7 +11,7 @@ import ssl
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
@@ -76,12 +76,13 @@ class Client:
             headers["Content-Type"] = call.content_type
         url = URL(f"{self._plan.front}/r1/{call.service}{call.path}", encoded=True)
         at, started_s = datetime.now(UTC), time.perf_counter()
+        told: Mapping[str, str] = {}
         try:
             async with self._session.request(call.method, url, headers=headers, data=call.body or None) as got:
                 body = await got.text()
                 told, status = got.headers, got.status
         except (aiohttp.ClientError, TimeoutError) as error:
-            told, status, body = {}, 0, type(error).__name__  # type: ignore[assignment]
+            status, body = 0, type(error).__name__
         answer = Answer(
             id=told.get("x-road-request-id", ""),
             status=status,

@@ -156,7 +156,7 @@ class ClusterScene:
         world, port_file = self._world, self._work / "registrations.port"
         places = ["--database", world.register("business"), "--effects", str(effects), "--port-file", str(port_file)]
         child = await self._processes.start("registrations-backend", [*SAMPLE, "backend", *places])
-        await self._processes.wait_for(child, str(port_file), lambda: _exists(port_file))
+        await self._processes.wait_for_file(child, port_file)
         settings = self._work / "registrations.toml"
         settings.write_text(f'base_url = "http://127.0.0.1:{port_file.read_text().strip()}"\ncheck_path = "/livez"\n')
         home, contract = world.home(BUSINESS_MINISTRY), data_folder("schemas") / REGISTRATIONS.contract
@@ -273,7 +273,3 @@ class ClusterScene:
     async def _metrics(self, session: aiohttp.ClientSession, code: str) -> str:
         async with session.get(f"{self._world.nodes[code].admin}/metrics") as got:
             return await got.text()
-
-
-async def _exists(path: Path) -> bool:
-    return path.exists()  # noqa: ASYNC240 - one look at a local file

@@ -55,7 +55,7 @@ class Desk:
             str(listening),
         ]
         self._child = await self._processes.start("onedoor", arguments)
-        await self._processes.wait_for(self._child, str(listening), lambda: _there(listening))
+        await self._processes.wait_for_file(self._child, listening)
         self._front = f"http://127.0.0.1:{json.loads(listening.read_bytes())['port']}"
         told = await self._post("/login", {"username": DESK, "password": self._password().read_text().strip()})
         self._session = told["session"]
@@ -140,7 +140,3 @@ class Desk:
         line = {"what": what, "at": at, "client": ONEDOOR, "service": DOSSIERS.id, **told, "via": DESK}
         with self._notes.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
-
-
-async def _there(path: Path) -> bool:
-    return path.exists()  # noqa: ASYNC240 - one look at a local file

@@ -173,6 +173,14 @@ class Processes:
                 )
             await asyncio.sleep(_POLL_S)
 
+    async def wait_for_file(self, child: Child, path: Path) -> None:
+        """Wait until a process has written the file that says that it is there.
+
+        Raises:
+            DemoFailed: The process ended, or the deadline passed.
+        """
+        await self.wait_for(child, str(path), lambda: asyncio.to_thread(path.exists))
+
     def check(self) -> None:
         """Say so if a long-running process ended by itself.
 

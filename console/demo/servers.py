@@ -17,8 +17,6 @@ from typing import Any
 from console.demo.processes import LIENTHONG, Child, DemoFailed, Processes, together
 
 NUMBERS = (1, 2, 3)
-_COMMANDS = "\n[commands]\nretry_s = 2.0\nretry_max_s = 8.0\n"
-"""A receipt that a dying server swallowed is asked for again soon: the demonstration does not wait half a minute."""
 
 
 class Servers:
@@ -51,12 +49,6 @@ class Servers:
         """Address of the first."""
         return f"tls://{self._addresses[0]}"
 
-    @staticmethod
-    def settle(settings: Path) -> None:
-        """Lets a gateway repeat commands soon."""
-        with settings.open("a", encoding="utf-8") as file:
-            file.write(_COMMANDS)
-
     def folder(self, number: int) -> Path:
         """Of a server."""
         return self._home / "broker" / "servers" / str(number)
@@ -74,7 +66,7 @@ class Servers:
         listening.unlink(missing_ok=True)
         words = ("broker", "--home", str(self._home), "--server", str(number))
         child = await self._processes.start(f"broker-{number}", [*LIENTHONG, *words])
-        await self._processes.wait_for(child, str(listening), lambda: _exists(listening))
+        await self._processes.wait_for_file(child, listening)
         self._children[number] = child
 
     async def kill(self, numbers: Iterable[int]) -> None:
@@ -128,7 +120,3 @@ def _page(folder: Path, path: str) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return found
-
-
-async def _exists(path: Path) -> bool:
-    return path.exists()  # noqa: ASYNC240 - one look at a local file

@@ -214,7 +214,7 @@ class World:
         child = await self._processes.start(
             "business-backend", [*SAMPLE, "backend", *places, "--port-file", str(port_file)]
         )
-        await self._processes.wait_for(child, str(port_file), lambda: _exists(port_file))
+        await self._processes.wait_for_file(child, port_file)
         self._backend = f"http://127.0.0.1:{port_file.read_text().strip()}"
 
     # --- instance and members -----------------------------------------------------------------------------------
@@ -235,7 +235,7 @@ class World:
         """Start the broker or the registry and wait until it listens."""
         child = await self._processes.start(role, [*LIENTHONG, role, "--home", str(self._home)])
         listening = self._home / role / "listening.json"
-        await self._processes.wait_for(child, str(listening), lambda: _exists(listening))
+        await self._processes.wait_for_file(child, listening)
         self._hosts[role] = child
 
     def _part_operators(self, folders: list[Path]) -> None:
@@ -341,8 +341,6 @@ class World:
         listen = ("--front", "127.0.0.1:0", "--admin", "127.0.0.1:0")
         node = await do("node", "add", "n1", "--home", home, *listen)
         self.nodes[member.code] = Node(node["origin"])
-        if self._servers is not None:
-            self._servers.settle(home / "gateway.toml")
 
     async def _offer(self, service: Service) -> None:
         """Publish a service."""
@@ -383,7 +381,7 @@ class World:
         home, node = self.home(member), self.nodes[member.code]
         child = await self._processes.start(f"gateway-{member.code}", [*LIENTHONG, "gateway", "--home", str(home)])
         listening = home / "data" / "listening.json"
-        await self._processes.wait_for(child, str(listening), lambda: _exists(listening))
+        await self._processes.wait_for_file(child, listening)
         facts = json.loads(listening.read_text())
         node.front, node.admin, node.child = facts["front"], facts["admin"], child
         async with aiohttp.ClientSession(timeout=_HTTP) as session:
@@ -476,10 +474,6 @@ async def _idle(session: aiohttp.ClientSession, node: Node) -> bool:
             return "\nlienthong_outbox_records 0.0\n" in await got.text()
     except (aiohttp.ClientError, TimeoutError):
         return False
-
-
-async def _exists(path: Path) -> bool:
-    return path.exists()  # noqa: ASYNC240 - one look at a local file
 
 
 def _secret(path: Path, text: str) -> Path:

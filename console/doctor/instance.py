@@ -20,6 +20,7 @@ from console.operators import OperatorHome, keys_at_hand
 from evidence.signer import FileSigner
 from registry.checkpoints import directory_origin
 from registry.documents import Anchor
+from registry.listaddresses import authorities_by_url
 
 _KEYS_HELP = 'see "Keys, certificates and credentials" in docs/operations.md'
 
@@ -135,6 +136,20 @@ def check_operators(context: InstanceContext) -> Iterable[Finding]:
         yield Finding("operator-keys", "ok", seen)
 
 
+def check_list_addresses(context: InstanceContext) -> Iterable[Finding]:
+    """Every address of revocation lists says whose list it has to give."""
+    if context.seen is None or not context.seen.anchor.revocation_lists:
+        return
+    named = context.seen.anchor.revocation_lists
+    open_ = [url for url, expected in authorities_by_url(named).items() if not expected]
+    if open_:
+        seen = f"the anchor does not say whose list {', '.join(open_[:3])} has to give: another's there is not noticed"
+        do = f"lienthong certificate lists {' '.join(open_[:3])} --authority FILE --home {context.home.path}"
+        yield Finding("revocation-lists", "warn", seen, do)
+    else:
+        yield Finding("revocation-lists", "ok", f"{len(named)} addresses, each with its authority")
+
+
 def check_log(context: InstanceContext) -> Iterable[Finding]:
     """The directory's log can be read, and its newest checkpoint verifies."""
     home, facts = context.home, context.home.facts
@@ -204,6 +219,7 @@ INSTANCE_CHECKS: tuple[Check[InstanceContext], ...] = (
     Check("ports", check_ports, "correct the addresses"),
     Check("registry", check_registry, _START),
     Check("operator-keys", check_operators, "make the key files usable"),
+    Check("revocation-lists", check_list_addresses, "lienthong certificate lists"),
     Check(
         guests.GUESTS,
         lambda context: guests.check_guests(context.home),

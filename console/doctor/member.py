@@ -27,6 +27,7 @@ from registry.client import RegistryClient
 from registry.documents import Node
 from registry.fold import Directory
 from registry.publickeys import decode_base64, key_id
+from registry.view import RevocationKind
 
 _KEYS_HELP = 'see "Keys, certificates and credentials" in docs/operations.md'
 _CLOCK_WARN_S = 2.0
@@ -227,8 +228,9 @@ def check_trust(context: MemberContext) -> Iterable[Finding]:
     own = key_id(FileSigner.load(settings.keys.log, passphrase_path=settings.keys.passphrase).public_bytes)
     with local_follower(context.home) as follower:
         directory = follower.directory
-        for kind, target in (("member", facts.member), ("node", settings.node), ("key", own)):
-            entry = directory.revocation(kind, target)  # type: ignore[arg-type]
+        ours: tuple[tuple[RevocationKind, str], ...] = (("member", facts.member), ("node", settings.node), ("key", own))
+        for kind, target in ours:
+            entry = directory.revocation(kind, target)
             if entry is not None:
                 seen = f"{kind} revoked since {entry.since_at:%Y-%m-%d %H:%M}Z by {entry.author}"
                 yield Finding("revoked", "fail", seen, "nobody accepts its records any more: ask the author why")

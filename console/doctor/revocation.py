@@ -7,21 +7,22 @@ anchor's addresses only, without redirects, with a limit and a deadline (RFC 528
 from __future__ import annotations
 
 import urllib.request
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from http.client import HTTPException, HTTPMessage
 from pathlib import Path
 from typing import IO
 
-from bus.gateway.revocationlists import kept_lists
+from bus.gateway.revocationlists import kept_lists, require_authority
 from bus.settings import RevocationSettings
 from console.doctor.findings import Finding
-from evidence.crl import MAX_LIST_BYTES, RevocationList, read_list
+from evidence.crl import MAX_LIST_BYTES, RevocationList, authority_of, read_list
 from evidence.errors import RevocationListInvalid
 from evidence.x509 import load_pem_chain
 from registry.certificates import issued_of
 from registry.documents import Anchor
+from registry.listaddresses import authorities_by_url
 
 NAME = "revocation-lists"
 _DEADLINE_S = 5.0
@@ -59,38 +60,69 @@ def check_lists(anchor: Anchor, certificate: Path, cache: Cache | None = None) -
     """
     if not anchor.revocation_lists:
         return [Finding(NAME, "ok", "the anchor names no lists; trust is withdrawn by documents in the directory")]
-    if cache is not None:
-        return [_check_kept(address, anchor, certificate, cache) for address in anchor.revocation_lists]
-    return [_check_list(address, anchor, certificate) for address in anchor.revocation_lists]
+    judge = _Judge(anchor, certificate, authorities_by_url(anchor.revocation_lists), cache)
+    return [judge.check(address) for address in judge.sources]
 
 
-def _check_kept(address: str, anchor: Anchor, certificate: Path, cache: Cache) -> Finding:
-    paths = kept_lists(cache.folder, address)
-    if not paths:
-        refuses = cache.settings.when_unreachable == "refuse"
-        seen = f"the gateway has no list of {address} yet" + (", so it refuses every call" if refuses else "")
-        return Finding(NAME, "fail" if refuses else "warn", seen, _DO)
-    lists = []
-    for path in paths:
+@dataclass(frozen=True, slots=True)
+class _Judge:
+    """Judges one address after the other.
+
+    Attributes:
+        sources: Each address with whose list it has to give.
+    """
+
+    anchor: Anchor
+    certificate: Path
+    sources: Mapping[str, frozenset[str]]
+    cache: Cache | None
+
+    def check(self, address: str) -> Finding:
+        expected = self.sources[address]
+        known = {one.signer for der in self._authorities() if (one := authority_of(der)) is not None}
+        if expected and not expected & known:
+            return Finding(NAME, "ok", f"{address} is of an authority that is not behind this member's certificate")
+        return self._fetched(address, expected) if self.cache is None else self._kept(address, expected, self.cache)
+
+    def _kept(self, address: str, expected: frozenset[str], cache: Cache) -> Finding:
+        # A list that another address of the same authority gave is as good.
+        mirrors = [one for one in self.sources if one == address or (expected and self.sources[one] & expected)]
+        paths = [path for one in mirrors for path in kept_lists(cache.folder, one, expected)]
+        if not paths:
+            refuses = cache.settings.when_unreachable == "refuse"
+            seen = f"the gateway has no list of {address} yet" + (", so it refuses every call" if refuses else "")
+            return Finding(NAME, "fail" if refuses else "warn", seen, _DO)
+        lists = []
+        for path in paths:
+            try:
+                lists.append(self._read(path.read_bytes(), expected))
+            except (OSError, RevocationListInvalid) as error:
+                seen = f"the gateway's copy of {address} counts for nothing: {error}"
+                return Finding(NAME, "fail", seen, f"rm {path}; start the gateway again")
+        oldest = timedelta(seconds=cache.settings.max_age_s)
+        return _judge(f"{address}, as the gateway has it", lists, self.certificate, oldest)
+
+    def _fetched(self, address: str, expected: frozenset[str]) -> Finding:
         try:
-            lists.append(_read(path.read_bytes(), anchor, certificate))
-        except (OSError, RevocationListInvalid) as error:
-            seen = f"the gateway's copy of {address} counts for nothing: {error}"
-            return Finding(NAME, "fail", seen, f"rm {path}; start the gateway again")
-    oldest = timedelta(seconds=cache.settings.max_age_s)
-    return _judge(f"{address}, as the gateway has it", lists, certificate, oldest)
+            found = self._read(_fetch(address), expected)
+        except OSError as error:
+            return Finding(NAME, "fail", f"{address} does not answer ({type(error).__name__})", _DO)
+        except (ValueError, HTTPException):
+            return Finding(NAME, "fail", f"{address} does not answer as a web server does", _DO)
+        except RevocationListInvalid as error:
+            return Finding(NAME, "fail", f"what {address} answers with counts for nothing: {error}", _DO)
+        return _judge(address, [found], self.certificate, timedelta.max)
 
+    def _authorities(self) -> list[bytes]:
+        """The authorities of the anchor, and those between them and this member."""
+        trusted = [der for pem in self.anchor.certification_authorities for der in load_pem_chain(pem.encode())]
+        return [*trusted, *load_pem_chain(self.certificate.read_bytes())[1:]]
 
-def _check_list(address: str, anchor: Anchor, certificate: Path) -> Finding:
-    try:
-        found = _read(_fetch(address), anchor, certificate)
-    except OSError as error:
-        return Finding(NAME, "fail", f"{address} does not answer ({type(error).__name__})", _DO)
-    except (ValueError, HTTPException):
-        return Finding(NAME, "fail", f"{address} does not answer as a web server does", _DO)
-    except RevocationListInvalid as error:
-        return Finding(NAME, "fail", f"what {address} answers with counts for nothing: {error}", _DO)
-    return _judge(address, [found], certificate, timedelta.max)
+    def _read(self, data: bytes, expected: frozenset[str]) -> RevocationList:
+        """As the gateway reads it."""
+        found = read_list(data, self._authorities(), datetime.now(UTC))
+        require_authority(found, expected)
+        return found
 
 
 def _fetch(address: str) -> bytes:
@@ -99,12 +131,6 @@ def _fetch(address: str) -> bytes:
     with urllib.request.build_opener(_NoRedirects).open(address, timeout=_DEADLINE_S) as answer:
         data: bytes = answer.read(MAX_LIST_BYTES + 1)
     return data
-
-
-def _read(data: bytes, anchor: Anchor, certificate: Path) -> RevocationList:
-    """As the gateway reads it; the authorities of the anchor, and those between them and this member."""
-    authorities = [der for pem in anchor.certification_authorities for der in load_pem_chain(pem.encode())]
-    return read_list(data, [*authorities, *load_pem_chain(certificate.read_bytes())[1:]], datetime.now(UTC))
 
 
 def _judge(address: str, lists: Sequence[RevocationList], certificate: Path, oldest: timedelta) -> Finding:

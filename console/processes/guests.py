@@ -1,7 +1,8 @@
 """The registry as host of the broker: who may come in, what streams they find, who is shown out.
 
 Three connections, each with the rights of one account: *members* (answers nodes that ask for new credentials),
-*streams* (the directory's feed, the members' streams), *system* (pushes the members' account). Whatever the directory
+*streams* (the directory's feed, the members' streams), *system* (pushes the members' account, and its own once a leaf
+broker was refused). Whatever the directory
 says is settled at every accepted document, at every connection and every few seconds: withdrawals first.
 """
 
@@ -20,16 +21,17 @@ import structlog
 from bus.errors import BusError
 from bus.front.server import client_tls
 from bus.transport import nkeys, subjects
+from bus.transport.accounts import system_jwt
 from bus.transport.connection import BrokerIdentity, Connection, TransportObserver
 from bus.transport.feed import NatsFeed
 from bus.transport.guestbook import GuestBook
 from bus.transport.minting import AccountMinter
 from bus.transport.renewal import CredentialDesk
 from bus.transport.streams import MemberStreams, StreamSettings
-from bus.transport.withdrawal import MembersAccount
+from bus.transport.withdrawal import MembersAccount, PushedAccount
 from console.homes import InstanceHome, replace_file
-from console.instance import MEMBERS_ACCOUNT, read_broker_identity
-from console.leaves import leaf_keys
+from console.instance import MEMBERS_ACCOUNT, SYSTEM_ACCOUNT, read_broker_identity
+from console.leaves import leaf_keys, listener_keys
 from evidence.errors import EvidenceError
 from evidence.signer import FileSigner
 from registry.authority import Authority
@@ -85,10 +87,11 @@ class BrokerHost:
             _Silent(observer),
         )
         self.streams = self._service(urls, tls, streams, "-streams", observer, self._streams_connected)
+        system = FileSigner.load(home.broker / "system.pem")
         self._system = self._service(
             urls,
             tls,
-            FileSigner.load(home.broker / "system.pem"),
+            system,
             "-system",
             _Silent(observer),
             self._system_connected,
@@ -106,6 +109,17 @@ class BrokerHost:
             replace=_replace,
             connection=self._system,
             inbox=_inbox("-system"),
+            servers=len(urls),
+            unix_time_s=time.time,
+        )
+        self._listeners = PushedAccount(
+            claims=lambda revoked, at_s: system_jwt(
+                system.public_bytes, operator.public_bytes, operator.sign, at_s, revoked
+            ),
+            path=home.broker / SYSTEM_ACCOUNT,
+            replace=_replace,
+            connection=self._system,
+            inbox=f"{_inbox('-system')}system.",
             servers=len(urls),
             unix_time_s=time.time,
         )
@@ -206,7 +220,11 @@ class BrokerHost:
             self._pushed = False
         if changed or not self._kept:
             self._pushed = False
-            self._account.keep(self._book.revocations())
+            listeners, refused = listener_keys(self._home), self._book.revocations()
+            self._account.keep({key: at_s for key, at_s in refused.items() if key not in listeners})
+            second = {key: at_s for key, at_s in refused.items() if key in listeners}
+            if second:  # an instance that never refused one has nothing to tell
+                self._listeners.keep(second)
             self._kept = True
 
     async def _settle_withdrawals(self, authority: Authority) -> None:
@@ -214,6 +232,8 @@ class BrokerHost:
         if not self._pushed and self._system.connected:
             await asyncio.sleep(_READ_S)
             await self._account.push()
+            if self._listeners.kept:
+                await self._listeners.push()
             self._pushed = True
             self._repeat_at_s = time.monotonic() + _REPEAT_S
 

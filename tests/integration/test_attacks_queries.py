@@ -284,12 +284,15 @@ async def test_the_broker_lets_a_node_hear_only_what_is_for_it(stand: Stand, all
         await connection.subscribe(subject, queue="q~GOV~E66", cb=hear)
     await connection.subscribe("_I.GOV~E66~n1.>", cb=hear)
     await connection.flush()
-    for subject in ("lt.q.GOV~F77.GOV~H37", "_I.GOV~H37~n1.x", "lt.k.GOV~F77~n1.GOV~H37~n1", "_I.GOV~E66~n1.last"):
-        await all_rights.publish(subject, b"x")
-    await all_rights.flush()
-    await eventually(lambda: heard)
+    for _ in range(100):  # until something is heard: a connection may be made anew meanwhile
+        for subject in ("lt.q.GOV~F77.GOV~H37", "_I.GOV~H37~n1.x", "lt.k.GOV~F77~n1.GOV~H37~n1", "_I.GOV~E66~n1.last"):
+            await all_rights.publish(subject, b"x")
+        await all_rights.flush()
+        with contextlib.suppress(AssertionError):
+            await eventually(lambda: heard, deadline_s=0.2)
+            break
     await connection.close()
-    assert heard == ["_I.GOV~E66~n1.last"]
+    assert set(heard) == {"_I.GOV~E66~n1.last"}
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,10 @@ from collections import Counter
 from collections.abc import Iterator
 
 import pytest
+from click.testing import CliRunner
 from fault_evidence import check_evidence
 from fault_world import FaultWorld, pair
-from world import Answer, ClientSystem, eventually, wait_until
+from world import Answer, ClientSystem, console_main, eventually, wait_until
 
 from evidence.merkle import leaf_hash
 
@@ -86,6 +87,30 @@ def quiet(world: FaultWorld) -> None:
         wait_until(lambda code=code: rows(world, code, "SELECT count(*) FROM outbox") == [(0,)], f"outbox of {code}")
         assert rows(world, code, "SELECT count(*) FROM task") == [(0,)]
     check_evidence(world, "H37", "G01")
+
+
+def test_a_command_is_handed_over_from_a_shell(world, client, tmp_path) -> None:
+    (tmp_path / "app.key").write_text(client.key)
+    member = world.members["H37"]
+    host, port = member.front
+    args = (
+        "call",
+        world.service_id(SERVICE),
+        "/notes",
+        "--gateway",
+        f"https://{host}:{port}",
+        "--client",
+        client.subsystem,
+    )
+    args += ("--ca", str(member.home / "tls" / "ca.crt"), "--key-file", str(tmp_path / "app.key"), "-X", "POST", "-i")
+    args += ("--data", '{"text":"from a shell"}', "--purpose", "residence", "--command", "--idempotency-key", "shell-1")
+    told = [CliRunner().invoke(console_main, [*args, "--wait", "30"]) for _ in range(2)]
+    (first, second) = [
+        dict(line.partition(": ")[::2] for line in one.output.splitlines() if ": " in line) for one in told
+    ]
+    assert [one.output.splitlines()[0] for one in told] == ["HTTP 200"] * 2, told[0].output
+    assert first["Content-Location"] == second["Content-Location"]
+    assert effects(world)[first["Content-Location"].rpartition("/")[2]] == 1
 
 
 def test_a_command_is_taken_done_and_answered_with_four_records_on_each_side(world, client) -> None:

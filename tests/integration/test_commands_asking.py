@@ -108,6 +108,36 @@ def test_who_does_not_get_it_in_time_is_told_where_to_ask(world, client) -> None
     assert fate(world, client, answer.json()["id"])["state"] == "completed"
 
 
+def test_who_sends_a_deprecated_command_is_told_and_counted(world, client) -> None:
+    home = ("--home", str(world.members["G01"].home))
+
+    def counted() -> float:
+        name, labels = "lienthong_deprecated_calls_total", {"operation": "addNote", "client": client.subsystem}
+        return world.metric("G01", name, **labels)
+
+    assert "deprecation" not in post(world, client, Prefer="respond-async, wait=20").headers
+    before = counted()
+    world.command("service", "deprecate", SERVICE.partition("/")[2], "addNote", "--sunset", "2036-01-02", *home)
+    try:
+        wait_until(lambda: "deprecation" in post(world, client, Prefer="respond-async").headers, "the word of it")
+        sent = post(world, client, Prefer="respond-async")
+        record_id = sent.json()["id"]
+        assert fate(world, client, record_id)["state"] == "completed"
+        named = {"X-Road-Client": client.subsystem, "X-LienThong-Key": client.key}
+        place = f"/exchanges/{record_id}"
+        state, result = (world.request(world.members["H37"], "GET", place + more, named) for more in ("", "/result"))
+        waited = post(world, client, Prefer="respond-async, wait=20")
+        assert (sent.status, waited.status, result.status) == (202, 200, 200)
+        for answer in (sent, waited, result):
+            assert answer.headers["deprecation"] == sent.headers["deprecation"]
+            assert answer.headers["sunset"] == "Wed, 02 Jan 2036 00:00:00 GMT"
+        assert "deprecation" not in state.headers, "the exchange itself stays"
+        # the provider's gateway looks at its own documents from time to time
+        wait_until(lambda: post(world, client, Prefer="respond-async, wait=20") and counted() > before, "the count")
+    finally:
+        world.command("service", "deprecate", SERVICE.partition("/")[2], "addNote", "--undo", *home)
+
+
 @pytest.mark.parametrize("header", ["Idempotency-Key", "X-LienThong-Order-Key"])
 def test_what_goes_with_commands_is_refused_on_a_query(world, client, header) -> None:
     answer = post(world, client, **{header: "one"})

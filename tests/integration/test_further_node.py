@@ -11,9 +11,12 @@ import msgspec
 import pytest
 from world import CommandFailed, Member, World, free_port, standard_world, wait_until
 
+from bus.transport import nkeys
 from console.homes import MemberHome
 from console.nodebundle import Contents, open_bundle
 from console.noderequests import _bundle_key
+from console.views import local_directory
+from evidence.signer import FileSigner
 
 SERVICE = "G01/desk/notes"
 SERVICE_ID = "VN-TEST/GOV/G01/desk/notes"
@@ -184,6 +187,41 @@ def test_keys_for_answers_are_asked_for_and_endorsed_as_the_node_was(world: Worl
     assert isinstance(node, FurtherNode)
     join(world, node, bundle)
     assert len(set((node.home / "keys" / "sealing").glob("answer-*"))) == 3
+
+
+def test_its_broker_key_is_exchanged_by_a_request_and_a_bundle(world: World) -> None:
+    node = add_further(world, "n4")
+    world.start_gateway(node.code)
+    before, old = (node.home / "keys/broker.pem").read_bytes(), world.folder / "G01-n4.request"
+    out = world.folder / "key.request"
+    asked = ("node", "request", "--home", str(node.home), "--days", "1", "--broker-key", "--out", str(out))
+    assert world.command(*asked) == world.command(*asked)
+    assert (node.home / "keys/broker.pem").read_bytes() == before, "the running node goes on with it"
+    options = ("--home", str(world.member("G01").home), "--bundle", str(world.folder / "key.bundle"), "--request")
+    for _ in range(2):
+        world.command("node", "add", "n4", *options, str(out))
+    with pytest.raises(CommandFailed, match="use the newest request"):
+        world.command("node", "add", "n4", *options, str(old))
+    done = join(world, node, str(world.folder / "key.bundle"))
+    assert (done["broker_key_exchanged"], done["reloaded"]) == (True, True)
+    assert not (node.home / "keys/broker.next.pem").exists()
+    assert (node.home / "keys/broker.pem").read_bytes() != before
+    wait_until(lambda: world.admin(node.code, "/readyz").status == 200, "the node, ready")
+    held = MemberHome(node.home)
+    key = FileSigner.load(held.keys / "broker.pem").public_bytes
+    with local_directory(held) as directory:
+        entry = directory.node(node.node)
+    assert entry is not None
+    assert entry.broker_key == key
+    jwt = (held.keys / "broker.jwt").read_text().strip()
+    assert nkeys.decode_claims(jwt)["sub"] == nkeys.public_text("user", key)
+    answered = size(world, node.code)
+    client = world.clients["H37/app"]
+    wait_until(
+        lambda: world.call(client, SERVICE, "/notes/1", purpose="residence") and size(world, node.code) > answered + 2,
+        "queries at the node, with the new key",
+    )
+    world.stop_gateway(node.code)
 
 
 # --- refusals ---------------------------------------------------------------------------------------------------------

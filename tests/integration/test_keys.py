@@ -167,7 +167,7 @@ def test_sealing_keys_follow_one_another_while_calls_go_on(keys_world: World) ->
         for code in ("H37", "G01"):
             home = world.member(code).home
             before = set(load_keys(home / "keys" / "sealing")["query"])
-            command = ("node", "rotate", "sealing", "--days", "3", "--every-s", "1", "--lead-s", "0.5")
+            command = ("node", "rotate", "sealing", "--days", "3", "--every-s", "1", "--lead-s", "3")
             world.command(*command, "--home", str(home))
             stored = load_keys(home / "keys" / "sealing")
             assert len(set(stored["query"]) - before) == len(stored["answer"]) - 1 == 3

@@ -277,3 +277,13 @@ async def test_one_address_cannot_fill_the_list_of_requests(begun: Served, monke
     async with begun.session.post(begun.url + "/requests", data=b"x") as answer:
         assert int(answer.headers["Retry-After"]) > 60
     assert (await begun.ask("GET", "/requests"))[0] == 200
+
+
+async def test_one_address_cannot_have_documents_verified_without_end(
+    begun: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("registry.http.DOCUMENTS_PER_ADDRESS", QuotaLimit(per_day=2))
+    statuses = [(await begun.ask("POST", "/documents", b"nonsense"))[0] for _ in range(3)]
+    assert statuses[2] == 429
+    assert 429 not in statuses[:2]
+    assert (await begun.ask("GET", "/anchor"))[0] == 200

@@ -59,7 +59,7 @@ class _Job:
         steps: Steps[Any] | None = None,
     ) -> None:
         self.steps = steps
-        self.made: object = None
+        self.made: Any = None  # what the steps returned
         self.acted: Acted = acted
         self.statement = statement
         self.values = values
@@ -131,7 +131,7 @@ class SqliteDatabase:
         allowed_s, future = self._room(deadline_s)
         job = _Job("", (), 0, time.monotonic() + allowed_s, future, "unknown", steps)
         await self._through_a_thread(job, allowed_s)
-        made: Made = job.made  # type: ignore[assignment]  # what these steps returned
+        made: Made = job.made
         return made
 
     def _room(self, deadline_s: float) -> tuple[float, asyncio.Future[Fetched]]:

@@ -18,7 +18,7 @@ from bus.transport.guestbook import GuestBook, GuestBookUnreadable
 from bus.transport.minting import AccountMinter
 from bus.transport.renewal import CredentialDesk, Minted, read_answer
 from bus.transport.withdrawal import MembersAccount, WithdrawalUnconfirmed
-from registry.errors import NotFound
+from registry.errors import DocumentRefused, NotFound
 from registry.publickeys import key_id
 
 KEY = Ed25519PrivateKey.from_private_bytes(b"k" * 32)
@@ -154,6 +154,29 @@ async def test_credentials_end_with_the_nodes_statement(book):
     directory.set(until_at=datetime.fromtimestamp(NOW_S, UTC))
     with pytest.raises(NotFound, match="ended"):
         await minter.mint(directory.node_entry, directory.entry)
+
+
+async def test_a_leafs_key_is_no_nodes_and_is_refused_with_a_node_that_had_it(book):
+    directory, leaf_key = Directory(), nkeys.public_text("user", b"l" * 32)
+    book.settle(directory, {leaf_key: MEMBER}, NOW_S)
+    directory.set(broker_key=b"l" * 32)
+    book.settle(directory, {leaf_key: MEMBER}, NOW_S)
+    minter = AccountMinter(PUBLIC, KEY.sign, lambda: NOW_S, 60, book)
+    with pytest.raises(DocumentRefused) as refused:
+        await minter.mint(directory.node_entry, directory.entry)
+    assert refused.value.code == "key-reused"
+    assert leaf_key not in book.revocations()
+    directory.set(status="revoked")
+    assert book.settle(directory, {leaf_key: MEMBER}, NOW_S)
+    assert leaf_key in book.revocations()
+
+
+def test_a_leafs_key_that_its_member_revoked_is_refused(book):
+    directory, leaf_key = Directory(), nkeys.public_text("user", b"l" * 32)
+    book.settle(directory, {leaf_key: MEMBER}, NOW_S)
+    directory.revoked.add(("key", key_id(b"l" * 32)))
+    assert book.settle(directory, {leaf_key: MEMBER}, NOW_S)
+    assert book.revocations() == {leaf_key: NOW_S + 1}
 
 
 def test_a_leaf_may_only_be_a_leaf():

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from bus import errors
 from bus.exchange.notices import deprecation_fields, quota_fields
 from bus.gateway.maintenance import Maintenance
-from registry.quota import Quota
+from registry.quota import Quota, QuotaBook
 from registry.view import DeprecatedOperation, QuotaLimit
 
 
@@ -28,7 +28,9 @@ def test_what_is_left_is_never_more_than_may_be_taken(per_second, per_day, waits
         now_s += wait_s
         quota.take(now_s)
         told = quota.left()
-        assert all(0 <= one.left <= one.calls and one.full_s >= 0 and one.window_s >= 1 for one in told)
+        assert all(0 <= one.left <= one.calls and one.more_s >= 1 and one.window_s >= 1 for one in told)
+        rates = {"second": per_second or 0, "day": (per_day or 0) / 86_400}
+        assert all((one.more_s - 1) * rates[one.name] <= 1 for one in told), "no later than the next call"
         usable = min((one.left for one in told), default=0)
         trial = Quota(quota.limit, now_s)
         trial._second, trial._day, trial._at_s = quota._second, quota._day, quota._at_s
@@ -46,6 +48,35 @@ def test_fields_have_the_form_of_their_specifications():
     (_, since), (name, until) = deprecation_fields(DeprecatedOperation(datetime(2026, 1, 1, tzinfo=UTC), sunset_at))
     assert since == "@1767225600"
     assert (name, parsedate_to_datetime(until)) == ("Sunset", sunset_at)
+
+
+def test_with_several_rights_the_tightest_is_told_of_each_window():
+    book = QuotaBook()
+    generous, narrow = QuotaLimit(per_second=50, per_day=1000), QuotaLimit(per_second=1, per_day=2000)
+    for _ in range(2):
+        assert book.take(CLIENT, SERVICE, generous, 0.0) is None
+    assert book.take(CLIENT, f"{SERVICE}#narrow", narrow, 0.0) is None
+    told = book.left(CLIENT, SERVICE, f"{SERVICE}#narrow")
+    assert [(one.name, one.calls, one.left) for one in told] == [("second", 1, 0), ("day", 1000, 998)]
+    assert [one.calls for one in book.left(CLIENT, SERVICE)] == [50, 1000]
+    assert book.left(CLIENT, "another", f"{SERVICE}#other") == []
+
+
+async def test_the_right_that_decided_is_told_and_not_the_generous_one(tmp_path):
+    async with running_bus(tmp_path) as bus:
+        quota = QuotaLimit(per_day=2)
+        bus.directory.access = {
+            "wide": access_entry(operations=frozenset({"confirm"}), quota=QuotaLimit(per_day=5000)),
+            "narrow": access_entry(subject=f"{SERVICE}#n", operations=frozenset({"getCitizen"}), quota=quota),
+        }
+        for left in (1, 0):
+            told = dict((await bus.ask()).headers)
+            assert told["RateLimit"] == f'"day";r={left};t=43200'
+            assert told["RateLimit-Policy"] == '"day";q=2;w=86400'
+        with pytest.raises(errors.QuotaExceeded) as refused:
+            await bus.ask()
+        assert dict(refused.value.headers)["RateLimit"] == '"day";r=0;t=43200'
+        assert refused.value.retry_after_s == 43_200, "never before the window that is told ends"
 
 
 async def test_answers_and_refusals_carry_the_fields_and_callers_are_counted(tmp_path):

@@ -1,9 +1,11 @@
 """Property tests here are about results, never about time: a loaded machine must not make them fail."""
 
 import os
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
+from office import Office
 
 settings.register_profile(
     "console", deadline=None, max_examples=60, database=None, suppress_health_check=[HealthCheck.too_slow]
@@ -17,3 +19,10 @@ def _no_waiting_for_the_disk():
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(os, "fsync", lambda descriptor: None)
         yield
+
+
+@pytest.fixture(scope="module")
+def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
+    made = Office(tmp_path_factory.mktemp("office"))
+    with made.registry:
+        yield made

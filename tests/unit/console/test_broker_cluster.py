@@ -5,18 +5,21 @@ from __future__ import annotations
 import shutil
 import stat
 import subprocess
+from pathlib import Path
 
 import msgspec
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from bus.transport import leaf, nkeys
 from bus.transport.broker import find_binary, render_config
 from console import brokercluster
 from console.brokercluster import folder_of, make_cluster, plan_servers, refresh, renew_certificates, server_files
 from console.homes import HomeInvalid, InstanceHome
 from console.instance import InstancePlan, create_instance
-from console.leaves import write_leaf_configuration
+from console.leaves import LeafFact, write_leaf_configuration
 from console.processes.broker import files_of, write_configuration
 
 ADDRESSES = ("10.0.0.1:4222", "10.0.0.2:4222", "broker3.example.vn:4222")
@@ -185,10 +188,28 @@ def test_a_leaf_broker_is_told_every_server_that_takes_leafs(cluster, tmp_path):
     assert 'listen: "10.0.0.2:7422"' in render_config(files_of(cluster.path, 2))
     folder = tmp_path / "leaf"
     folder.mkdir()
-    for name in ("leaf.creds", "leaf-system.creds"):
-        (folder / name).write_text("a")
+    keys = {
+        name: _credentials(folder / name, byte) for name, byte in (("leaf.creds", b"1"), ("leaf-system.creds", b"2"))
+    }
+    noted = cluster.broker / "leaves" / f"{keys['leaf.creds']}.json"
+    noted.parent.mkdir(exist_ok=True)
+    noted.write_bytes(msgspec.json.encode(LeafFact("VN-X/GOV/H37")))
     text = write_leaf_configuration(cluster, folder, "", "127.0.0.1:4222").read_text()
     urls = ", ".join(f'"tls://10.0.0.{number}:7422"' for number in (1, 2, 3))
     assert text.count(f"urls: [{urls}]") == 2
     named = write_leaf_configuration(cluster, folder, "tls://hub:1", "127.0.0.1:4222").read_text()
     assert named.count('urls: ["tls://hub:1"]') == 2
+    fact = msgspec.json.decode(noted.read_bytes(), type=LeafFact)
+    assert fact.listeners == (keys["leaf-system.creds"],), "of a second line that an earlier version made, too"
+    (folder / "leaf.creds").write_text("a")
+    with pytest.raises(HomeInvalid, match="damaged"):
+        write_leaf_configuration(cluster, folder, "", "127.0.0.1:4222")
+
+
+def _credentials(path: Path, byte: bytes) -> str:
+    """Writes credentials; the key that they are for."""
+    key = Ed25519PrivateKey.from_private_bytes(byte * 32)
+    public = key.public_key().public_bytes_raw()
+    jwt = nkeys.user_jwt("x", public, public, key.sign, 1, expires_at_s=None, publish=[], subscribe=[])
+    path.write_text(leaf.credentials_text(jwt, nkeys.seed_text(byte * 32)))
+    return nkeys.public_text("user", public)

@@ -312,6 +312,12 @@ def test_a_call_is_sent_as_a_client_system_sends_it(gateway, key, tmp_path):
     assert shown.startswith("HTTP 404\n")
 
 
+@pytest.mark.parametrize("option", [("--wait", "5"), ("--idempotency-key", "a"), ("--order-key", "b")])
+def test_what_belongs_to_commands_is_refused_without_command(key, option):
+    args = ("call", "VN/GOV/H37/a/b", "--gateway", "http://127.0.0.1:1", "--client", "x", "--key-file", key, *option)
+    assert "--command" in run(*args, code=2).stderr
+
+
 def test_errors_are_one_object_with_a_stable_code(member):
     found = run_json("catalogue", "--home", member, code=1)
     assert set(found) == {"error"}

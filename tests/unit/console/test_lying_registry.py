@@ -14,7 +14,7 @@ import msgspec
 import pytest
 from console_world import CONTRACT, INSTANCE, fails, run, run_json
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from test_membership import Office
+from office import Office
 
 from bus.sealing.keys import SealingKeyPair
 from console.homes import InstanceHome, MemberHome
@@ -28,7 +28,18 @@ from evidence.identifiers import MemberId
 from evidence.issue import issue_member, self_sign_member, to_pem
 from evidence.signer import FileSigner, public_key_of_pem
 from registry.client import NewestDocument, RegistryClient, RequestDetail
-from registry.documents import AnyDocument, LogKeyWindow, Member, Node, PinnedKey, Sealing, Service, decode, encode
+from registry.documents import (
+    AnyDocument,
+    Catalogue,
+    LogKeyWindow,
+    Member,
+    Node,
+    PinnedKey,
+    Sealing,
+    Service,
+    decode,
+    encode,
+)
 from registry.envelope import add_signature, read_envelope, sign_document
 from registry.publickeys import key_id
 from registry.requests import MemberRequest
@@ -37,18 +48,8 @@ Change = Callable[[AnyDocument], AnyDocument]
 Lie = Callable[[str, Change], None]
 
 
-@pytest.fixture(scope="module")
-def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
-    made = Office(tmp_path_factory.mktemp("office"))
-    with made.registry:
-        yield made
-
-
 def member(office: Office, code: str) -> Path:
-    home = office.folder / code
-    office.ask(code)
-    run("member", "approve", f"{INSTANCE}/GOV/{code}", "--home", office.home)
-    run("join", "--status", "--home", home, "--wait", "5")
+    home = office.admit(code)
     run("subsystem", "add", "desk", "--home", home)
     return home
 
@@ -247,6 +248,48 @@ def test_a_genuine_document_that_the_own_store_does_not_have_is_not_continued(of
     signed = sign_document(changed, speaker.signer, speaker.chain, speaker.genesis)
     call_registry(speaker.url, lambda client: client.submit(signed))
     assert fails("service", "disable", "desk/citizens", "--notice", "x", "--home", home) == "predecessor-unproven"
+
+
+def test_a_catalogue_of_the_registrys_own_gives_no_words(office: Office, tmp_path: Path) -> None:
+    home = provider(office, "P5", tmp_path)
+    grant = ("access", "grant", f"{INSTANCE}/GOV/H37/x", "desk/citizens", "--ground", "decree", "--home", home)
+    spying, honest = ("--purpose", "spying"), ("--purpose", "residence")
+
+    def catalogue(*codes: str) -> None:
+        words = "".join(f'{code} = {{ en = "{code}" }}\n' for code in codes)
+        (tmp_path / "words.toml").write_text(f'[purposes]\n{words}[grounds]\ndecree = {{ en = "Decree" }}\n')
+        run("purposes", "publish", tmp_path / "words.toml", "--home", office.home)
+
+    def change(document: AnyDocument) -> AnyDocument:
+        assert isinstance(document, Catalogue)
+        [term, *_] = document.purposes
+        return msgspec.structs.replace(document, purposes=(msgspec.structs.replace(term, code="spying"),))
+
+    catalogue("spying", "residence")
+    earlier = call_registry(Speaker.member(MemberHome(home)).url, lambda client: client.newest("catalogue", INSTANCE))
+    catalogue("residence")
+    for how in ({}, {"bare": True}):
+        with lying("catalogue", change, **how):
+            assert fails(*grant, *spying) == "predecessor-unproven"
+    assert fails(*grant, *spying) == "home-invalid"
+    office.registry.follow(home)
+    genuine = RegistryClient.newest
+    for shown in (earlier, None):
+
+        async def newest(
+            self: RegistryClient, type_: str, subject: str, shown: NewestDocument | None = shown
+        ) -> NewestDocument | None:
+            return shown if type_ == "catalogue" else await genuine(self, type_, subject)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(RegistryClient, "newest", newest)
+            assert fails(*grant, *spying) == "predecessor-unproven"
+            assert fails(*grant, *honest) == "predecessor-unproven"
+    run(*grant, *honest)
+    catalogue("residence", "audit")
+    run(*grant, "--purpose", "audit")  # newer than the copy here
+    (tmp_path / "words.toml").write_text("[purposes]\n[grounds]\n")
+    run("purposes", "publish", tmp_path / "words.toml", "--home", office.home)
 
 
 def test_a_member_that_lost_keys_and_store_publishes_again(office: Office, tmp_path: Path) -> None:

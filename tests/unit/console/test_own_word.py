@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from pathlib import Path
 
 import pytest
 from console_world import CONTRACT, INSTANCE, run_json
-from test_membership import Office
+from office import Office
 
 from console.homes import MemberHome
 from console.ownword import own_store
@@ -17,13 +17,6 @@ from registry.errors import RegistryUnavailable
 
 CLIENT = f"{INSTANCE}/GOV/C9/onedoor"
 SERVICE = "population/citizens"
-
-
-@pytest.fixture(scope="module")
-def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
-    made = Office(tmp_path_factory.mktemp("office"))
-    with made.registry:
-        yield made
 
 
 @pytest.fixture(scope="module")

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from console_world import INSTANCE, fails, run, run_json
-from test_membership import Office
+from office import Office
 
 from console.homes import MemberHome
 from console.views import local_directory
 from evidence.signer import FileSigner
-
-
-@pytest.fixture(scope="module")
-def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
-    made = Office(tmp_path_factory.mktemp("office"))
-    with made.registry:
-        yield made
 
 
 def member(office: Office, code: str) -> Path:

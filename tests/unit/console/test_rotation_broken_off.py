@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from console_world import INSTANCE, run
-from test_membership import Office
+from office import Office
 
 from bus.gateway.nodekeys import BrokerFiles
 from bus.gateway.sealingkeys import load_keys
@@ -70,18 +70,8 @@ def killed_everywhere(*command: object) -> Iterator[int]:
     raise AssertionError("the command has no end")
 
 
-@pytest.fixture(scope="module")
-def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
-    made = Office(tmp_path_factory.mktemp("office"))
-    with made.registry:
-        yield made
-
-
 def member(office: Office, code: str) -> Path:
-    home = office.folder / code
-    office.ask(code)
-    run("member", "approve", f"{INSTANCE}/GOV/{code}", "--home", office.home)
-    run("join", "--status", "--home", home, "--wait", "5")
+    home = office.admit(code)
     run("node", "add", "n1", "--home", home)
     return home
 

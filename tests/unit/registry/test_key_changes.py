@@ -10,9 +10,11 @@ import pytest
 from registry_world import START, Party, World, b64, time_at
 
 from evidence.signer import FileSigner
+from registry import datedtrees
 from registry import documents as d
-from registry import state
-from registry.fold import Applied, Skipped
+from registry.envelope import Envelope, read_envelope
+from registry.errors import DocumentMalformed
+from registry.fold import REVOCATION_PREFIX, Applied, Directory, Skipped
 from registry.publickeys import key_id
 
 WEEK_MINUTES = 7 * 24 * 60.0
@@ -111,7 +113,7 @@ def test_a_next_log_key_that_is_known_for_another_use_is_refused(world: World) -
 
 
 def test_a_key_is_named_once_in_a_statement(world: World) -> None:
-    with pytest.raises(d.DocumentMalformed):
+    with pytest.raises(DocumentMalformed):
         d.encode(
             restated(world, d.NodeLog(key=present(world), origin=origin(world), others=(window(present(world), 1),)))
         )
@@ -126,7 +128,7 @@ def test_trees_that_statements_name_are_kept_with_their_place(world: World) -> N
 
 
 def test_trees_that_are_named_every_day_are_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(state, "MOST_DATED", 8)
+    monkeypatch.setattr(datedtrees, "MOST_DATED", 8)
     for size in range(1, 31):
         head = d.LogHead(size=size, root=f"{size:02d}" * 32)
         world.put(restated(world, d.NodeLog(key=present(world), origin=origin(world), head=head)), world.provider)
@@ -139,7 +141,7 @@ def test_trees_that_are_named_every_day_are_bounded(world: World, monkeypatch: p
 
 def test_a_flood_of_trees_displaces_none_of_earlier_days(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Otherwise a member, or who has its key, could take away what proves the time of its old records."""
-    monkeypatch.setattr(state, "MOST_DATED", 16)
+    monkeypatch.setattr(datedtrees, "MOST_DATED", 16)
 
     def pin(size: int, minutes: float) -> None:
         world.minute += minutes
@@ -262,6 +264,33 @@ def test_an_objection_counts_while_a_confirmation_waits(world: World) -> None:
     world.put(world.revocation(f"key:{new.keyid}"), world.provider)
     assert not world.directory.reach(due_at + timedelta(days=1))
     world.put(world.subsystem(f"{world.provider.id}/b"), world.provider)
+
+
+@pytest.mark.parametrize("signers", [1, 2])
+def test_a_reader_that_comes_late_finds_the_objection_without_reading_everything(
+    world: World, monkeypatch: pytest.MonkeyPatch, signers: int
+) -> None:
+    new, due_at = confirmed_ahead(world)
+    for count in range(40):
+        world.put(world.subsystem(f"{world.provider.id}/s{count}"), world.provider)
+    world.put(world.revocation(f"key:{new.keyid}"), *[world.provider, world.operator][:signers])
+    late = Directory(world.genesis, ahead=lambda index: world.leaves[index:])
+    late.reach(due_at + timedelta(days=1))
+    read: list[bytes] = []
+
+    def counting(data: bytes, *, genesis: str | None) -> Envelope:
+        read.append(data)
+        return read_envelope(data, genesis=genesis)
+
+    monkeypatch.setattr("registry.fold.read_envelope", counting)
+    for index, leaf in enumerate(world.leaves):
+        late.apply(index, leaf)
+    member = late.member(world.provider.id)
+    assert member is not None
+    assert new.keyid not in member.signing_keys, "the objection was in time"
+    assert len(read) <= len(world.leaves) + 5, "each document once, and what may be an objection"
+    kinds = [leaf.startswith(REVOCATION_PREFIX) for leaf in world.leaves]
+    assert kinds == [False] * (len(kinds) - 1) + [True]
 
 
 def test_an_alias_that_was_taken_while_a_confirmation_waited_stays_where_it_is(world: World) -> None:

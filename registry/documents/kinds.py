@@ -1,23 +1,4 @@
-"""Directory documents and their one exact encoding.
-
-Every document is a JSON object with its `type` first, fields in declaration order, compact, defaults left out, UTF-8
-unescaped. `decode` accepts a payload only if re-encoding gives the same bytes (so no duplicate or unknown keys, no
-other spelling of a number). The `subject` is the identifier of what the document speaks about; documents with the
-same type and subject form a chain by `seq` and `prev`.
-
-| type | subject |
-|---|---|
-| anchor | the instance |
-| member, node, subsystem, service | its identifier |
-| sealing | `<owner>#<keyid>`; the owner is a member or a node |
-| group | `<member>#<code>`, or `<INSTANCE>#<code>` for the operator's |
-| access | `<service>#<code>` |
-| catalogue | the instance |
-| revocation | `member:<id>`, `node:<id>` or `key:<key id>` |
-
-Pure. Checks the shape of one document; everything that needs others (authors, sequence, uniqueness) is in `fold` and
-`authorship`, signatures in `envelope`.
-"""
+"""The documents, a class each. Says what they carry; what a type cannot say is in `shape`."""
 
 from __future__ import annotations
 
@@ -26,13 +7,10 @@ from datetime import datetime
 from typing import Annotated, Literal
 
 import msgspec
-from cryptography.hazmat.primitives.asymmetric import ec
 from msgspec import Meta
 
-from evidence.errors import HeaderMalformed
-from evidence.stamps import decode_time
-from registry.errors import DocumentMalformed
-from registry.publickeys import decode_base64, decode_ed25519, key_id, spki_public
+from registry.documents.instants import parse_time
+from registry.publickeys import decode_base64, spki_public
 from registry.view import Limits, MemberStatus, QuotaLimit, RevocationKind, SealingUse
 
 MAX_DOCUMENT_BYTES = 65_535 - len(b"lienthong/v1/directory\n")
@@ -397,156 +375,3 @@ TYPES: tuple[str, ...] = tuple(
     str(kind.__struct_config__.tag)
     for kind in (Anchor, Member, Node, Sealing, Subsystem, Group, Service, Access, Catalogue, Revocation)
 )
-
-_decoder: msgspec.json.Decoder[AnyDocument] = msgspec.json.Decoder(AnyDocument)
-_encoder = msgspec.json.Encoder()
-
-
-def encode(document: AnyDocument) -> bytes:
-    """The payload bytes of a document, in the form that `decode` accepts (2 for a fraction becomes 2.0).
-
-    Raises:
-        DocumentMalformed: No reader would accept it.
-    """
-    payload = _encoder.encode(_read(_encoder.encode(document)))
-    _check_shape(_read(payload))
-    return payload
-
-
-def decode(payload: bytes) -> AnyDocument:
-    """Read a payload that nobody checked yet.
-
-    Raises:
-        DocumentMalformed: Not JSON, an unknown type or field, a value out of shape, or not the exact encoding.
-    """
-    if len(payload) > MAX_DOCUMENT_BYTES:
-        raise DocumentMalformed(f"the document has {len(payload)} bytes; {MAX_DOCUMENT_BYTES} are allowed")
-    document = _read(payload)
-    if _encoder.encode(document) != payload:
-        raise DocumentMalformed("the document is not in its exact encoding: encode it with documents.encode")
-    _check_shape(document)
-    return document
-
-
-def _read(payload: bytes) -> AnyDocument:
-    try:
-        return _decoder.decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise DocumentMalformed(_without_values(error)) from None
-
-
-def decode_checked(payload: bytes) -> AnyDocument:
-    """Read a payload that `decode` accepted before, without checking it again (about 3 µs)."""
-    return _decoder.decode(payload)
-
-
-def _without_values(error: Exception) -> str:
-    # msgspec's messages name the field and the rule; values appear only as invalid tags and unknown keys.
-    text = str(error)
-    if text.startswith(("Invalid value", "Object contains unknown field")):
-        place = text.rpartition(" - at ")[2] if " - at " in text else ""
-        return "the document has an unknown type, field or value" + (f" at {place}" if place else "")
-    return f"the document is malformed: {text[:200]}"
-
-
-def _check_shape(document: AnyDocument) -> None:
-    """What a type annotation cannot say about one document."""
-    if (document.prev is None) != (document.seq == 0):
-        raise DocumentMalformed("prev must be absent at seq 0 and present afterwards")
-    parse_time(document.issued)
-    for name in ("valid_from", "until", "since", "resumes"):
-        value = getattr(document, name, None)
-        if value is not None:
-            parse_time(value)
-    match document:
-        case Anchor():
-            _check_anchor(document)
-        case Member():
-            for key in document.keys:
-                key_id(key.public)
-            _check_distinct(document.aliases, "alias")
-        case Node():
-            decode_ed25519(document.broker_key)
-            _check_node_log(document.log)
-        case Sealing():
-            _check_sealing(document)
-        case Service():
-            _check_service(document)
-        case Catalogue():
-            _check_distinct(tuple(term.code for term in document.purposes), "purpose")
-            _check_distinct(tuple(term.code for term in document.grounds), "ground")
-        case _:
-            pass
-
-
-def _check_anchor(anchor: Anchor) -> None:
-    if anchor.threshold > len(anchor.operators):
-        raise DocumentMalformed("the anchor's threshold is larger than its number of operators")
-    for operator in anchor.operators:
-        if key_id(operator.public) != operator.keyid:
-            raise DocumentMalformed("an operator's keyid is not that of its key")
-    _check_distinct(tuple(operator.keyid for operator in anchor.operators), "operator")
-    decode_ed25519(anchor.directory.log_key)
-    decode_ed25519(anchor.directory.cosigner_key)
-
-
-def _check_node_log(log: NodeLog) -> None:
-    keys = (log.key, *(other.key for other in log.others))
-    for key in keys:
-        decode_ed25519(key)
-    _check_distinct(keys, "log key")
-    for time in (log.key_from, *(other.from_ for other in log.others), *(other.until for other in log.others)):
-        if time is not None:
-            parse_time(time)
-
-
-def _check_sealing(document: Sealing) -> None:
-    public = decode_base64(document.public)
-    if len(public) != KEM_PUBLIC_BYTES[document.kem]:
-        raise DocumentMalformed(f"a {document.kem} public key has {KEM_PUBLIC_BYTES[document.kem]} bytes")
-    if document.kem == "P-256":
-        _check_p256_point(public)
-    if key_id(public) != document.keyid:
-        raise DocumentMalformed("the subject of a sealing document ends with the SHA-256 of its public key")
-    _check_distinct(document.use, "use")
-
-
-def _check_service(document: Service) -> None:
-    known = tuple(operation.id for operation in document.operations)
-    _check_distinct(known, "operation")
-    _check_distinct(tuple(one.operation for one in document.deprecated), "deprecated operation")
-    for one in document.deprecated:
-        if one.operation not in known:
-            raise DocumentMalformed("a deprecated operation is not one of the service's")
-        parse_time(one.since)
-        if one.sunset is not None and parse_time(one.sunset) < parse_time(one.since):
-            raise DocumentMalformed("an operation ends before it is deprecated")
-
-
-def _check_p256_point(point: bytes) -> None:
-    try:
-        ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), point)
-    except ValueError:
-        raise DocumentMalformed("a P-256 public key is an uncompressed point of the curve") from None
-
-
-def _check_distinct(values: tuple[str, ...], what: str) -> None:
-    if len(set(values)) != len(values):
-        raise DocumentMalformed(f"the same {what} is named twice")
-
-
-def parse_time(text: str) -> datetime:
-    """The instant of a time in a document, as `evidence.stamps.encode_time` writes it.
-
-    Raises:
-        DocumentMalformed: Not UTC with six decimals, or no such instant.
-    """
-    try:
-        return decode_time(text)
-    except HeaderMalformed as error:
-        raise DocumentMalformed(str(error)) from None
-
-
-def parse_checked_time(text: str) -> datetime:
-    """The instant of a time that `parse_time` accepted before (0.1 µs)."""
-    return datetime.fromisoformat(text)
