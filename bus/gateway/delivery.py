@@ -181,6 +181,7 @@ class Delivery:
             claims=self._claims,
             rules=self._rules_of,
             max_envelope_bytes=self._max_bytes,
+            believed=self._believed,
         )
         runner = TaskRunner(
             clock=parts.clock,

@@ -8,6 +8,7 @@ import pytest
 from bus_world import NOW, Clock
 from delivery_world import RETRY_S, running_line
 
+from adapters.port import AdapterAnswer
 from bus.gateway.believedtime import BelievedTime
 
 
@@ -85,5 +86,21 @@ async def test_a_clock_that_is_wrong_for_a_moment_gives_nothing_up(line):
     assert (await line.h37.expiry.sweep(), await line.g01.expiry.sweep()) == (0, 0)
     line.bus.clock.at -= timedelta(days=30)
     line.bus.clock.pass_time(2 * RETRY_S)
+    await line.flow()
+    assert await line.state(record_id) == "completed"
+
+
+async def test_a_clock_that_is_wrong_for_a_moment_makes_no_dead_letter(line):
+    line.g01.doer._believed = confirmed(line.bus.clock)
+    line.bus.source.answer = AdapterAnswer(503, (), "application/json", b"{}")
+    record_id = await line.submit()
+    await line.flow()
+    line.bus.clock.at += timedelta(days=30)
+    line.bus.clock.seconds += 20
+    await line.work()
+    line.bus.clock.at -= timedelta(days=30)
+    assert line.g01.side.rows("SELECT state FROM task") == [("waiting",)]
+    line.bus.source.answer = AdapterAnswer(200, (), "application/json", b"{}")
+    line.bus.clock.pass_time(90)
     await line.flow()
     assert await line.state(record_id) == "completed"
