@@ -80,7 +80,7 @@ class Cancellations:
             raise errors.RequestMalformed("the wish to cancel is sealed for a key that this member no longer has")
         try:
             return _decode(unseal(self._opener, self._genesis, record, self._member, pair, "command").body)
-        except (errors.AnswerUnverifiable, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except (errors.AnswerUnverifiable, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise errors.RequestMalformed("the wish to cancel cannot be read") from error
 
     async def hold(self, record: VerifiedRecord, target: Target, now_s: int) -> list[Row]:

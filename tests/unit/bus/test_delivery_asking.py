@@ -424,12 +424,13 @@ async def test_the_next_of_a_cancelled_one_goes_out(line):
     assert unmatched(line) == []
 
 
-async def test_a_wish_that_cannot_be_read_is_refused_and_changes_nothing(line, monkeypatch):
+@pytest.mark.parametrize("body", [b"{}", b'{"z":' + b"[" * 20_000 + b"]" * 20_000 + b"}"])
+async def test_a_wish_that_cannot_be_read_is_refused_and_changes_nothing(line, monkeypatch, body):
     record_id = await submit(line)
     line.queues.lose = True
     await line.flow()
     line.queues.lose = False
-    monkeypatch.setattr("bus.delivery.cancelling.msgspec.json.encode", lambda _target: b"{}")
+    monkeypatch.setattr("bus.delivery.cancelling.msgspec.json.encode", lambda _target: body)
     await cancel(line, record_id)
     monkeypatch.undo()
     await line.flow()
