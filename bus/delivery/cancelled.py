@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import msgspec
 
 from bus import errors
-from bus.delivery.cancelrows import CANCEL, MARKS, Target, forget_marks_row, mark_row
+from bus.delivery.cancelrows import CANCEL, MARKS, Target, mark_row
 from bus.delivery.store import DeliveryReader
 from bus.exchange.keeping import Row
 from bus.exchange.opening import unseal
@@ -32,6 +32,7 @@ class Cancellations:
         opener: of sealed parts.
         member_keys: private sealing keys by key id.
         store: what is stored.
+        longest_s: longest life of a command: as long a cancellation is held at least.
         most: cancellations that are held at once.
     """
 
@@ -42,6 +43,7 @@ class Cancellations:
         opener: Opener,
         member_keys: Mapping[str, SealingKeyPair],
         store: DeliveryReader,
+        longest_s: float,
         most: int = 100_000,
     ) -> None:
         self._genesis = genesis
@@ -49,6 +51,7 @@ class Cancellations:
         self._opener = opener
         self._member_keys = member_keys
         self._store = store
+        self._longest_s = longest_s
         self._most = most
         self._marks: dict[tuple[str, bytes], int] = {}
 
@@ -77,7 +80,7 @@ class Cancellations:
             raise errors.RequestMalformed("the wish to cancel is sealed for a key that this member no longer has")
         try:
             return _decode(unseal(self._opener, self._genesis, record, self._member, pair, "command").body)
-        except (errors.AnswerUnverifiable, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except (errors.AnswerUnverifiable, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise errors.RequestMalformed("the wish to cancel cannot be read") from error
 
     async def hold(self, record: VerifiedRecord, target: Target, now_s: int) -> list[Row]:
@@ -93,15 +96,14 @@ class Cancellations:
         self._forget(now_s)
         if len(self._marks) >= self._most:
             raise errors.OutboxFull("too many cancellations are held; try again later")
-        until_s = now_s + _KEPT_AFTER_S
-        if record.expires_at is not None:
-            until_s = int(record.expires_at.timestamp()) + _KEPT_AFTER_S
+        # not the wish's own life: the command's is not known here, and may be longer
+        until_s = now_s + int(self._longest_s) + _KEPT_AFTER_S
         self._marks[member, hashed] = until_s  # before the store is asked: what comes meanwhile is refused
         taken = await self._store.taken(member, hashed, "")
         if taken is not None:
             self._marks.pop((member, hashed), None)
             raise errors.AlreadyDelivered("the provider has taken the command")
-        return [mark_row(member, hashed, until_s), forget_marks_row(now_s)]
+        return [mark_row(member, hashed, until_s)]
 
     def release(self, record: VerifiedRecord, target: Target) -> None:
         """What was held for this wish, and is not stored, is not held any more."""

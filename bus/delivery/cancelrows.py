@@ -34,7 +34,7 @@ _CANCELLED = (
     " AND closing_idx IS NULL AND state IN ('accepted', 'expired')"
 )
 _MARK = "INSERT OR IGNORE INTO cancelled (sender, leaf_hash, until_s) VALUES (?, ?, ?)"
-_FORGET = "DELETE FROM cancelled WHERE until_s < ?"
+FORGET = "DELETE FROM cancelled WHERE until_s < ?"
 
 
 class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=False):
@@ -67,8 +67,3 @@ def cancelled_row(position: int, idx: int, at: str) -> Row:
 def mark_row(sender: str, hashed: bytes, until_s: int) -> Row:
     """At the provider: that command of the sender is refused if it comes."""
     return None, _MARK, (sender, hashed, until_s)
-
-
-def forget_marks_row(now_s: int) -> Row:
-    """Marks of commands that have expired go with any commit of a mark."""
-    return None, _FORGET, (now_s,)

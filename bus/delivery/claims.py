@@ -20,7 +20,7 @@ import msgspec
 import structlog
 
 from bus import errors
-from bus.delivery.claimrows import CLAIMED, EARLIER, ENDED, MADE, TASKS
+from bus.delivery.claimrows import CLAIMED, EARLIER, ENDED, LET_GO, MADE, TAKEN_BACK, TASKS
 from bus.delivery.leases import Leases
 from bus.delivery.store import DeliveryReader
 from bus.exchange.keeping import Row
@@ -171,9 +171,21 @@ class Claims:
         """What goes into the commit of a command that was claimed, and of claims that have ended."""
         return [(None, CLAIMED, (leaf_hash, until_s)), *self.ended_rows()] if self.shared else []
 
-    def lost_rows(self, leaf_hash: bytes) -> list[Row]:
-        """What goes into the commit by which this node lets a command go."""
-        return [(None, ENDED, (leaf_hash,))]
+    def lost_rows(self, sender: str, leaf_hash: bytes) -> list[Row]:
+        """What goes into the commit by which this node lets a command of that member go."""
+        return [(None, ENDED, (leaf_hash,)), (None, LET_GO, (sender, leaf_hash))]
+
+    def back_rows(self, leaf_hash: bytes, until_s: int) -> list[Row]:
+        """What goes into the commit by which this node has a command again that it had let go."""
+        return [(None, TAKEN_BACK, (leaf_hash,)), *self.rows(leaf_hash, until_s)]
+
+    def has(self, leaf_hash: bytes) -> bool:
+        """Whether this node knows that it has the command, now or when it could last be sure."""
+        return leaf_hash in self._held
+
+    def unsure(self, leaf_hash: bytes) -> None:
+        """The claim is this node's, and what follows from it may not be stored: `companions` looks for such claims."""
+        self._held.pop(leaf_hash, None)
 
     async def changed(self, idx: int) -> None:
         """A task has another state now, which a node that takes it over has to know.
@@ -219,15 +231,18 @@ class Claims:
             self.say(leaf_hash, claim)
 
     async def inherit(self, leaf_hash: bytes, claim: Claim, number: int) -> bool:
-        """Takes a dead node's claim over; False when something was faster.
+        """Takes a claim over, of a dead node or of this node's own earlier run; False when something was faster.
 
         Raises:
             BusError: it is not known.
         """
-        mine = msgspec.structs.replace(claim, node=self._node, before=claim.node)
+        before = claim.before if claim.node == self._node else claim.node
+        mine = msgspec.structs.replace(claim, node=self._node, before=before)
         taken = await self._board.put(subjects.claim(self._member, leaf_hash), _encode(mine), number)
         if taken is not None:
-            self._held[leaf_hash], self._before[leaf_hash] = taken, claim.node
+            self._held[leaf_hash] = taken
+            if before:
+                self._before[leaf_hash] = before
         return taken is not None
 
     async def of_nodes(self, nodes: Collection[str], first: int) -> tuple[list[tuple[bytes, Claim, BoardEntry]], int]:

@@ -2,6 +2,8 @@
 
 A member with a single node does nothing here. Each round: say that this node works; after any time in which it could be
 taken for dead, claim anew what it holds and let go what another node has; then look whose work is to be taken over.
+Between a claim and its commit a process can die and a commit can fail: such claims of one's own are looked for after a
+start, and after a take-over that failed.
 """
 
 from __future__ import annotations
@@ -11,13 +13,14 @@ import contextlib
 
 import structlog
 
-from bus.delivery.claims import Claims, Lost
+from bus.delivery.claims import Claim, Claims, Lost
 from bus.delivery.leases import Leases
 from bus.delivery.running import TaskRunner
 from bus.delivery.takeover import TakeOver
 from bus.delivery.taskrecords import Origin, TaskRecords
 from bus.delivery.tasks import TaskReader
-from bus.errors import BusError
+from bus.errors import BusError, Dropped
+from bus.ports import BoardEntry
 from evidence.errors import EvidenceError
 from evidence.log import ExchangeLog
 
@@ -30,6 +33,7 @@ class Companions:
     def __init__(
         self,
         *,
+        node: str,
         log: ExchangeLog,
         leases: Leases,
         claims: Claims,
@@ -38,6 +42,7 @@ class Companions:
         records: TaskRecords,
         runner: TaskRunner,
     ) -> None:
+        self._node = node
         self._log = log
         self._leases = leases
         self._claims = claims
@@ -45,6 +50,7 @@ class Companions:
         self._tasks = tasks
         self._records = records
         self._runner = runner
+        self._left_s: float | None = 0.0  # until when claims of this node may have been left without a task
 
     async def run(self) -> None:
         """Goes round for ever."""
@@ -82,6 +88,9 @@ class Companions:
         await self._claims.tell()
         if dead := await self._leases.look():
             await self._take_over(dead)
+        if self._left_s is not None and self._leases.is_old(self._left_s):
+            self._left_s = None
+            await self._take_over([self._node])
 
     async def _let_go(self, lost: Lost) -> None:
         with self._runner.hold(lost.idx) as held:
@@ -96,7 +105,18 @@ class Companions:
             found, first = await self._claims.of_nodes(dead, first)
             for leaf_hash, claim, entry in found:
                 await self._leases.keep()
-                if self._leases.is_old(entry.at_s):
-                    count += await self._takeover.take(leaf_hash, claim, entry.number)
+                if self._leases.is_old(entry.at_s) and not self._claims.has(leaf_hash):
+                    count += await self._take(leaf_hash, claim, entry)
         if count:
             _log.warning("companions.taken-over", count=count, of=dead)
+
+    async def _take(self, leaf_hash: bytes, claim: Claim, entry: BoardEntry) -> bool:
+        try:
+            return await self._takeover.take(leaf_hash, claim, entry.number)
+        except Dropped as drop:  # its sender cannot be answered now: that holds up nobody else's
+            _log.warning("companions.not-taken-over", code=drop.code)
+            self._left_s = self._leases.settled_s
+            return False
+        except BaseException:
+            self._left_s = self._leases.settled_s
+            raise

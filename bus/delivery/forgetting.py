@@ -37,12 +37,19 @@ class Forgetting:
         self._store = store
         self._kept = timedelta(seconds=kept_s)
         self._old: list[int] = []
+        self._more = False
+
+    @property
+    def behind(self) -> bool:
+        """Whether there was more than a batch, and that is through: it is to be looked again now."""
+        return self._more and not self._old
 
     async def look(self, now: datetime) -> int:
         """Looks for what is to be forgotten, a bounded number; how many."""
         if not self._old:
             rows = await self._store.rows(_OLD, header.encode_time(now - self._kept), _BATCH)
             self._old = [idx for (idx,) in rows]
+            self._more = len(self._old) == _BATCH
         return len(self._old)
 
     def rows(self, now_s: int) -> list[Row]:

@@ -96,11 +96,11 @@ class KeyBook:
         """
         while (event := self._under_way.get(use.scope)) is not None:
             await event.wait()
-        known = self._remembered.get(use.scope)
-        if known is not None:
-            return _same(known, use), True
         event = self._under_way[use.scope] = asyncio.Event()
         try:
+            known = self._remembered.get(use.scope)
+            if known is not None and await self._rows(FIND, use.scope):  # else it was forgotten, with its command
+                return _same(known, use), True
             record_id = await make()
         except RowRefused:
             found = await self._rows(FIND, use.scope)

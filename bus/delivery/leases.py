@@ -181,6 +181,11 @@ class Leases:
             return True
         return self.is_old(entry.at_s) and await self._board.put(subject, _DEAD, entry.number) is not None
 
+    @property
+    def settled_s(self) -> float:
+        """By when (broker's clock, seconds since 1970) whatever this node has begun by now is old, if it was left."""
+        return (self._heard.last_s if self._heard is not None else 0.0) + self._dead_s
+
     def is_old(self, at_s: float) -> bool:
         """Whether what the broker heard then (seconds since 1970) is too old for a node that works."""
         heard = self._heard

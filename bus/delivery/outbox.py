@@ -64,6 +64,7 @@ class _Entry:
     failed: int = 0
     sent_at: datetime | None = None
     fresh: bool = True  # this process accepted it and has not tried to send it
+    never_taken: bool = True  # no attempt that the broker did not refuse for certain
     due_s: float | None = None  # None while it waits for its turn
     subject: str = ""
     to: str = ""  # like the subject, of an earlier run's record known when it is first read
@@ -175,7 +176,7 @@ class Outbox:
             fresh: this process has made it, and it was never sent.
         """
         if idx not in self._entries and idx not in self._withdrawn:
-            entry = self._entries[idx] = _Entry(since_s, fresh=fresh)
+            entry = self._entries[idx] = _Entry(since_s, fresh=fresh, never_taken=fresh)
             if first is not None:
                 entry.subject, entry.to = first.subject, first.to
                 if self._held_bytes + first.held_bytes <= _HELD_BYTES:
@@ -230,6 +231,11 @@ class Outbox:
         """When the broker first had it, as far as this process knows."""
         entry = self._entries.get(idx)
         return None if entry is None else entry.sent_at
+
+    def never_taken(self, idx: int) -> bool:
+        """Whether the broker certainly never had it: what an earlier process may have sent, it may have."""
+        entry = self._entries.get(idx)
+        return entry is not None and entry.never_taken
 
     async def load(self) -> None:
         """Takes up what waits in the store."""
@@ -314,15 +320,19 @@ class Outbox:
         entry = self._entries.get(idx)
         if entry is None:  # it arrived since it was taken from the plan
             return
+        never_taken = entry.never_taken
         try:
             message = self._take_first(entry) or await self._read(idx, entry, released=released)
             if message is None:
                 return
             entry.fresh = False
             envelope = wire.in_version(message.envelope, self._versions.of(message.subject, message.to))
-            stored = await self._queues.put(message.subject, wire.encode(envelope), self._message_id(message, entry))
+            data = wire.encode(envelope)
+            entry.never_taken = False
+            stored = await self._queues.put(message.subject, data, self._message_id(message, entry))
         except (errors.BusError, EvidenceError) as error:
             if error.code in _RECEIVER_TAKES_NOTHING:
+                entry.never_taken = never_taken
                 self._gates.refused(entry.subject, idx, self._clock.monotonic(), again=entry.stored > 0)
                 return
             entry.failed += 1

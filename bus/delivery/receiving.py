@@ -82,6 +82,7 @@ class CommandTaker:
         self._max_envelope_bytes = max_envelope_bytes
         self._result_life_s = result_life_s
         self._taking: set[str] = set()
+        self._taking_hashes: set[bytes] = set()
 
     async def on_command(self, message: Pulled) -> None:
         """Handles one message of the command stream; never raises for what a stranger sent."""
@@ -101,6 +102,7 @@ class CommandTaker:
             await message.later(1.0)
             return
         self._taking.add(record.header.id)
+        self._taking_hashes.add(record.leaf_hash)
         self._observer.in_flight("provider", 1)
         try:
             await self._take(message, record, key)
@@ -115,6 +117,7 @@ class CommandTaker:
             await message.later(_LATER_S)
         finally:
             self._taking.discard(record.header.id)
+            self._taking_hashes.discard(record.leaf_hash)
             self._observer.in_flight("provider", -1)
 
     def _admit(self, message: Pulled) -> tuple[VerifiedRecord, SealingKeyEntry]:
@@ -142,7 +145,7 @@ class CommandTaker:
             await message.done()
             self._claims.done(record.leaf_hash)
             return
-        if self._runner.full:
+        if self._runner.full(record.header.to):
             await message.later(_BUSY_S)
             return
         await self._serve(message, record, key)
@@ -190,12 +193,14 @@ class CommandTaker:
         now = self._clock.now()
         try:
             target = self._cancellations.read(record)
-            if target.id in self._taking:
+            # the id is its sender's word; what is refused is what has that leaf hash
+            if target.id in self._taking or bytes.fromhex(target.command) in self._taking_hashes:
                 await message.later(_BUSY_S)
                 return
             marks = await self._cancellations.hold(record, target, int(now.timestamp()))
             try:
-                other = await self._claims.cancel(bytes.fromhex(target.command), self._known_until_s(record))
+                until_s = int(now.timestamp() + self._result_life_s) + _KEPT_AFTER_S
+                other = await self._claims.cancel(bytes.fromhex(target.command), until_s)
             except errors.BusError:
                 self._cancellations.release(record, target)
                 raise
@@ -237,12 +242,14 @@ class CommandTaker:
             raise defect("examining", record.header.to, error) from error
 
     def _received_rows(self, record: VerifiedRecord, receipt: Draft | None) -> list[Row]:
-        until_s, head = self._known_until_s(record), record.header
+        now_s, head = int(self._clock.now().timestamp()), record.header
+        # what is taken over from another node may be older: it must not be forgotten in the commit that it comes with
+        until_s = max(self._known_until_s(record), now_s + _KEPT_AFTER_S)
         return [
             *self._keeper.proof(0, record),
             taken_row(0, record.node.member, head.id, record.leaf_hash, until_s, receipt),
             *self._claims.rows(record.leaf_hash, until_s),
-            *self._store.forget_rows(int(self._clock.now().timestamp())),
+            *self._store.forget_rows(now_s),
         ]
 
     async def _receive(self, record: VerifiedRecord, key: SealingKeyEntry, examined: Examined) -> int:
@@ -268,16 +275,20 @@ class CommandTaker:
         now = self._clock.now()
         key = self._replier.key_of(record.node.member, now)
         receipt = self._replier.compose(record.header, record.leaf_hash, key, "receipt", "ok", now)
-        head, since_s = record.header, claim.taken_s or int(now.timestamp())
-        state: State = "dead" if claim.state == "dead" else "waiting"
-        task = Task(
-            0, head.id, head.to, since_s, since_s, state, claim.attempts, claim.code, claim.detail, "",
-            int(now.timestamp()), claim.envelope,
-        )  # fmt: skip
-        rows = [*self._received_rows(record, receipt), task_inherited_row(0, task)]
+        rows = [*self._received_rows(record, receipt), task_inherited_row(0, self.task_of(record, claim))]
         received, logged = await self._log.append([record.leaf, receipt.leaf], rows)
         await self._replier.send_first(record, receipt, logged)
         return received.index
+
+    def task_of(self, record: VerifiedRecord, claim: Claim) -> Task:
+        """The task of a command as another node had it."""
+        head, now_s = record.header, int(self._clock.now().timestamp())
+        since_s = claim.taken_s or now_s
+        state: State = "dead" if claim.state == "dead" else "waiting"
+        return Task(
+            0, head.id, head.to, since_s, since_s, state, claim.attempts, claim.code, claim.detail, "", now_s,
+            claim.envelope,
+        )  # fmt: skip
 
     async def _refuse(self, record: VerifiedRecord, key: SealingKeyEntry, error: errors.BusError) -> None:
         """The received header and the refusal in one commit: receipt and result at once."""

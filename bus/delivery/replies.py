@@ -197,7 +197,7 @@ class ReplyTaker:
         """It is taken with a receipt whatever it says, or its sender would repeat it for ever."""
         if await self._repeated(record):
             return
-        news = notice is not None and is_news(command, record)
+        news = notice is not None and is_news(command, record) and not await self._said_before(command, record)
         rows: list[Row] = []
         if notice is not None and news:
             rows.append(notice_row(0, command, record, notice, self._now_text()))
@@ -206,6 +206,14 @@ class ReplyTaker:
         if notice is not None and news:
             self._changes.happened(received.index, command, notice.state, notice.code)
         await self._replier.send_first(record, receipt, logged)
+
+    async def _said_before(self, command: Command, record: VerifiedRecord) -> bool:
+        """Whether another node said something later: one that died says what it had to say when it is back."""
+        if command.notice_node in (None, record.header.node):
+            return False
+        newest = max(idx for idx in (command.processing_idx, command.dead_idx) if idx is not None)
+        ((data,),) = await self._store.rows("SELECT data FROM leaf WHERE idx = ?", newest)
+        return record.header.time < header.decode(leaf.unwrap(data)[1]).time
 
     # Results and refusals -----------------------------------------------------------------------------------------
 

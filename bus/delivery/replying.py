@@ -7,6 +7,7 @@ who misses it repeats what it is for, and gets the first one again.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from datetime import datetime
 
@@ -28,6 +29,7 @@ from evidence.log import ExchangeLog, Logged
 from registry.view import DirectoryView, SealingKeyEntry
 
 _PAUSES_S = (0.05, 0.1, 0.2, 0.4, 0.8)
+_MOST_WAIT, _STUCK_S = 16, 5.0
 _log = structlog.get_logger("lienthong.delivery")
 
 
@@ -56,6 +58,8 @@ class Replier:
         self._queues = queues
         self._directory = directory
         self._repeats = 0
+        self._waiting: Counter[str] = Counter()
+        self._stuck_until_s: dict[str, float] = {}
 
     def key_of(self, member: str, now: datetime) -> SealingKeyEntry:
         """The key to which replies for a member are sealed.
@@ -102,7 +106,7 @@ class Replier:
     async def send_first(self, record: VerifiedRecord, receipt: Draft, logged: Logged) -> None:
         """The receipt that was just logged."""
         message = first_message(receipt, logged, self.subject(record.header.node))
-        await self._send(record, message.envelope, message.record_id)
+        await self._send(message.subject, _encoded(record, message.envelope), message.record_id)
 
     async def send_again(self, record: VerifiedRecord, receipt: Outgoing) -> None:
         """A receipt that was sent before: the other side repeats because it did not get it."""
@@ -113,19 +117,41 @@ class Replier:
             return
         # an id that was never used: the broker would take the first one's for a repeat, although it may have lost that
         self._repeats += 1
-        await self._send(record, envelope, f"{receipt.header.id}/{self._log.size}/{self._repeats}")
+        subject = self.subject(record.header.node)
+        await self._send(subject, _encoded(record, envelope), f"{receipt.header.id}/{self._log.size}/{self._repeats}")
 
-    async def _send(self, record: VerifiedRecord, envelope: wire.Envelope, message_id: str) -> None:
-        version = Versions.to_node(record.node, record.envelope.version)
-        data = wire.encode(wire.in_version(envelope, version))
-        for pause_s in _PAUSES_S:  # the receiver's stream is full for moments under load; its repeats come much later
+    async def _send(self, subject: str, data: bytes, message_id: str) -> None:
+        """A receiver's stream is full for moments under load, and its repeats come much later: so it is waited for.
+
+        Who waits holds the place of another member's command. So a few wait, and for a receiver that took nothing a
+        moment ago, nobody.
+        """
+        loop = asyncio.get_running_loop()
+        for pause_s in _PAUSES_S:
             try:
-                await self._queues.put(self.subject(record.header.node), data, message_id)
+                await self._queues.put(subject, data, message_id)
             except errors.BusError as error:
-                if not self._queues.connected:
+                stuck = loop.time() < self._stuck_until_s.get(subject, 0.0)
+                if stuck or not self._queues.connected or self._waiting[subject] >= _MOST_WAIT:
                     break
                 _log.debug("receipt.waits", code=error.code)
-                await asyncio.sleep(pause_s)
+                await self._wait(subject, pause_s)
             else:
+                self._stuck_until_s.pop(subject, None)
                 return
+        else:
+            self._stuck_until_s[subject] = loop.time() + _STUCK_S
         _log.info("receipt.unsent")
+
+    async def _wait(self, subject: str, pause_s: float) -> None:
+        self._waiting[subject] += 1
+        try:
+            await asyncio.sleep(pause_s)
+        finally:
+            self._waiting[subject] -= 1
+            if not self._waiting[subject]:
+                del self._waiting[subject]
+
+
+def _encoded(record: VerifiedRecord, envelope: wire.Envelope) -> bytes:
+    return wire.encode(wire.in_version(envelope, Versions.to_node(record.node, record.envelope.version)))

@@ -120,7 +120,9 @@ class ResultBook:
         row = await self._store.result(command.idx, int(self._clock.now().timestamp()))
         if row is None and command.code:
             cls = errors.catalogue().get(command.code, errors.AnswerInvalid)
-            raise cls("a result came and is in the log, but it could not be accepted", record_id=record_id)
+            error = cls("a result came and is in the log, but it could not be accepted", record_id=record_id)
+            error.acted = "unknown"  # whatever such a code means before a call, the provider has answered this one
+            raise error
         if row is None:
             raise errors.ResultGone("the result was kept as long as this gateway's settings say", record_id=record_id)
         particulars, body = self._opened(*row)

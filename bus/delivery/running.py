@@ -77,10 +77,13 @@ class TaskRunner:
         self._stopping = False
         self.crowds: list[Crowd] = []
 
-    @property
-    def full(self) -> bool:
-        """Whether no further command can be taken now: it stays with the broker."""
-        return len(self._schedule) + len(self._doing) >= self._most
+    def full(self, service: str) -> bool:
+        """Whether no further command of a service can be taken now: it stays with the broker.
+
+        One service has half of the places: a back end that is away for days holds up no other service's commands.
+        """
+        waiting, own = len(self._schedule), self._schedule.count(service)
+        return waiting + len(self._doing) >= self._most or own + self._under_way[service] >= max(1, self._most // 2)
 
     @property
     def under_way(self) -> dict[str, int]:

@@ -95,7 +95,7 @@ class Statuses:
         if page.below is not None:
             where.append("command.idx < ?")
             params.append(page.below)
-        found = await self._store.commands(
+        found = await self._store.page(
             f"{' AND '.join(where)} ORDER BY command.idx DESC LIMIT ?", *params, page.limit + 1
         )
         shown_ = found[: page.limit]
@@ -110,7 +110,7 @@ class Statuses:
         ends = FINAL if command.state == "dead" else FINAL | {"dead"}
         while command.state not in ends:
             left_s = until_s - self._clock.monotonic()
-            future = self._watchers.watch(command.header.id) if left_s > 0 else None
+            future = self._watchers.watch(command.header.id, command.header.source) if left_s > 0 else None
             if future is None:
                 return command
             try:
@@ -119,7 +119,7 @@ class Statuses:
                     await asyncio.wait({future}, timeout=left_s)
                     command = await self._again(command)
             finally:
-                self._watchers.leave(command.header.id, future)
+                self._watchers.leave(command.header.id, command.header.source, future)
         return command
 
     async def _again(self, command: Command) -> Command:

@@ -1,7 +1,7 @@
 """Tables of delivery in the log's database, the rows that go into them, and a reader.
 
 Every row is written in the same commit as the record that it belongs to (`log.append(…, also_write)`); nothing here
-writes by itself. Reading is done by one thread with a read-only connection.
+writes by itself. Reading is done by one thread with a read-only connection, and by another one for lists.
 
 | table | holds |
 |---|---|
@@ -15,6 +15,7 @@ writes by itself. Reading is done by one thread with a read-only connection.
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -98,11 +99,13 @@ _TAKEN = (
     "INSERT INTO taken (idx, sender, leaf_hash, id, until_s, wrapped, nonce, ciphertext)"
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 )
-_FORGET_TAKEN = "DELETE FROM taken WHERE until_s < ?"
+# what is still to be done stays known, however long that takes: its row has the leaf hash by which it is claimed
+_FORGET_TAKEN = "DELETE FROM taken WHERE until_s < ? AND NOT EXISTS (SELECT 1 FROM task WHERE task.idx = taken.idx)"
 _RESULT = "INSERT INTO command_result (idx, until_s, day, data) VALUES (?, ?, ?, ?)"
 _FORGET_RESULTS = "DELETE FROM command_result WHERE until_s < ?"
 
 _FORGET_EVERY_S = 5
+_LATEST = datetime.max.replace(tzinfo=UTC)
 
 T = TypeVar("T")
 
@@ -249,11 +252,14 @@ class DeliveryReader:
 
     Args:
         path: of the log's database, which is there already.
+        believed: the time up to which things are forgotten, beside the one that is told; None when it is not known.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, believed: Callable[[], datetime | None] = lambda: _LATEST) -> None:
         self._path = path
+        self._believed = believed
         self._thread = ReaderThread(path)
+        self._pages: ReaderThread | None = None
         self._forget_at_s = 0
 
     async def command(self, record_id: str) -> Command | None:
@@ -267,6 +273,12 @@ class DeliveryReader:
     async def commands(self, where: str, *params: object) -> list[Command]:
         """Commands for which `where` holds, which may end in an order and a limit."""
         return [_command(row) for row in await self._all(_COMMANDS + where, *params)]
+
+    async def page(self, where: str, *params: object) -> list[Command]:
+        """As `commands`, for lists: one may look through all of a client's, and nothing else waits for it."""
+        if self._pages is None:
+            self._pages = ReaderThread(self._path)
+        return [_command(row) for row in await self._pages.ask(_COMMANDS + where, params)]
 
     async def rows(self, sql: str, *params: object) -> list[Any]:
         """Rows of another module's tables."""
@@ -311,10 +323,15 @@ class DeliveryReader:
 
     def forget_rows(self, now_s: int) -> list[Row]:
         """What is past its time goes with some commit, every few seconds."""
+        believed = self._believed()
+        if believed is None:
+            return []
+        now_s = min(now_s, int(believed.timestamp()))
         if now_s < self._forget_at_s:
             return []
         self._forget_at_s = now_s + _FORGET_EVERY_S
-        return [(None, _FORGET_TAKEN, (now_s,)), (None, _FORGET_RESULTS, (now_s,))]
+        forgotten = (_FORGET_TAKEN, _FORGET_RESULTS, claimrows.FORGET_LET_GO, cancelrows.FORGET, webhookrows.FORGET)
+        return [(None, sql, (now_s,)) for sql in forgotten]
 
     async def check_version(self) -> None:
         """To be called once before use.
@@ -327,8 +344,10 @@ class DeliveryReader:
             raise StoreTooNew(f"{self._path} was written by a newer version of lienthong; use that version")
 
     def close(self) -> None:
-        """Ends the thread."""
+        """Ends the threads."""
         self._thread.close()
+        if self._pages is not None:
+            self._pages.close()
 
     async def _one(self, make: Callable[[Any], T], sql: str, *params: object) -> T | None:
         row = await self._row(sql, *params)

@@ -6,6 +6,7 @@
 | dead | `receipt` with contents, class failed | an operator has to decide |
 | re-driven | the operator's act, `receipt` with contents, class ok | it is tried again, with the same id |
 | result | `result` | its end |
+| resumed | `receipt` with contents, as the task is | another node of the member had it meanwhile |
 | discarded | the operator's act, `result` of class failed | its end |
 
 A receipt with contents is a notice. Like a result it goes through the outbox until its receiver's receipt comes; the
@@ -26,10 +27,12 @@ from bus.delivery.replying import Replier
 from bus.delivery.store import outbox_row
 from bus.delivery.tasks import (
     DETAIL_CHARS,
+    Task,
     TaskReader,
     task_dead_row,
     task_done_row,
     task_redriven_row,
+    task_resumed_row,
     task_told_row,
 )
 from bus.exchange.composing import Composer, Draft
@@ -152,7 +155,26 @@ class TaskRecords:
         """
         class_: OutcomeClass = "unknown" if attempted else "undelivered"
         outcome = self._composer.outcome(origin.header, origin.leaf_hash.hex(), class_, self._clock.now())
-        await self._log.append([outcome], [task_done_row(origin.idx), *self._claims.lost_rows(origin.leaf_hash)])
+        rows = [task_done_row(origin.idx), *self._claims.lost_rows(origin.member, origin.leaf_hash)]
+        await self._log.append([outcome], rows)
+
+    async def resumed(self, origin: Origin, task: Task, until_s: int) -> None:
+        """This node has a command again that it had let go to another one: the task is back, and its sender is told.
+
+        Raises:
+            EvidenceError: it is as it was.
+        """
+        rows = [task_resumed_row(origin.idx, task), *self._claims.back_rows(origin.leaf_hash, until_s)]
+        told = Notice("processing", task.code, "another node of this member goes on with it", task.attempts)
+        if task.state == "dead":
+            told = Notice("dead", task.code, task.detail[:DETAIL_CHARS], task.attempts)
+        try:
+            notice = self._notice(origin, told)
+        except errors.Dropped:
+            outcome = self._composer.outcome(origin.header, origin.leaf_hash.hex(), "unknown", self._clock.now())
+            await self._log.append([outcome], rows)
+        else:
+            await self._commit(origin, [], notice, *rows)
 
     async def redriven(self, origin: Origin, act: bytes) -> None:
         """An operator brings a dead letter back.
@@ -229,13 +251,13 @@ class TaskRecords:
         key = key or self._replier.key_of(origin.member, now)
         return self._replier.compose(origin.header, origin.leaf_hash, key, type_, class_, now, particulars, body)
 
-    async def _commit(self, origin: Origin, acts: list[bytes], draft: Draft, change: Row) -> None:
+    async def _commit(self, origin: Origin, acts: list[bytes], draft: Draft, *changes: Row) -> None:
         now_s, at = self._now_s(), len(acts)
         subject = self._replier.subject(origin.header.node)
         rows = [
             self._keeper.particulars(at, draft.kept, self._clock.now()),
             outbox_row(at, draft, subject, now_s, now_s + int(self._life_s)),
-            change,
+            *changes,
             *self._claims.ended_rows(),
         ]
         try:

@@ -102,8 +102,17 @@ def task_row(position: int, record_id: str, service: str, now_s: int, envelope: 
 
 def task_inherited_row(position: int, task: Task) -> Row:
     """The command at `position` was taken over from another node, as it was there."""
+    return position, _INHERITED, _facts(task)
+
+
+def task_resumed_row(idx: int, task: Task) -> Row:
+    """The command at log index `idx`, which was let go, was taken over from another node, as it was there."""
+    return None, _INHERITED, (idx, *_facts(task))
+
+
+def _facts(task: Task) -> tuple[object, ...]:
     facts = (task.state, task.attempts, task.code, task.detail[:DETAIL_CHARS], task.changed_s, task.envelope)
-    return position, _INHERITED, (task.id, task.service, task.taken_s, task.begun_s, *facts)
+    return task.id, task.service, task.taken_s, task.begun_s, *facts
 
 
 def task_done_row(idx: int) -> Row:

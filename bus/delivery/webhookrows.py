@@ -14,11 +14,15 @@ TABLES = (
         "CREATE TABLE IF NOT EXISTS webhook (idx INTEGER PRIMARY KEY, command_idx INTEGER NOT NULL,"
         " system TEXT NOT NULL, state TEXT NOT NULL, code TEXT NOT NULL, since_s INTEGER NOT NULL)"
     ),
+    "CREATE INDEX IF NOT EXISTS webhook_system ON webhook (system)",
 )
 TOLD = frozenset({"completed", "failed", "cancelled", "expired", "dead"})
 _HOOK = "INSERT OR IGNORE INTO webhook (idx, command_idx, system, state, code, since_s) VALUES (?, ?, ?, ?, ?, ?)"
 _DONE = "DELETE FROM webhook WHERE idx = ?"
-WAITING = "SELECT idx, command_idx, system, state, code, since_s FROM webhook ORDER BY idx"
+SYSTEMS = "SELECT DISTINCT system FROM webhook"
+WAITING = "SELECT idx, command_idx, system, state, code, since_s FROM webhook WHERE system = ? ORDER BY idx LIMIT ?"
+# long after their time, in case that nobody could be found to try them; some of the oldest at once
+FORGET = "DELETE FROM webhook WHERE since_s < ? - 172800 AND idx IN (SELECT idx FROM webhook ORDER BY idx LIMIT 64)"
 
 
 class Event(msgspec.Struct, frozen=True):

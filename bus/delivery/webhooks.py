@@ -24,7 +24,8 @@ import structlog
 
 from bus import errors
 from bus.delivery.store import Command, DeliveryReader
-from bus.delivery.webhookrows import WAITING, Event, told_row
+from bus.delivery.webhookqueue import HookQueue, Waiting
+from bus.delivery.webhookrows import SYSTEMS, WAITING, Event, told_row
 from bus.exchange.keeping import Row
 from bus.ports import Clock, HookObserver
 from evidence import header
@@ -62,12 +63,14 @@ class HookLimits:
         longest_s: longest wait.
         life_s: after which an event is given up.
         at_once: attempts under way; to one client system a quarter of them.
+        in_memory: events of one client system that are held in memory; the others are read when there is room.
     """
 
     first_s: float = 5.0
     longest_s: float = 3_600.0
     life_s: float = 86_400.0
     at_once: int = 32
+    in_memory: int = 1_000
 
 
 class Poster(Protocol):
@@ -100,14 +103,6 @@ def sign(secret: bytes, event_id: str, at_s: int, body: bytes) -> str:
     return "v1," + base64.b64encode(signed).decode()
 
 
-@dataclass(slots=True)
-class _Waiting:
-    event: Event
-    due_s: float
-    failed: int = 0
-    under_way: bool = False
-
-
 class Webhooks:
     """Webhooks of one node; implements `bus.delivery.changes.Teller`.
 
@@ -136,14 +131,15 @@ class Webhooks:
         self._limits = limits
         self._observer = observer
         self._targets: Mapping[str, Target] = {}
-        self._waiting: dict[int, _Waiting] = {}
+        self._queue = HookQueue(limits.in_memory)
+        self._busy: Counter[str] = Counter()
         self._told: list[int] = []  # told, and no commit has taken its row away yet
-        self._done: set[int] = set()  # told, and its row may still be there
+        self._done: dict[int, str] = {}  # told, and its row may still be there; with its client system
         self._wake = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self._queue)
 
     def replace(self, targets: Mapping[str, Target]) -> None:
         """Takes over new settings; by name of client system."""
@@ -155,9 +151,8 @@ class Webhooks:
 
     def put(self, event: Event) -> None:
         """See `bus.delivery.changes.Teller`."""
-        if event.idx not in self._waiting:
-            self._waiting[event.idx] = _Waiting(event, self._clock.monotonic())
-            self._wake.set()
+        self._queue.put(event, self._clock.monotonic())
+        self._wake.set()
 
     def rows(self) -> list[Row]:
         """See `bus.delivery.changes.Teller`."""
@@ -166,14 +161,25 @@ class Webhooks:
 
     async def load(self) -> None:
         """Takes up what waits in the store: of an earlier run, or of a commit whose outcome was unknown."""
-        done = set(self._done)
-        stored = [Event(*row) for row in await self._store.rows(WAITING)]
-        left = done & {event.idx for event in stored}
-        self._done -= done - left
-        self._told += [idx for idx in sorted(left) if idx not in self._told]
+        there = {system for (system,) in await self._store.rows(SYSTEMS)}
+        for system in there | set(self._done.values()):
+            await self._load(system)
+
+    async def _load(self, system: str) -> None:
+        """The oldest of one client system, as many as there may be in memory."""
+        done = [idx for idx, of in self._done.items() if of == system]
+        most = self._queue.most_each + len(done)
+        stored = [Event(*row) for row in await self._store.rows(WAITING, system, most)]
+        there, whole = {event.idx for event in stored}, len(stored) < most
+        for idx in done:
+            if idx in there and idx not in self._told:
+                self._told.append(idx)
+            elif idx not in there and (whole or idx < stored[-1].idx):
+                del self._done[idx]
         for event in stored:
             if event.idx not in self._done:
                 self.put(event)
+        self._queue.read(system, whole=whole)
 
     async def run(self) -> None:
         """Tells what is due, for ever."""
@@ -181,7 +187,8 @@ class Webhooks:
         try:
             while True:
                 self.begin_due()
-                if self._clock.monotonic() - loaded_s >= _RELOAD_S:
+                since_s = self._clock.monotonic() - loaded_s
+                if since_s >= _RELOAD_S or (since_s >= _LONGEST_SLEEP_S and self._queue.hungry()):
                     loaded_s = self._clock.monotonic()
                     with contextlib.suppress(EvidenceError):  # the next time may fare better
                         await self.load()
@@ -194,32 +201,31 @@ class Webhooks:
 
     def begin_due(self) -> list[asyncio.Task[None]]:
         """Begins the attempts that are due; a stuck receiver holds up nobody else's."""
-        now_s = self._clock.monotonic()
-        busy = Counter(one.event.system for one in self._waiting.values() if one.under_way)
+        now_s, each = self._clock.monotonic(), max(1, self._limits.at_once // 4)
         begun = []
-        for one in list(self._waiting.values()):
-            if busy.total() >= self._limits.at_once:
+        while self._busy.total() < self._limits.at_once:
+            one = self._queue.take(now_s, lambda system: self._busy[system] < each)
+            if one is None:
                 break
-            system = one.event.system
-            if one.under_way or one.due_s > now_s or busy[system] >= max(1, self._limits.at_once // 4):
-                continue
-            one.under_way = True
-            busy[system] += 1
+            self._busy[one.event.system] += 1
             task = asyncio.create_task(self._tell(one))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
             begun.append(task)
         return begun
 
-    async def _tell(self, one: _Waiting) -> None:
+    async def _tell(self, one: Waiting) -> None:
         """One attempt; an event that is told or given up leaves, any other waits for the next."""
         try:
             over = await self._attempt(one.event)
         except (OSError, EvidenceError, errors.BusError) as error:
             _log.info("webhook.failed", system=one.event.system, error=type(error).__name__)
             over = False
+        except Exception as error:  # a defect: the others go on, and this one is tried again
+            _log.error("webhook.defect", system=one.event.system, error=type(error).__name__, exc_info=error)
+            over = False
         finally:
-            one.under_way = False
+            self._busy[one.event.system] -= 1
         age_s = self._clock.now().timestamp() - one.event.since_s
         if not over and age_s > self._limits.life_s:
             _log.warning("webhook.given-up", system=one.event.system, state=one.event.state)
@@ -228,13 +234,12 @@ class Webhooks:
         elif not over:
             self._observer.hook("failed")
         if over:
-            self._waiting.pop(one.event.idx, None)
+            self._queue.over(one)
             self._told.append(one.event.idx)
-            self._done.add(one.event.idx)
+            self._done[one.event.idx] = one.event.system
         else:
             wait_s = min(self._limits.first_s * 2 ** min(one.failed, 20), self._limits.longest_s)
-            one.failed += 1
-            one.due_s = self._clock.monotonic() + wait_s * (0.75 + self._clock.random(1)[0] / 512)
+            self._queue.again(one, self._clock.monotonic() + wait_s * (0.75 + self._clock.random(1)[0] / 512))
         self._wake.set()
 
     async def _attempt(self, event: Event) -> bool:
@@ -242,6 +247,8 @@ class Webhooks:
         found = await self._store.commands("command.idx = ?", event.command_idx)
         if target is None or not found:
             return True  # nobody wants to be told any more
+        if event.state == "expired" and found[0].state != "expired":
+            return True  # a receipt or a cancellation was faster: it did not expire after all
         body = message(found[0], event, await self._order_key(event.command_idx))
         event_id, at_s = f"{found[0].header.id}_{event.idx}", int(self._clock.now().timestamp())
         headers = {

@@ -92,7 +92,11 @@ class CallFront:
         call = await self._call(request, client, target, raw_target)
         desk = self._commands
         if desk is not None and "Prefer" in request.headers and await _wants_command(request, call, desk):
-            return await self._command(request, call, desk, system)
+            wish = _wish(request, system)
+            record_id = await desk.accept(call, wish)
+            # it is on disk: who waits for the end holds no memory for it
+            call, request._read_bytes = msgspec.structs.replace(call, body=b""), None
+            return await self._accepted(request, call, wish, record_id)
         if any(name in request.headers for name in _COMMAND_ONLY):
             raise errors.RequestMalformed(
                 f"{' and '.join(_COMMAND_ONLY)} go with commands only: send Prefer: respond-async, or leave them out"
@@ -100,12 +104,10 @@ class CallFront:
         answer = await self._asker.ask(call)
         return _response(request, call, answer)
 
-    async def _command(
-        self, request: web.BaseRequest, call: ClientCall, desk: CommandDesk, system: str
+    async def _accepted(
+        self, request: web.BaseRequest, call: ClientCall, wish: Wish, record_id: str
     ) -> web.StreamResponse:
         """`202`; or the result itself, when it comes within the time that the client prefers to wait."""
-        wish = _wish(request, system)
-        record_id = await desk.accept(call, wish)
         response = await self._awaited(request, call, wish, record_id)
         if self._deprecations is not None and self._statuses is not None and self._deprecations.has(call.service):
             self._deprecations.tell(response, (await self._statuses.known(record_id)).header)

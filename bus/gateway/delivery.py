@@ -41,6 +41,7 @@ from bus.delivery.tasks import TaskReader
 from bus.delivery.watching import Watchers
 from bus.delivery.webhooks import HookLimits, Target, Webhooks
 from bus.exchange.verification import RecordVerifier, TimeLimits
+from bus.gateway.believedtime import BelievedTime
 from bus.gateway.exchange import ENVELOPE_OVERHEAD_BYTES, Exchange
 from bus.gateway.parts import Parts
 from bus.gateway.webhookposts import WebhookPoster
@@ -76,7 +77,8 @@ class Delivery:
         self._rules = _rules(settings)
         self._depths: list[Depth] = []
         self._max_bytes = settings.front.max_body_bytes + ENVELOPE_OVERHEAD_BYTES
-        self._store = DeliveryReader(settings.data / "log.db")
+        self._believed = BelievedTime(clock, lambda: parts.follower.as_of)
+        self._store = DeliveryReader(settings.data / "log.db", self._believed)
         queues = MemberQueues(parts.connection)
         self._pace = Pace()
         outbox_limits = OutboxLimits(commands.retry_s, commands.retry_max_s, commands.waiting)
@@ -123,8 +125,9 @@ class Delivery:
         )
         self.outgoing_end = OutgoingEnd(log, self._store, self.cancel_desk)
         self._cancellations = Cancellations(
-            parts.genesis, parts.member, exchange.opener, parts.query_keys, self._store, commands.waiting
-        )
+            parts.genesis, parts.member, exchange.opener, parts.query_keys, self._store, commands.longest_life_s,
+            commands.waiting,
+        )  # fmt: skip
         self._replier = Replier(parts.member, log, exchange.composer, queues, self._known)
         times = TimeLimits(timedelta(seconds=limits.clock_skew_s), timedelta(seconds=commands.longest_life_s))
         self._verifier = RecordVerifier(parts.member, parts.memory, times, parts.metrics.alarm, parts.standing)
@@ -134,7 +137,7 @@ class Delivery:
         self._runner = self._task_runner()
         self._taker = self._command_taker()
         self._companions = self._among_nodes()
-        self._expiry = Expiry(clock, log, exchange.composer, self._store, self._outbox, self._changes)
+        self._expiry = Expiry(clock, log, exchange.composer, self._store, self._outbox, self._changes, self._believed)
         replies = self._reply_taker()
         queues_of = (
             (subjects.command_stream, subjects.OWN_CONSUMER, self._taker.on_command),
@@ -178,6 +181,7 @@ class Delivery:
             claims=self._claims,
             rules=self._rules_of,
             max_envelope_bytes=self._max_bytes,
+            believed=self._believed,
         )
         runner = TaskRunner(
             clock=parts.clock,
@@ -203,11 +207,14 @@ class Delivery:
             store=self._store,
             claims=self._claims,
             taker=self._taker,
+            tasks=self._tasks,
+            records=self._records,
             runner=self._runner,
             watcher=self._parts.metrics,
             max_envelope_bytes=self._max_bytes,
         )
         return Companions(
+            node=self._parts.node,
             log=self._exchange.log,
             leases=self._leases,
             claims=self._claims,
@@ -316,8 +323,9 @@ class Delivery:
         for sweep in itertools.count():
             await asyncio.sleep(_SWEEP_S)
             try:
-                if sweep % _FORGET_SWEEPS == 0:
-                    await self._forgetting.look(self._parts.clock.now())
+                now = self._believed()
+                if now is not None and (sweep % _FORGET_SWEEPS == 0 or self._forgetting.behind):
+                    await self._forgetting.look(now)
                 while self._exchange.log.writable and await self._expiry.sweep():
                     pass
             except EvidenceError as error:  # the next round may fare better

@@ -62,6 +62,7 @@ MAX_MESSAGE_BYTES = 4 * 1024 * 1024 + 512 * 1024
 """A body of 4 MiB, sealed, with header and proof."""
 _SMALL_MESSAGE_BYTES = subjects.SMALL_BYTES + 512
 """With the headers of NATS."""
+_MOST_PENDING = 100_000
 _STORED_BESIDE_BYTES = 1024
 """Most that the broker stores beside a message: its subject and what it notes."""
 
@@ -199,7 +200,9 @@ def own_consumer() -> ConsumerConfig:
         ack_policy=AckPolicy.EXPLICIT,
         ack_wait=5,  # a message is acknowledged as soon as it is logged; what a dead node took comes again soon
         max_deliver=-1,
-        max_ack_pending=1_000,
+        # What is put back counts until it is acknowledged: far more than a sender's share, or one whose quota is used
+        # up, with its messages put back for half a minute again and again, would be all that is delivered.
+        max_ack_pending=_MOST_PENDING,
     )
 
 

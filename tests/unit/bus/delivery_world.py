@@ -66,12 +66,16 @@ class TasksHeard:
     def __init__(self) -> None:
         self.retries: list[str] = []
         self.dead: list[str] = []
+        self.taken: list[str] = []
 
     def retried(self, service, code):
         self.retries.append(code)
 
     def buried(self, service, code):
         self.dead.append(code)
+
+    def taken_over(self, service):
+        self.taken.append(service)
 
 
 class HooksHeard:
@@ -137,7 +141,7 @@ async def no_order_key(idx: int) -> str:
 class Station:
     """One node's part."""
 
-    def __init__(self, bus: Bus, side: Side, member: str, pair: SealingKeyPair, queues: Queues) -> None:
+    def __init__(self, bus: Bus, side: Side, member: str, pair: SealingKeyPair, queues: Queues, claims=None) -> None:
         self.side, self.bus = side, bus
         self.watchers = Watchers()
         clock, view = bus.clock, bus.directory
@@ -152,15 +156,15 @@ class Station:
         self.expiry = Expiry(clock, side.log, side.composer, self.store, self.outbox, self.changes)
         self.forgetting = Forgetting(self.store, 30 * 86_400.0)
         self.keys = KeyBook(self.store.rows)
-        self.cancellations = Cancellations(GENESIS, member, Opener(GENESIS), {pair.keyid: pair}, self.store)
+        self.cancellations = Cancellations(GENESIS, member, Opener(GENESIS), {pair.keyid: pair}, self.store, LONGEST_S)
         self.cancel_desk = CancelDesk(
             member=member, clock=clock, log=side.log, directory=lambda: view, composer=side.composer,
             keeper=side.keeper, store=self.store, outbox=self.outbox, changes=self.changes, skew_s=SKEW_S,
         )  # fmt: skip
-        self.claims = Claims("", member, clock, None, ALONE, self.store)
+        self.claims = claims(self.store) if claims else Claims("", member, clock, None, ALONE, self.store)
         replier = Replier(member, side.log, side.composer, queues, lambda: view)
         times = TimeLimits(timedelta(seconds=SKEW_S), timedelta(seconds=LONGEST_S))
-        verifier = RecordVerifier(member, side.verifier.memory, times, side.heard.alarm)
+        verifier = self.verifier = RecordVerifier(member, side.verifier.memory, times, side.heard.alarm)
         self.desk = CommandDesk(
             member=member, clock=clock, observer=side.heard, log=side.log, directory=lambda: view, contracts=bus.shelf,
             composer=side.composer, keeper=side.keeper, day_keys=side.day_keys, outbox=self.outbox, pace=Pace(), keys=self.keys, forgetting=self.forgetting,
@@ -171,7 +175,7 @@ class Station:
         self.book = AttemptBook(side.path.with_name(f"{side.path.stem}-attempts.db"))
         self.rules = RetryRules(first_s=10.0, longest_s=80.0, age_s=3_600.0, most=5)
         self.told = TasksHeard()
-        records = TaskRecords(
+        records = self.records = TaskRecords(
             clock=clock, log=side.log, composer=side.composer, keeper=side.keeper, replier=replier, tasks=self.tasks,
             outbox=self.outbox, claims=self.claims, life_s=LONGEST_S,
         )  # fmt: skip

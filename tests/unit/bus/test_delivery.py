@@ -489,7 +489,7 @@ async def test_who_waits_hears_of_the_end(line):
     async with asyncio.timeout(5):
         assert (await waiting).state == "completed"
     assert line.h37.watchers._waiting == {}
-    assert line.h37.watchers._count == 0
+    assert line.h37.watchers._clients.total() == 0
 
 
 async def test_who_would_be_one_too_many_is_answered_at_once(line, monkeypatch):

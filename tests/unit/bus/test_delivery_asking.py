@@ -18,12 +18,14 @@ from hypothesis import strategies as st
 
 from bus import envelope as wire
 from bus import errors
+from bus.delivery import forgetting
 from bus.delivery.accepting import Wish
 from bus.delivery.idempotency import read_key
 from bus.delivery.notices import read_notice
 from bus.delivery.orders import OrderBook, check_order_key, open_order_key
 from bus.delivery.outbox import Outbox, OutboxLimits
 from bus.delivery.statuses import Page
+from bus.delivery.webhookrows import Event
 from bus.delivery.webhooks import Target, secret_of, sign
 from bus.front.exchanges import page_of
 from evidence import header
@@ -429,12 +431,13 @@ async def test_the_next_of_a_cancelled_one_goes_out(line):
     assert unmatched(line) == []
 
 
-async def test_a_wish_that_cannot_be_read_is_refused_and_changes_nothing(line, monkeypatch):
+@pytest.mark.parametrize("body", [b"{}", b'{"z":' + b"[" * 20_000 + b"]" * 20_000 + b"}"])
+async def test_a_wish_that_cannot_be_read_is_refused_and_changes_nothing(line, monkeypatch, body):
     record_id = await submit(line)
     line.queues.lose = True
     await line.flow()
     line.queues.lose = False
-    monkeypatch.setattr("bus.delivery.cancelling.msgspec.json.encode", lambda _target: b"{}")
+    monkeypatch.setattr("bus.delivery.cancelling.msgspec.json.encode", lambda _target: body)
     await cancel(line, record_id)
     monkeypatch.undo()
     await line.flow()
@@ -707,7 +710,7 @@ async def test_an_event_that_was_not_told_is_told_after_a_restart_under_the_same
     hooked.h37.poster.status = ConnectionError()
     await tell(hooked)
     hooks = hooked.h37.webhooks
-    hooks._waiting.clear()
+    hooks._queue.clear()
     hooked.h37.poster.status = 200
     await hooks.load()
     await tell(hooked)
@@ -753,6 +756,39 @@ async def test_a_stuck_receiver_does_not_hold_up_another(hooked):
     assert len(tasks) == 2
     await asyncio.wait(tasks)
     assert {url for url, _, _ in hooked.h37.poster.got} == {"https://stuck/", "https://well/"}
+
+
+async def test_a_receiver_that_is_away_holds_few_events_in_memory_and_gets_all_when_it_is_back(hooked):
+    hooks = hooked.h37.webhooks
+    hooks._queue.most_each = 3
+    for _ in range(8):
+        await submit(hooked)
+        await hooked.flow()
+    hooked.h37.poster.status = ConnectionError()
+    await tell(hooked)
+    assert len(hooks) == 3
+    hooked.h37.poster.status = 200
+    hooked.h37.poster.got.clear()
+    for _ in range(30):
+        hooked.bus.clock.pass_time(10)
+        await tell(hooked)
+        if hooks._queue.hungry():
+            await hooks.load()
+    seen = [headers["webhook-id"] for _, headers, _ in hooked.h37.poster.got]
+    assert (len(seen), len(set(seen)), len(hooks)) == (8, 8, 0)
+    await submit(hooked)
+    await hooked.flow()
+    assert len(hooked.h37.side.rows("SELECT idx FROM webhook")) == 1
+
+
+async def test_very_many_events_that_wait_cost_no_time_at_each_wake(line):
+    hooks = line.h37.webhooks
+    hooks._queue.most_each = 50_000
+    for idx in range(50_000):
+        hooks._queue.put(Event(idx, idx, "away", "completed", "", 0), 1e9)
+    looked: list[str] = []
+    assert hooks._queue.take(0.0, lambda system: bool(looked.append(system)) or True) is None
+    assert len(looked) <= 1
 
 
 async def test_who_has_no_webhook_costs_no_row(line):
@@ -827,3 +863,19 @@ async def test_commands_that_wait_are_counted_by_service(line):
     assert [(one.member, one.records) for one in outbox.by_service()] == [(SERVICE, 2)]
     await line.flow()
     assert line.h37.outbox.by_service() == line.g01.outbox.by_service() == []
+
+
+async def test_more_than_a_batch_of_old_commands_is_looked_for_again_at_once(line, monkeypatch):
+    monkeypatch.setattr(forgetting, "_BATCH", 2)
+    for _ in range(3):
+        await submit(line)
+        await line.flow()
+    line.bus.clock.pass_time(31 * 86_400)
+    assert await line.h37.forgetting.look(line.bus.clock.now()) == 2
+    assert not line.h37.forgetting.behind, "they have yet to go"
+    await submit(line)
+    assert line.h37.forgetting.behind
+    assert await line.h37.forgetting.look(line.bus.clock.now()) == 1
+    await submit(line)
+    assert not line.h37.forgetting.behind
+    assert line.h37.side.rows("SELECT count(*) FROM command") == [(2,)]

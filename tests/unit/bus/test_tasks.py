@@ -10,7 +10,7 @@ from collections import Counter
 
 import msgspec
 import pytest
-from bus_world import NOW
+from bus_world import NOW, PLAIN_SERVICE
 from delivery_world import SLOW_S, Line, running_line
 from hypothesis import given
 from hypothesis import strategies as st
@@ -482,3 +482,20 @@ def test_a_notice_holds_nothing_of_the_contents():
 
     told = json.loads(msgspec.json.encode(Notice("dead", "backend-timeout", "too slow", 3)))
     assert told == {"state": "dead", "code": "backend-timeout", "detail": "too slow", "attempts": 3}
+
+
+async def test_a_service_whose_back_end_is_away_leaves_room_for_the_commands_of_others(line):
+    line.bus.source.answer = answer(503)
+    line.g01.restart(most=4)
+    for _ in range(2):
+        await taken(line)
+    await line.submit()
+    await line.h37.outbox.send_due()
+    assert await line.carry(*line.queues.stored.pop()[:2]) == "later", "half of the places are its own"
+    line.bus.source.answer = GOOD
+    other = await line.submit(service=PLAIN_SERVICE)
+    await line.h37.outbox.send_due()
+    commands = [item for item in line.queues.stored if item[0].startswith("lt.c.")]
+    assert await line.carry(*commands[-1][:2]) == "done"
+    await line.g01.runner.idle()
+    assert line.effects[-1] == other
