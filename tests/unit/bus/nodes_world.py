@@ -164,5 +164,5 @@ def _side(folder, log: ExchangeLog, faults: Faults, bus: Bus) -> Side:
         composer=Composer(GENESIS, node, clock, sealer, lambda: bus.directory.view),
         keeper=Keeper(day_keys, clock.random), day_keys=day_keys,
         verifier=RecordVerifier(G01, CheckpointMemory(), TimeLimits(), heard.alarm),
-        versions=Versions(node, G01, lambda: bus.directory.view, clock, heard.alarm),
+        versions=Versions(node, G01, lambda: bus.directory, clock, heard.alarm),
     )  # fmt: skip
