@@ -25,6 +25,7 @@ _DONE = {
     "discarded": "ended; the sender gets the reason",
     "busy": "left alone: an attempt is under way",
     "failed": "left alone: it has its end already",
+    "not-now": "not done: log or broker of the gateway was away; do it again",
     "cancelled": "cancelled: it was never sent",
     "cancel-asked": "its provider is asked to refuse it; its state says how that ends",
     "already-delivered": "left alone: its provider has taken it",
@@ -98,6 +99,8 @@ def act_on(
             got = _one(home, key_file, act, {**base, "ids": list(ids[start : start + _PAGE])})
             found += got["commands"]
             unknown += got["unknown"]
+            if is_broken_off(found):
+                break
         return {"commands": found, "unknown": unknown, "dry_run": dry_run}
     told = {name: wanted[name] for name in ("state", "service", "code") if wanted[name]}
     older_s = age_s(wanted["older_than"])
@@ -106,9 +109,14 @@ def act_on(
     while more:
         got = _one(home, key_file, act, {**body, "after": after})
         found += got["commands"]
-        more = bool(got["more"])
+        more = bool(got["more"]) and not is_broken_off(found)
         after = found[-1]["index"] if found else after
     return {"commands": found, "unknown": [], "dry_run": dry_run}
+
+
+def is_broken_off(found: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether an act on many ended before the last one."""
+    return any(one["fate"] == "not-now" for one in found)
 
 
 def _one(home: MemberHome, key_file: Path, act: str, body: dict[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from evidence.errors import EvidenceError
 from evidence.header import Header
 
 Act = Literal["redrive", "discard"]
-Fate = Literal["redriven", "due-now", "discarded", "busy", "would-redrive", "would-discard", "failed"]
+Fate = Literal["redriven", "due-now", "discarded", "busy", "would-redrive", "would-discard", "failed", "not-now"]
 WriteAct = Callable[[str], bytes]
 """The admin leaf of an act at the command with that id."""
 
@@ -75,11 +75,22 @@ class DeadLetters:
             reason: why; the sender of what is discarded reads it.
             write: makes the admin record.
             dry: only tell what would be done.
+
+        Raises:
+            LogUnwritable, ClaimUncertain: it was done to none. After the first, the rest are told as `not-now`.
         """
         letters = await self.find(wanted)
         if dry:
             return [(letter, "would-redrive" if act == "redrive" else "would-discard") for letter in letters]
-        return [(letter, await self._one(act, letter.task.idx, reason, write)) for letter in letters]
+        done: list[tuple[Letter, Fate]] = []
+        for letter in letters:
+            try:
+                done.append((letter, await self._one(act, letter.task.idx, reason, write)))
+            except errors.BusError:  # log or broker is away: the others would fare no better
+                if not done:
+                    raise
+                return [*done, *((one, "not-now") for one in letters[len(done) :])]
+        return done
 
     async def _one(self, act: Act, idx: int, reason: str, write: WriteAct) -> Fate:
         with self._runner.hold(idx) as held:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 from collections.abc import Callable, Coroutine, Mapping
 from datetime import timedelta
@@ -58,6 +59,7 @@ _SWEEP_S = 1.0
 _FORGET_SWEEPS = 600
 _COUNT_S = 2.0
 _DAY_S = 86_400.0
+_WARM_S = 10.0
 
 
 class Delivery:
@@ -93,36 +95,8 @@ class Delivery:
         )
         self.statuses = Statuses(clock, self._store, self._outbox, self._results, self._watchers)
         self._forgetting = Forgetting(self._store, settings.retention.commands_days * _DAY_S)
-        self.desk = CommandDesk(
-            member=parts.member,
-            clock=clock,
-            observer=parts.metrics,
-            log=log,
-            directory=parts.directory,
-            contracts=parts.contracts,
-            composer=exchange.composer,
-            keeper=exchange.keeper,
-            day_keys=parts.day_keys,
-            outbox=self._outbox,
-            pace=self._pace,
-            keys=KeyBook(self._store.rows),
-            forgetting=self._forgetting,
-            standing=parts.standing,
-            life_s=commands.life_s,
-            skew_s=limits.clock_skew_s,
-        )
-        self.cancel_desk = CancelDesk(
-            member=parts.member,
-            clock=clock,
-            log=log,
-            directory=parts.directory,
-            composer=exchange.composer,
-            keeper=exchange.keeper,
-            store=self._store,
-            outbox=self._outbox,
-            changes=self._changes,
-            skew_s=limits.clock_skew_s,
-        )
+        self.desk = self._command_desk()
+        self.cancel_desk = self._cancel_desk()
         self.outgoing_end = OutgoingEnd(log, self._store, self.cancel_desk)
         self._cancellations = Cancellations(
             parts.genesis, parts.member, exchange.opener, parts.query_keys, self._store, commands.longest_life_s,
@@ -143,14 +117,49 @@ class Delivery:
             (subjects.command_stream, subjects.OWN_CONSUMER, self._taker.on_command),
             (subjects.result_stream, subjects.node_consumer(parts.node), replies.on_reply),
         )
-        self._pullers = [
-            self._puller(stream(parts.member, large=large), consumer, take)
+        self._command_pullers, self._reply_pullers = (
+            [self._puller(stream(parts.member, large=large), consumer, take) for large in (False, True)]
             for stream, consumer, take in queues_of
-            for large in (False, True)
-        ]
+        )
 
     def _known(self) -> DirectoryView:
         return self._parts.follower.directory
+
+    def _command_desk(self) -> CommandDesk:
+        parts, exchange = self._parts, self._exchange
+        return CommandDesk(
+            member=parts.member,
+            clock=parts.clock,
+            observer=parts.metrics,
+            log=exchange.log,
+            directory=parts.directory,
+            contracts=parts.contracts,
+            composer=exchange.composer,
+            keeper=exchange.keeper,
+            day_keys=parts.day_keys,
+            outbox=self._outbox,
+            pace=self._pace,
+            keys=KeyBook(self._store.rows),
+            forgetting=self._forgetting,
+            standing=parts.standing,
+            life_s=self._settings.commands.life_s,
+            skew_s=self._settings.limits.clock_skew_s,
+        )
+
+    def _cancel_desk(self) -> CancelDesk:
+        parts, exchange = self._parts, self._exchange
+        return CancelDesk(
+            member=parts.member,
+            clock=parts.clock,
+            log=exchange.log,
+            directory=parts.directory,
+            composer=exchange.composer,
+            keeper=exchange.keeper,
+            store=self._store,
+            outbox=self._outbox,
+            changes=self._changes,
+            skew_s=self._settings.limits.clock_skew_s,
+        )
 
     def _task_runner(self) -> TaskRunner:
         parts, exchange, commands = self._parts, self._exchange, self._settings.commands
@@ -307,17 +316,26 @@ class Delivery:
             return open_order_key(self._parts.day_keys, day, data)
         return ""
 
-    async def run(self) -> None:
-        """Delivers until it is cancelled."""
+    async def run(self, warm: asyncio.Event) -> None:
+        """Delivers until it is cancelled.
+
+        Args:
+            warm: set once the contracts were tried. Commands that come before would only be put back, for seconds.
+        """
         await asyncio.gather(
             self._outbox.run(),
-            self._runner.run(),
+            self._work(warm),
             self._sweep(),
             self._webhooks.run(),
             self._companions.run(),
             self._count(),
-            *(puller.run() for puller in self._pullers),
+            *(puller.run() for puller in self._reply_pullers),
         )
+
+    async def _work(self, warm: asyncio.Event) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(warm.wait(), _WARM_S)
+        await asyncio.gather(self._runner.run(), *(puller.run() for puller in self._command_pullers))
 
     async def _sweep(self) -> None:
         for sweep in itertools.count():
@@ -366,7 +384,8 @@ class Delivery:
 
     async def stop(self, grace_s: float) -> None:
         """Takes nothing more; what was taken may end."""
-        await asyncio.gather(self._runner.stop(grace_s), *(puller.stop(grace_s) for puller in self._pullers))
+        pullers = (*self._command_pullers, *self._reply_pullers)
+        await asyncio.gather(self._runner.stop(grace_s), *(puller.stop(grace_s) for puller in pullers))
 
     async def close(self) -> None:
         """Gives back what was opened."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,6 +21,7 @@ class Health:
 
     Attributes:
         log: once it is open.
+        warm: set once the contracts that matter were tried.
         serving_code: empty when calls are taken; otherwise why not (`starting`, `confirming-head`, `draining`, …).
     """
 
@@ -27,11 +29,11 @@ class Health:
         self._parts = parts
         self.log: ExchangeLog | None = None
         self.serving_code = "starting"
-        self._cold = True
+        self.warm = asyncio.Event()
 
     def warmed(self) -> None:
         """The contracts that matter have been tried: first calls do not wait for that any more."""
-        self._cold = False
+        self.warm.set()
 
     def checks(self) -> list[Check]:
         """What readiness depends on."""
@@ -41,7 +43,7 @@ class Health:
             _check("directory", fresh, "directory-stale", "is the broker up, and the registry?"),
             _check("broker", parts.connection.connected, "broker-unavailable", "the gateway reconnects by itself"),
         ]
-        if self._cold and fresh:
+        if not self.warm.is_set() and fresh:
             found.append(Check("contracts", False, "contracts-loading", "they are tried once after each start"))
         own = parts.follower.directory.node_by_origin(parts.origin)
         if own is not None and own.status == "revoked":

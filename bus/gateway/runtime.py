@@ -288,7 +288,7 @@ class Gateway:
             f"lt.q.{subjects.member_token(parts.member)}.*", answerer.on_query, subjects.query_group(parts.member)
         )
         self._health.serving_code = ""
-        await delivering.run()
+        await delivering.run(self._health.warm)
 
     async def _open_log(self) -> ExchangeLog:
         signer, directory = load_log_signer(self.settings), self._parts.follower.directory

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import sqlite3
-from collections import Counter
 from collections.abc import Iterator
 
 import pytest
 from click.testing import CliRunner
-from fault_evidence import check_evidence
+from commanding import SERVICE, ask, effects, fate, quiet, rows, submit
 from fault_world import FaultWorld, pair
-from world import Answer, ClientSystem, console_main, eventually, wait_until
+from world import ClientSystem, console_main, eventually, wait_until
 
 from evidence.merkle import leaf_hash
-
-SERVICE = "G01/desk/notes"
-FINAL = {"completed", "failed", "expired", "cancelled"}
 
 
 @pytest.fixture(scope="module")
@@ -36,57 +30,6 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultWorld]:
 @pytest.fixture
 def client(world: FaultWorld) -> ClientSystem:
     return world.clients["H37/app"]
-
-
-def submit(world: FaultWorld, client: ClientSystem, text: str = "a dossier", **headers: str) -> str:
-    """Submits a command; its id."""
-    answer = world.call(
-        client, SERVICE, "/notes", method="POST", body=json.dumps({"text": text}).encode(),
-        headers={"Prefer": "respond-async", **headers},
-    )  # fmt: skip
-    assert answer.status == 202, answer.body
-    assert answer.headers["preference-applied"] == "respond-async"
-    record_id = answer.json()["id"]
-    assert answer.headers["location"] == f"/exchanges/{record_id}"
-    assert answer.headers["x-road-request-id"] == record_id
-    return str(record_id)
-
-
-def ask(world: FaultWorld, client: ClientSystem, target: str, **headers: str) -> Answer:
-    """A question about a command."""
-    named = {"X-Road-Client": client.subsystem, "X-LienThong-Key": client.key, **headers}
-    return world.request(world.members[client.member], "GET", f"/exchanges/{target}", named)
-
-
-def fate(world: FaultWorld, client: ClientSystem, record_id: str, deadline_s: float = 30.0) -> dict:
-    """The command once its state is final."""
-
-    def final() -> dict | None:
-        answer = ask(world, client, record_id, Prefer="wait=2")
-        return answer.json() if answer.status == 200 and answer.json()["state"] in FINAL else None
-
-    return wait_until(final, f"the fate of {record_id}", deadline_s)
-
-
-def effects(world: FaultWorld) -> Counter[str]:
-    """How often the back end was asked to add a note, by exchange id."""
-    return Counter(
-        str(one.header("X-Road-Request-Id")) for one in world.backend.received if one.target.startswith("/notes")
-        and one.method == "POST"
-    )  # fmt: skip
-
-
-def rows(world: FaultWorld, code: str, sql: str) -> list[tuple]:
-    with contextlib.closing(sqlite3.connect(f"file:{world.members[code].log_db}?mode=ro", uri=True)) as db:
-        return db.execute(sql).fetchall()
-
-
-def quiet(world: FaultWorld) -> None:
-    """Waits until nothing is on its way between the two; then all evidence is there."""
-    for code in ("H37", "G01"):
-        wait_until(lambda code=code: rows(world, code, "SELECT count(*) FROM outbox") == [(0,)], f"outbox of {code}")
-        assert rows(world, code, "SELECT count(*) FROM task") == [(0,)]
-    check_evidence(world, "H37", "G01")
 
 
 def test_a_command_is_handed_over_from_a_shell(world, client, tmp_path) -> None:

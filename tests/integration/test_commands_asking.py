@@ -11,8 +11,8 @@ import threading
 from collections.abc import Iterator
 
 import pytest
+from commanding import SERVICE, ask, effects, fate, quiet, rows, submit
 from fault_world import FaultWorld, pair
-from test_commands import SERVICE, ask, effects, fate, quiet, rows, submit
 from world import CONTRACT, Answer, Backend, ClientSystem, wait_until
 
 FORMS = "G01/desk/forms"

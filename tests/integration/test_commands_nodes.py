@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import sqlite3
 import threading
 from collections import Counter
 from collections.abc import Iterator
 
 import pytest
+from commanding import SERVICE, ask, effects, fate, rows, settled, submit
 from fault_world import FaultWorld, pair
-from world import Answer, ClientSystem, eventually, wait_until
+from world import ClientSystem, eventually, wait_until
 
-SERVICE = "G01/desk/notes"
 DEAD_S = 2.0
-FINAL = {"completed", "failed", "expired", "cancelled"}
 NODES = ("H37", "G01", "G01-n2")
 
 
@@ -39,62 +36,9 @@ def client(world: FaultWorld) -> ClientSystem:
     return world.clients["H37/app"]
 
 
-def submit(world: FaultWorld, client: ClientSystem, text: str = "a dossier", through: str = "", **headers: str) -> str:
-    """Submits a command, through the first node of the client's member unless another is named; its id."""
-    named = {
-        "X-Road-Client": client.subsystem, "X-LienThong-Key": client.key, "Content-Type": "application/json",
-        "Prefer": "respond-async", **headers,
-    }  # fmt: skip
-    target = f"/r1/{world.service_id(SERVICE)}/notes"
-    answer = world.request(
-        world.members[through or client.member], "POST", target, named, json.dumps({"text": text}).encode()
-    )
-    assert answer.status == 202, answer.body
-    return str(answer.json()["id"])
-
-
-def ask(world: FaultWorld, client: ClientSystem, target: str, through: str = "", **headers: str) -> Answer:
-    """A question about a command."""
-    named = {"X-Road-Client": client.subsystem, "X-LienThong-Key": client.key, **headers}
-    return world.request(world.members[through or client.member], "GET", f"/exchanges/{target}", named)
-
-
-def fate(world: FaultWorld, client: ClientSystem, record_id: str, through: str = "", deadline_s: float = 40.0) -> dict:
-    """The command once its state is final."""
-
-    def final() -> dict | None:
-        answer = ask(world, client, record_id, through, Prefer="wait=2")
-        return answer.json() if answer.status == 200 and answer.json()["state"] in FINAL else None
-
-    return wait_until(final, f"the fate of {record_id}", deadline_s)
-
-
-def effects(world: FaultWorld) -> Counter[str]:
-    """How often the back end was asked to add a note, by exchange id."""
-    return Counter(
-        str(one.header("X-Road-Request-Id")) for one in world.backend.received if one.target.startswith("/notes")
-        and one.method == "POST"
-    )  # fmt: skip
-
-
-def rows(world: FaultWorld, code: str, sql: str) -> list[tuple]:
-    with contextlib.closing(sqlite3.connect(f"file:{world.members[code].log_db}?mode=ro", uri=True)) as db:
-        return db.execute(sql).fetchall()
-
-
 def taken(world: FaultWorld, code: str) -> set[str]:
     """Ids of the commands that a node has taken."""
     return {record_id for (record_id,) in rows(world, code, "SELECT id FROM taken")}
-
-
-def settled(world: FaultWorld, *codes: str) -> None:
-    """Waits until nothing is open at these nodes."""
-    for code in codes:
-        for table in ("outbox", "task"):
-            wait_until(
-                lambda code=code, table=table: rows(world, code, f"SELECT count(*) FROM {table}") == [(0,)],
-                f"an empty {table} of {code}", 30,
-            )  # fmt: skip
 
 
 def hold_back_end(world: FaultWorld) -> None:

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import signal
-import sqlite3
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from fault_evidence import check_evidence
+from commanding import FINAL, SERVICE, ask, fate, quiet, rows, submit
 from fault_world import FaultWorld, pair
-from world import Answer, ClientSystem, wait_until
+from world import ClientSystem, wait_until
 
 from console.cli import main as lienthong
 
-SERVICE, OTHER = "G01/desk/notes", "G01/desk/books"
+OTHER = "G01/desk/books"
 JSON = [("Content-Type", "application/json")]
 OK = (200, JSON, b'{"ok":true}')
-FINAL = {"completed", "failed", "expired"}
 
 
 @pytest.fixture(scope="module")
@@ -67,35 +64,9 @@ def listed(world: FaultWorld, *args: str, code: str = "G01") -> dict[str, dict]:
     return {one["id"]: one for one in operate(world, "list", *args, code=code)["commands"]}
 
 
-def submit(world: FaultWorld, client: ClientSystem, service: str = SERVICE) -> str:
-    answer = world.call(
-        client, service, "/notes", method="POST", body=b'{"text":"a dossier"}', headers={"Prefer": "respond-async"}
-    )
-    assert answer.status == 202, answer.body
-    return str(answer.json()["id"])
-
-
-def ask(world: FaultWorld, client: ClientSystem, target: str, **headers: str) -> Answer:
-    named = {"X-Road-Client": client.subsystem, "X-LienThong-Key": client.key, **headers}
-    return world.request(world.members[client.member], "GET", f"/exchanges/{target}", named)
-
-
-def fate(world: FaultWorld, client: ClientSystem, record_id: str, deadline_s: float = 30.0) -> dict:
-    def final() -> dict | None:
-        answer = ask(world, client, record_id, Prefer="wait=2")
-        return answer.json() if answer.status == 200 and answer.json()["state"] in FINAL else None
-
-    return wait_until(final, f"the fate of {record_id}", deadline_s)
-
-
 def attempts(world: FaultWorld) -> Counter[str]:
     """How often the back end was asked, by exchange id."""
     return Counter(str(one.header("X-Road-Request-Id")) for one in world.backend.received if one.method == "POST")
-
-
-def rows(world: FaultWorld, code: str, sql: str, *params: object) -> list[tuple]:
-    with contextlib.closing(sqlite3.connect(f"file:{world.members[code].log_db}?mode=ro", uri=True)) as db:
-        return db.execute(sql, params).fetchall()
 
 
 def replies(world: FaultWorld, record_id: str, code: str = "G01") -> list[tuple[str, str]]:
@@ -104,14 +75,6 @@ def replies(world: FaultWorld, record_id: str, code: str = "G01") -> list[tuple[
     found = [json.loads(leaf.partition(b"\n")[2]) for (leaf,) in rows(world, code, "SELECT data FROM leaf ORDER BY idx")
              if leaf.startswith(b"lienthong/v1/exchange\n")]  # fmt: skip
     return [(one["type"], one["class"]) for one in found if one.get("inreplyto") == hashed.hex()]
-
-
-def quiet(world: FaultWorld) -> None:
-    """Waits until nothing is under way; then all evidence is there."""
-    for code in ("H37", "G01"):
-        wait_until(lambda code=code: rows(world, code, "SELECT count(*) FROM outbox") == [(0,)], f"outbox of {code}")
-    assert rows(world, "G01", "SELECT count(*) FROM task") == [(0,)]
-    check_evidence(world, "H37", "G01")
 
 
 def failing(status: int) -> tuple:
@@ -145,7 +108,7 @@ def test_a_slow_back_end_of_one_service_holds_up_no_other_service(world, client)
     )[1]  # fmt: skip
     slow = [submit(world, client) for _ in range(20)]
     wait_until(lambda: sum(attempts(world)[one] for one in slow) == 16, "all that may be under way")
-    quick = submit(world, client, OTHER)
+    quick = submit(world, client, service=OTHER)
     assert fate(world, client, quick, 10)["state"] == "completed"
     assert sum(attempts(world)[one] for one in slow) == 16, "no more of one service than commands.at_backend"
     assert world.metric("G01", "lienthong_commands_taken", state="doing") == 16
@@ -375,7 +338,7 @@ def test_a_back_end_that_is_not_there_is_waited_for_and_blocks_nothing_else(worl
     try:
         record_id = submit(world, client)
         wait_until(lambda: listed(world).get(record_id, {}).get("code") == "backend-unavailable", "the reason")
-        assert fate(world, client, submit(world, client, OTHER))["state"] == "completed"
+        assert fate(world, client, submit(world, client, service=OTHER))["state"] == "completed"
     finally:
         part.write_text(kept)
         world.reload_gateway("G01")

@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from commanding import SERVICE, effects, fate, rows, settled, submit
 from fault_evidence import check_evidence
 from fault_world import FaultWorld, pair
 from next_wire import NEXT, next_wire
-from test_commands_nodes import DEAD_S, SERVICE, effects, fate, hold_back_end, rows, settled, submit, taken
+from test_commands_nodes import DEAD_S, hold_back_end, taken
 from test_doctor import doctor
 from world import CommandFailed, wait_until
 

@@ -333,6 +333,24 @@ async def test_an_act_that_cannot_be_recorded_is_not_done(line, act):
     assert await line.work() == 0
 
 
+async def test_an_act_on_many_that_breaks_off_says_to_which_it_was_done(line):
+    line.bus.source.error = BackendRefused("x")
+    ids = [await taken(line) for _ in range(3)]
+    written = []
+
+    def write(id_: str) -> bytes:
+        written.append(id_)
+        if len(written) == 2:
+            line.g01.side.faults.arm("fails")
+        return write_act(id_)
+
+    done = await line.g01.letters.do("redrive", Wanted(ids=tuple(ids)), "mended", write, dry=False)
+    assert [(letter.task.id, fate) for letter, fate in done] == list(
+        zip(ids, ["redriven", "not-now", "not-now"], strict=True)
+    )
+    assert written == ids[:2]
+
+
 async def test_a_dry_run_does_nothing(line):
     record_id, _ = await dead(line)
     size = line.g01.side.log.size
