@@ -123,7 +123,7 @@ class ClusterScene:
         Raises:
             DemoFailed: A process failed, or something did not come about.
         """
-        effects = self._work / "registrations.jsonl"
+        effects, killed_before = self._work / "registrations.jsonl", self._servers.kills
         await self._offer(effects)
         timeout = aiohttp.ClientTimeout(total=_CALL_S)
         with self._sent.open("a", encoding="utf-8", buffering=1) as file:
@@ -139,7 +139,7 @@ class ClusterScene:
         done = Counter(json.loads(line)["exchange_id"] for line in effects.read_text(encoding="utf-8").splitlines())
         return ClusterFacts(
             servers=len(NUMBERS),
-            kills=self._servers.kills,
+            kills=self._servers.kills - killed_before,
             commands_accepted=len(self._accepted),
             commands_completed=states["completed"],
             effects_twice=sum(done[one] > 1 for one in self._accepted),

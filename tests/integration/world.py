@@ -535,8 +535,10 @@ class World:
 
     def start_broker(self) -> None:
         """Starts the broker and waits until it listens."""
+        listening = self.home / "broker" / "listening.json"
+        listening.unlink(missing_ok=True)  # of one that had to be killed
         self.broker = self.spawn("broker", "broker", "--home", str(self.home))
-        self._wait_file(self.broker, self.home / "broker" / "listening.json", "broker")
+        self._wait_file(self.broker, listening, "broker")
 
     def stop_broker(self) -> None:
         """Stops the broker in order."""
@@ -546,8 +548,10 @@ class World:
 
     def start_registry(self) -> None:
         """Starts the registry and waits until it listens."""
+        listening = self.home / "registry" / "listening.json"
+        listening.unlink(missing_ok=True)  # of one that had to be killed
         self.registry = self.spawn("registry", "registry", "--home", str(self.home))
-        self._wait_file(self.registry, self.home / "registry" / "listening.json", "registry")
+        self._wait_file(self.registry, listening, "registry")
 
     def stop_registry(self) -> None:
         """Stops the registry in order."""
