@@ -38,7 +38,7 @@ from registry.view import DirectoryView, SealingKeyEntry
 
 _log = structlog.get_logger("lienthong.delivery")
 _COMMAND = frozenset({"command"})
-_LATER_S, _LONGEST_S, _BUSY_S = 5.0, 30.0, 5.0
+_LATER_S, _LONGEST_S, _BUSY_S, _BEHIND_S = 5.0, 30.0, 5.0, 2.0
 _KEPT_AFTER_S, _OTHERS_S = 3_600, 2.0
 
 
@@ -86,6 +86,9 @@ class CommandTaker:
 
     async def on_command(self, message: Pulled) -> None:
         """Handles one message of the command stream; never raises for what a stranger sent."""
+        if self._replier.is_behind(message.subject.rpartition(".")[2]):
+            await message.later(_BEHIND_S)
+            return
         try:
             record, key = self._admit(message)  # 1-4
         except errors.Dropped as drop:

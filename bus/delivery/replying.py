@@ -6,8 +6,6 @@ who misses it repeats what it is for, and gets the first one again.
 
 from __future__ import annotations
 
-import asyncio
-from collections import Counter
 from collections.abc import Callable
 from datetime import datetime
 
@@ -16,6 +14,7 @@ import structlog
 from bus import envelope as wire
 from bus import errors
 from bus.delivery.outbox import envelope_of, first_message
+from bus.delivery.owing import Owed
 from bus.delivery.store import Outgoing
 from bus.exchange.composing import Composer, Draft
 from bus.exchange.verification import VerifiedRecord
@@ -28,8 +27,6 @@ from evidence.header import AnswerClass, Header, Type
 from evidence.log import ExchangeLog, Logged
 from registry.view import DirectoryView, SealingKeyEntry
 
-_PAUSES_S = (0.05, 0.1, 0.2, 0.4, 0.8)
-_MOST_WAIT, _STUCK_S = 16, 5.0
 _log = structlog.get_logger("lienthong.delivery")
 
 
@@ -42,6 +39,7 @@ class Replier:
         composer: of records.
         queues: of the broker.
         directory: as it is known, however old: what was taken is answered.
+        owed: receipts that were not taken.
     """
 
     def __init__(
@@ -51,15 +49,15 @@ class Replier:
         composer: Composer,
         queues: Queues,
         directory: Callable[[], DirectoryView],
+        owed: Owed,
     ) -> None:
         self._member = member
         self._log = log
         self._composer = composer
         self._queues = queues
         self._directory = directory
+        self._owed = owed
         self._repeats = 0
-        self._waiting: Counter[str] = Counter()
-        self._stuck_until_s: dict[str, float] = {}
 
     def key_of(self, member: str, now: datetime) -> SealingKeyEntry:
         """The key to which replies for a member are sealed.
@@ -99,6 +97,10 @@ class Replier:
             class_=class_,
         )
 
+    def is_behind(self, member: str) -> bool:
+        """Whether a member's stream takes receipts more slowly than its commands come; its token as in subjects."""
+        return self._owed.is_behind(member)
+
     def subject(self, node: str) -> str:
         """Where replies to what a node sent go."""
         return subjects.result(node, self._member)
@@ -106,7 +108,7 @@ class Replier:
     async def send_first(self, record: VerifiedRecord, receipt: Draft, logged: Logged) -> None:
         """The receipt that was just logged."""
         message = first_message(receipt, logged, self.subject(record.header.node))
-        await self._send(message.subject, _encoded(record, message.envelope), message.record_id)
+        await self._send(message.subject, message.record_id, _encoded(record, message.envelope), message.record_id)
 
     async def send_again(self, record: VerifiedRecord, receipt: Outgoing) -> None:
         """A receipt that was sent before: the other side repeats because it did not get it."""
@@ -117,40 +119,20 @@ class Replier:
             return
         # an id that was never used: the broker would take the first one's for a repeat, although it may have lost that
         self._repeats += 1
-        subject = self.subject(record.header.node)
-        await self._send(subject, _encoded(record, envelope), f"{receipt.header.id}/{self._log.size}/{self._repeats}")
+        message_id = f"{receipt.header.id}/{self._log.size}/{self._repeats}"
+        await self._send(self.subject(record.header.node), receipt.header.id, _encoded(record, envelope), message_id)
 
-    async def _send(self, subject: str, data: bytes, message_id: str) -> None:
-        """A receiver's stream is full for moments under load, and its repeats come much later: so it is waited for.
-
-        Who waits holds the place of another member's command. So a few wait, and for a receiver that took nothing a
-        moment ago, nobody.
-        """
-        loop = asyncio.get_running_loop()
-        for pause_s in _PAUSES_S:
+    async def _send(self, subject: str, receipt_id: str, data: bytes, message_id: str) -> None:
+        """At once, unless others stand in line for that receiver, or its stream does not take it now."""
+        if not self._owed.is_owed(subject):
             try:
                 await self._queues.put(subject, data, message_id)
             except errors.BusError as error:
-                stuck = loop.time() < self._stuck_until_s.get(subject, 0.0)
-                if stuck or not self._queues.connected or self._waiting[subject] >= _MOST_WAIT:
-                    break
                 _log.debug("receipt.waits", code=error.code)
-                await self._wait(subject, pause_s)
             else:
-                self._stuck_until_s.pop(subject, None)
                 return
-        else:
-            self._stuck_until_s[subject] = loop.time() + _STUCK_S
-        _log.info("receipt.unsent")
-
-    async def _wait(self, subject: str, pause_s: float) -> None:
-        self._waiting[subject] += 1
-        try:
-            await asyncio.sleep(pause_s)
-        finally:
-            self._waiting[subject] -= 1
-            if not self._waiting[subject]:
-                del self._waiting[subject]
+        if not self._owed.stand(subject, receipt_id, data, message_id):
+            _log.info("receipt.unsent")
 
 
 def _encoded(record: VerifiedRecord, envelope: wire.Envelope) -> bytes:

@@ -28,6 +28,7 @@ from bus.delivery.idempotency import KeyBook
 from bus.delivery.leases import Leases
 from bus.delivery.orders import open_order_key
 from bus.delivery.outbox import Outbox, OutboxLimits
+from bus.delivery.owing import Owed
 from bus.delivery.pace import Pace
 from bus.delivery.receiving import CommandTaker
 from bus.delivery.replies import ReplyTaker
@@ -102,7 +103,8 @@ class Delivery:
             parts.genesis, parts.member, exchange.opener, parts.query_keys, self._store, commands.longest_life_s,
             commands.waiting,
         )  # fmt: skip
-        self._replier = Replier(parts.member, log, exchange.composer, queues, self._known)
+        self._owed = Owed(queues, clock.monotonic)
+        self._replier = Replier(parts.member, log, exchange.composer, queues, self._known, self._owed)
         times = TimeLimits(timedelta(seconds=limits.clock_skew_s), timedelta(seconds=commands.longest_life_s))
         self._verifier = RecordVerifier(parts.member, parts.memory, times, parts.metrics.alarm, parts.standing)
         board = MemberBoard(parts.connection, parts.node, parts.member)
@@ -389,6 +391,7 @@ class Delivery:
 
     async def close(self) -> None:
         """Gives back what was opened."""
+        await self._owed.close()
         await self._poster.close()
         self._store.close()
         self._book.close()

@@ -20,6 +20,7 @@ from bus.delivery.expiry import Expiry
 from bus.delivery.forgetting import Forgetting
 from bus.delivery.idempotency import KeyBook
 from bus.delivery.outbox import Outbox, OutboxLimits
+from bus.delivery.owing import Owed
 from bus.delivery.pace import Pace
 from bus.delivery.receiving import CommandTaker
 from bus.delivery.replies import ReplyTaker
@@ -162,7 +163,7 @@ class Station:
             keeper=side.keeper, store=self.store, outbox=self.outbox, changes=self.changes, skew_s=SKEW_S,
         )  # fmt: skip
         self.claims = claims(self.store) if claims else Claims("", member, clock, None, ALONE, self.store)
-        replier = Replier(member, side.log, side.composer, queues, lambda: view)
+        replier = Replier(member, side.log, side.composer, queues, lambda: view, Owed(queues, clock.monotonic))
         times = TimeLimits(timedelta(seconds=SKEW_S), timedelta(seconds=LONGEST_S))
         verifier = self.verifier = RecordVerifier(member, side.verifier.memory, times, side.heard.alarm)
         self.desk = CommandDesk(

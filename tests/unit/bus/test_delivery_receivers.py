@@ -1,14 +1,18 @@
-"""A receiver that takes nothing costs the others nothing: receipts for it wait in few places."""
+"""A receiver that takes nothing, or takes more slowly than it sends: it costs the others nothing, and no receipts."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 from bus_world import G01, H37
+from delivery_world import Line, Pulled, running_line
 
-from bus.delivery import replying
+from bus.delivery import owing
+from bus.delivery.owing import Owed
 from bus.delivery.replying import Replier
+from bus.transport import subjects
 from bus.transport.queues import QueueRefused
 
 STUCK, WELL = f"{H37}/@n1", f"{H37}/@n2"
@@ -20,53 +24,108 @@ class Queues:
     connected = True
 
     def __init__(self) -> None:
-        self.tried = self.stored = 0
+        self.tried = 0
+        self.stored: list[str] = []
         self.full = True
 
-    async def put(self, subject, _data, _message_id):
+    async def put(self, subject, _data, message_id):
         self.tried += 1
         if self.full and ".n1." in subject:
             raise QueueRefused("full")
-        self.stored += 1
+        self.stored.append(message_id)
         return True
 
 
 @pytest.fixture
-def queues() -> Queues:
+def queues(monkeypatch) -> Queues:
+    monkeypatch.setattr(owing, "_FIRST_WAIT_S", 0.001)
+    monkeypatch.setattr(owing, "_LONGEST_WAIT_S", 0.01)
     return Queues()
 
 
 @pytest.fixture
-def send(queues: Queues, monkeypatch):
-    monkeypatch.setattr(replying, "_PAUSES_S", (0.01, 0.02, 0.03))
-    replier = Replier(G01, None, None, queues, lambda: None)
-    return lambda node: asyncio.create_task(replier._send(replier.subject(node), b"receipt", "id"))
+async def owed(queues: Queues):
+    made = Owed(queues, time.monotonic)
+    yield made
+    await made.close()
 
 
-async def test_receipts_for_a_receiver_that_takes_nothing_hold_few_places(queues, send):
-    sent = [send(STUCK) for _ in range(64)]
-    await asyncio.sleep(0.005)
-    assert sum(not one.done() for one in sent) <= 16
-    await send(WELL)
-    await asyncio.wait(sent)
-    tried = queues.tried
-    await asyncio.wait([send(STUCK) for _ in range(64)])
-    assert queues.tried == tried + 64, "once each: it took nothing a moment ago"
+@pytest.fixture
+def send(queues: Queues, owed: Owed):
+    replier = Replier(G01, None, None, queues, lambda: None, owed)
+
+    async def one(node: str, receipt_id: str = "id", message_id: str = "") -> None:
+        await asyncio.wait_for(
+            replier._send(replier.subject(node), receipt_id, b"receipt", message_id or receipt_id), 0.5
+        )
+
+    return one
 
 
-async def test_a_receiver_whose_stream_is_full_for_a_moment_gets_its_receipts(queues, send):
-    sent = [send(STUCK) for _ in range(8)]
-    await asyncio.sleep(0.005)
+async def until(there) -> None:
+    async with asyncio.timeout(5):
+        while not there():
+            await asyncio.sleep(0.001)
+
+
+async def test_nobody_waits_for_a_receiver_that_takes_nothing(queues, owed, send):
+    for number in range(64):
+        await send(STUCK, f"r{number}")
+    assert queues.tried < 10, "the first one shows it; a few try again now and then"
+    await send(WELL, "well")
+    assert queues.stored == ["well"]
+    assert len(owed) == 64
+
+
+async def test_what_stood_in_line_goes_out_in_order_once_it_is_taken(queues, owed, send):
+    for number in range(130):
+        await send(STUCK, f"r{number}")
+    await send(STUCK, "r7", "r7/again")
     queues.full = False
-    await asyncio.wait(sent)
-    assert queues.stored == 8
+    await until(lambda: not len(owed))
+    assert queues.stored == [f"r{number}" for number in range(130)], "each once: the one that is owed already serves"
+    await until(lambda: not owed.is_owed(subjects.result(STUCK, G01)))
+    await send(STUCK, "next")
+    assert queues.stored[-1] == "next"
 
 
-async def test_a_receiver_that_takes_again_is_waited_for_again(queues, send):
-    await send(STUCK)
-    queues.full = False
-    await send(STUCK)
-    queues.full = True
-    tried = queues.tried
-    await send(STUCK)
-    assert queues.tried == tried + 3
+async def test_lines_are_bounded(queues, owed, send, monkeypatch):
+    monkeypatch.setattr(owing, "_MOST", 5)
+    for number in range(9):
+        await send(STUCK, f"r{number}")
+    assert len(owed) == 5
+    monkeypatch.setattr(owing, "_MOST", 1_000)
+    monkeypatch.setattr(owing, "_MOST_BYTES", 7 * len(b"receipt"))
+    for number in range(9):
+        await send(STUCK, f"s{number}")
+    assert len(owed) == 7
+
+
+async def test_a_member_is_behind_while_it_takes_and_not_when_it_takes_nothing(queues, owed, send, monkeypatch):
+    monkeypatch.setattr(owing, "_BEHIND", 3)
+    for number in range(3):
+        assert not owed.is_behind("GOV~H37")
+        await send(STUCK, f"r{number}")
+    assert owed.is_behind("GOV~H37")
+    assert not owed.is_behind("GOV~G05")
+    monkeypatch.setattr(owing, "_STUCK_S", 0.0)
+    assert not owed.is_behind("GOV~H37"), "its commands are done: it may be away for long"
+
+
+async def test_commands_of_a_member_that_is_behind_come_later_and_are_not_logged(tmp_path, monkeypatch):
+    async with running_line(tmp_path) as line:
+        await _put_back(line, monkeypatch)
+
+
+async def _put_back(line: Line, monkeypatch) -> None:
+    await line.submit()
+    await line.h37.outbox.send_due()
+    message = Pulled(*line.queues.stored.pop()[:2])
+    size = line.g01.side.log.size
+    monkeypatch.setattr(Owed, "is_behind", lambda _self, member: member == "GOV~H37")
+    await line.g01.commands.on_command(message)
+    assert (message.fate, line.g01.side.log.size) == ("later", size)
+    monkeypatch.undo()
+    again = Pulled(message.subject, message.data)
+    await line.g01.commands.on_command(again)
+    assert again.fate == "done"
