@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import signal
 import sqlite3
 import sys
@@ -113,6 +114,7 @@ def main() -> int:
     parser.add_argument("--features", default=None, help="comma list; default: what this version has")
     parser.add_argument("--json", action="store_true", help="nothing but the last line")
     options = parser.parse_args()
+    logging.getLogger("asyncio").setLevel(logging.ERROR)  # a line for each connection that a fault cuts
     if options.seed is None:
         options.seed = int(time.time())
     out = options.out or Path(tempfile.mkdtemp(prefix="soak-"))
