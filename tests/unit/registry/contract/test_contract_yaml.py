@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from registry.contract.budget import DEFAULT, Budget
@@ -25,6 +26,8 @@ def test_json_is_read_alike_as_yaml(value: Any) -> None:
 
 @given(values)
 def test_what_another_library_writes_is_read_back(value: Any) -> None:
+    # It writes YAML 1.1, where 1e3 is text and stands without quotation marks; in YAML 1.2 it is a number.
+    assume(not re.search(r'"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+"', json.dumps(value)))
     assert load_yaml(yaml.safe_dump(value, allow_unicode=True).encode(), DEFAULT) == value
 
 
