@@ -202,6 +202,7 @@ def backlog(folder: Path, commands: int) -> dict[str, Any]:
         stand.wait_closed(_BACKLOG_DRAIN_S)
         drained_s = time.perf_counter() - started
         stand.wait_receipted()
+        settled_s = time.perf_counter() - started
         for gateway in (consumer, provider):
             children.stop(gateway)
         check_evidence(product, stand)
@@ -212,4 +213,5 @@ def backlog(folder: Path, commands: int) -> dict[str, Any]:
         "ready_after_restart_s": round(ready_s, 2),
         "drained_s": round(drained_s, 1),
         "drained_per_s": round(commands / drained_s, 1),
+        "settled_s": round(settled_s, 1),
     }
