@@ -36,6 +36,24 @@ class ContractBlobs(Protocol):
         """
 
 
+class Verdicts(Protocol):
+    """Contracts that this program has tried before, over restarts."""
+
+    def has_passed(self, sha256: str) -> bool:
+        """Whether a trial of it ended well."""
+
+    def passed(self, sha256: str) -> None:
+        """A trial ended well; never raises for a disk that is full."""
+
+
+class _NoVerdicts:
+    def has_passed(self, _sha256: str) -> bool:
+        return False
+
+    def passed(self, _sha256: str) -> None:
+        return
+
+
 class Contracts:
     """Cache of compiled contracts, bounded.
 
@@ -43,9 +61,17 @@ class Contracts:
         blobs: source of the bytes.
         limit: most contracts at once.
         budget: of contracts and of the bodies that they validate.
+        verdicts: of trials in earlier runs; a refusal is tried anew by each.
     """
 
-    def __init__(self, blobs: ContractBlobs, limit: int = 512, budget: Budget = DEFAULT) -> None:
+    def __init__(
+        self,
+        blobs: ContractBlobs,
+        limit: int = 512,
+        budget: Budget = DEFAULT,
+        verdicts: Verdicts | None = None,
+    ) -> None:
+        self._verdicts = verdicts or _NoVerdicts()
         self._budget = budget
         self._blobs = blobs
         self._limit = limit
@@ -107,8 +133,10 @@ class Contracts:
     async def _fetch_and_try(self, digest: str) -> Contract:
         document = await self._blobs.contract(digest)
         try:
-            async with self._trials:
-                await trial_async(document)
+            if not self._verdicts.has_passed(digest):
+                async with self._trials:
+                    await trial_async(document)
+                await asyncio.to_thread(self._verdicts.passed, digest)
             parsed = await asyncio.to_thread(parse_contract, document, self._budget, meta=False)  # the trial did it
         except RegistryError as error:
             if isinstance(error, TrialUnfinished):

@@ -44,7 +44,7 @@ class Health:
             _check("broker", parts.connection.connected, "broker-unavailable", "the gateway reconnects by itself"),
         ]
         if not self.warm.is_set() and fresh:
-            found.append(Check("contracts", False, "contracts-loading", "they are tried once after each start"))
+            found.append(Check("contracts", False, "contracts-loading", "each is tried once, before its first use"))
         own = parts.follower.directory.node_by_origin(parts.origin)
         if own is not None and own.status == "revoked":
             found.append(Check("trust", False, "own-node-revoked", "nobody accepts what this node sends"))

@@ -32,6 +32,7 @@ from bus.gateway.nodekeys import BrokerFiles
 from bus.gateway.ownrights import OwnRights
 from bus.gateway.revocationlists import RevocationLists
 from bus.gateway.sealingkeys import load_keys
+from bus.gateway.triedcontracts import TriedContracts
 from bus.gateway.watchedkeys import WatchedKeys
 from bus.metrics import GatewayMetrics
 from bus.ports import Clock
@@ -167,7 +168,11 @@ class Parts:
         else:
             self.own = FollowedRights(settings.keys.member_signers, self.member, self.follower)
         opened.callback(self.own.close)
-        self.contracts = Contracts(self.follower, budget=replace(DEFAULT, depth=settings.limits.json_depth))
+        self.contracts = Contracts(
+            self.follower,
+            budget=replace(DEFAULT, depth=settings.limits.json_depth),
+            verdicts=TriedContracts(settings.data / "tried-contracts"),
+        )
         self.revocation_lists = RevocationLists(
             settings.data / "crl",
             settings.revocation,

@@ -179,7 +179,8 @@ async def test_hints_go_out_within_a_rate_and_only_to_the_senders_own_inbox(
     heard: list[str] = []
 
     async def hear(got: Any) -> None:
-        heard.append(got.subject)
+        if len(got.data) < 128:  # hints; the gateways' own questions and answers go on meanwhile
+            heard.append(got.subject)
 
     tap = await all_rights.subscribe("_I.>", cb=hear)
     await all_rights.flush()

@@ -109,7 +109,7 @@ def test_a_slow_back_end_of_one_service_holds_up_no_other_service(world, client)
     slow = [submit(world, client) for _ in range(20)]
     wait_until(lambda: sum(attempts(world)[one] for one in slow) == 16, "all that may be under way")
     quick = submit(world, client, service=OTHER)
-    assert fate(world, client, quick, 10)["state"] == "completed"
+    assert fate(world, client, quick, deadline_s=10)["state"] == "completed"
     assert sum(attempts(world)[one] for one in slow) == 16, "no more of one service than commands.at_backend"
     assert world.metric("G01", "lienthong_commands_taken", state="doing") == 16
     world.backend.release.set()
