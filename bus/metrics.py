@@ -29,7 +29,8 @@ class GatewayMetrics:
         self._make_trust_metrics(registry)
         self._make_broker_metrics(registry)
         self._make_source_metrics(registry)
-        self._make_command_metrics(registry)
+        self._make_outbox_metrics(registry)
+        self._make_task_metrics(registry)
         self._children = lru_cache(maxsize=8192)(self._make_children)
         self._in_flight: dict[Side, int] = {"client": 0, "provider": 0}
         self.flight.labels("client").set_function(lambda: self._in_flight["client"])
@@ -171,8 +172,8 @@ class GatewayMetrics:
             registry=registry,
         )
 
-    def _make_command_metrics(self, registry: CollectorRegistry) -> None:
-        """Of commands: what is on its way to others, and what is done for them."""
+    def _make_outbox_metrics(self, registry: CollectorRegistry) -> None:
+        """Of what is on its way to others, and of what client systems are told of it."""
         self.outbox_records = Gauge(
             "lienthong_outbox_records",
             "Commands and results that wait for the receiver's signed receipt.",
@@ -195,6 +196,24 @@ class GatewayMetrics:
             ("member", "kind"),
             registry=registry,
         )
+        self.outbox_service = Gauge(
+            "lienthong_outbox_service_records",
+            "Commands in the outbox by service; beyond 50 as others, unread: not tried since the start.",
+            ("service",),
+            registry=registry,
+        )
+        self.outbox_service_oldest = Gauge(
+            "lienthong_outbox_service_oldest_seconds", "Age of the oldest of them.", ("service",), registry=registry
+        )
+        self.hooks = Counter(
+            "lienthong_webhooks_total",
+            "Attempts to tell client systems of their commands: told, failed (tried again), gone or given-up.",
+            ("outcome",),
+            registry=registry,
+        )
+
+    def _make_task_metrics(self, registry: CollectorRegistry) -> None:
+        """Of commands that are done for others."""
         self.tasks = Gauge(
             "lienthong_commands_taken",
             "Commands of others without a result, by service and state: waiting, doing or dead.",
@@ -206,15 +225,6 @@ class GatewayMetrics:
             "Age of the oldest command of others without a result, by service and state: waiting or dead.",
             ("service", "state"),
             registry=registry,
-        )
-        self.outbox_service = Gauge(
-            "lienthong_outbox_service_records",
-            "Commands in the outbox by service; beyond 50 as others, unread: not tried since the start.",
-            ("service",),
-            registry=registry,
-        )
-        self.outbox_service_oldest = Gauge(
-            "lienthong_outbox_service_oldest_seconds", "Age of the oldest of them.", ("service",), registry=registry
         )
         self.task_retries = Counter(
             "lienthong_command_retries_total",
@@ -232,12 +242,6 @@ class GatewayMetrics:
             "lienthong_commands_taken_over_total",
             "Commands that this node took over from a dead node of its member.",
             ("service",),
-            registry=registry,
-        )
-        self.hooks = Counter(
-            "lienthong_webhooks_total",
-            "Attempts to tell client systems of their commands: told, failed (tried again), gone or given-up.",
-            ("outcome",),
             registry=registry,
         )
 
