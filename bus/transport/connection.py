@@ -363,7 +363,7 @@ class Connection:
         self._closing = True
         if self._rebuild is not None:
             self._rebuild.cancel()
-            await asyncio.gather(self._rebuild, return_exceptions=True)
+            await asyncio.wait({self._rebuild}, timeout=2 * _GOODBYE_S)
         for task in list(self._handlers):
             task.cancel()
         for client in (*self._retiring, *([self._client] if self._client is not None else [])):
@@ -375,10 +375,24 @@ def _expire(future: asyncio.Future[Any]) -> None:
         future.set_exception(Timeout("no answer came within the deadline"))
 
 
+_goodbyes: set[asyncio.Future[None]] = set()  # an event loop alone would not keep them
+
+
+def _ended(closing: asyncio.Future[None]) -> None:
+    _goodbyes.discard(closing)
+    if not closing.cancelled() and (error := closing.exception()) is not None:
+        _log.debug("broker.goodbye-failed", error=type(error).__name__)
+
+
 async def _close(client: Client) -> None:
     """Closes, whatever the broker does: TLS waits half a minute for its goodbye, also in the middle of its welcome."""
-    with contextlib.suppress(TimeoutError, OSError, nats.errors.Error):
-        await asyncio.wait_for(client.close(), _GOODBYE_S)
+    closing = asyncio.ensure_future(client.close())
+    _goodbyes.add(closing)
+    closing.add_done_callback(_ended)
+    # Not `wait_for`: it would wait for the end of what it cancels, and that waits for the broker again.
+    _, late = await asyncio.wait({closing}, timeout=_GOODBYE_S)
+    for task in late:
+        task.cancel()
 
 
 async def _retire(client: Client, live: list[Subscription]) -> None:
