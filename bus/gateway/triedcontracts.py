@@ -45,13 +45,13 @@ class TriedContracts:
         self._lock = threading.Lock()
         self._passed = self._read()
 
-    def _read(self) -> set[str]:
+    def _read(self) -> dict[str, None]:
         try:
             lines = self._path.read_text(encoding="ascii").splitlines()
         except (OSError, UnicodeDecodeError):
-            return set()
+            return {}
         found = (_LINE.fullmatch(line) for line in lines[-_MOST:])
-        return {match[2] for match in found if match is not None and match[1] == _tried_by()}
+        return {match[2]: None for match in found if match is not None and match[1] == _tried_by()}
 
     def has_passed(self, sha256: str) -> bool:
         """See `bus.exchange.contracts.Verdicts`."""
@@ -60,8 +60,10 @@ class TriedContracts:
     def passed(self, sha256: str) -> None:
         """See `bus.exchange.contracts.Verdicts`."""
         with self._lock:
-            self._passed.add(sha256)
-            text = "".join(f"{_tried_by()} {one}\n" for one in sorted(self._passed)[-_MOST:])
+            self._passed[sha256] = None
+            if len(self._passed) > _MOST:  # the one that was tried first goes: strangers publish contracts, too
+                del self._passed[next(iter(self._passed))]
+            text = "".join(f"{_tried_by()} {one}\n" for one in self._passed)
             try:
                 fresh = self._path.with_name(f".{self._path.name}.new")
                 fresh.write_text(text, encoding="ascii")

@@ -67,3 +67,12 @@ async def test_a_disk_that_takes_nothing_costs_a_trial_after_each_start(tmp_path
     for _ in range(2):
         await load(tmp_path / "none" / "tried")
     assert len(trials) == 2
+
+
+def test_the_oldest_verdict_makes_room(tmp_path, monkeypatch):
+    monkeypatch.setattr(triedcontracts, "_MOST", 2)
+    tried = TriedContracts(tmp_path / "tried")
+    for digit in "cab":
+        tried.passed(digit * 64)
+    for known in (tried, TriedContracts(tmp_path / "tried")):
+        assert [known.has_passed(digit * 64) for digit in "cab"] == [False, True, True]
