@@ -79,6 +79,13 @@ class Owed:
         return True
 
     async def _drain(self, subject: str, line: _Line) -> None:
+        try:
+            await self._give(subject, line)
+        finally:  # whatever ended it, the next receipt tries anew
+            del self._lines[subject]
+            self._bytes -= sum(len(data) for data, _ in line.waiting.values())
+
+    async def _give(self, subject: str, line: _Line) -> None:
         wait_s = _FIRST_WAIT_S
         while line.waiting:
             await asyncio.sleep(wait_s)
@@ -91,7 +98,6 @@ class Owed:
                 del line.waiting[receipt_id]
                 self._bytes -= len(data)
                 line.taken_s, wait_s = self._monotonic(), _FIRST_WAIT_S
-        del self._lines[subject]
 
     async def close(self) -> None:
         """Lets go of what stands in line."""

@@ -89,6 +89,20 @@ async def test_what_stood_in_line_goes_out_in_order_once_it_is_taken(queues, owe
     assert queues.stored[-1] == "next"
 
 
+async def test_a_defect_in_sending_leaves_no_line_that_nobody_works_off(queues, owed, send, monkeypatch):
+    await send(STUCK, "lost")
+
+    async def broken(*_args):
+        raise ValueError("a defect")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(queues, "put", broken)
+        await until(lambda: not owed.is_owed(subjects.result(STUCK, G01)))
+    queues.full = False
+    await send(STUCK, "next")
+    assert (queues.stored, owed._bytes) == (["next"], 0)
+
+
 async def test_lines_are_bounded(queues, owed, send, monkeypatch):
     monkeypatch.setattr(owing, "_MOST", 5)
     for number in range(9):
