@@ -121,7 +121,7 @@ class Outbox:
         self._queues = queues
         self._limits = limits
         self._versions = versions
-        self._pace = pace or Pace()
+        self._pace = pace or Pace(clock)
         self._entries: dict[int, _Entry] = {}
         self._due: list[tuple[float, int]] = []
         self._gates = Gates()
@@ -266,6 +266,9 @@ class Outbox:
             await asyncio.gather(*self._sending, return_exceptions=True)
 
     async def _pause(self) -> None:
+        if stepping_back_s := self._pace.pause_s():
+            await asyncio.sleep(stepping_back_s)
+            return
         left_s = self._next_s() - self._clock.monotonic() if self._queues.connected else _LONGEST_SLEEP_S
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._wake.wait(), min(max(left_s, 0.01), _LONGEST_SLEEP_S))
@@ -286,6 +289,8 @@ class Outbox:
         """Begins attempts, as many as may be under way; how many. Whoever ends makes room for the next one."""
         if not self._queues.connected or not self._log.writable:
             return 0
+        if self._pace.pause_s():
+            return 0
         now_s, most = self._clock.monotonic(), self._pace.at_once(_AT_ONCE) - len(self._sending)
         released = frozenset(idx for idx in self._gates.release(now_s) if idx in self._entries)
         for idx in sorted(released):
@@ -301,6 +306,8 @@ class Outbox:
             elif not self._waits(entry, idx):
                 self._begin(idx, released=False)
                 begun += 1
+        if begun or released:
+            self._pace.sent()
         return begun + len(released)
 
     def _begin(self, idx: int, *, released: bool) -> None:

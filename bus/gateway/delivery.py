@@ -83,7 +83,7 @@ class Delivery:
         self._believed = BelievedTime(clock, lambda: parts.follower.as_of)
         self._store = DeliveryReader(settings.data / "log.db", self._believed)
         queues = MemberQueues(parts.connection)
-        self._pace = Pace()
+        self._pace = Pace(clock)
         outbox_limits = OutboxLimits(commands.retry_s, commands.retry_max_s, commands.waiting)
         self._outbox = Outbox(clock, log, self._store, queues, outbox_limits, parts.versions, self._pace)
         self._watchers = Watchers()

@@ -168,7 +168,7 @@ class Station:
         verifier = self.verifier = RecordVerifier(member, side.verifier.memory, times, side.heard.alarm)
         self.desk = CommandDesk(
             member=member, clock=clock, observer=side.heard, log=side.log, directory=lambda: view, contracts=bus.shelf,
-            composer=side.composer, keeper=side.keeper, day_keys=side.day_keys, outbox=self.outbox, pace=Pace(), keys=self.keys, forgetting=self.forgetting,
+            composer=side.composer, keeper=side.keeper, day_keys=side.day_keys, outbox=self.outbox, pace=Pace(clock), keys=self.keys, forgetting=self.forgetting,
             standing=CertificateStanding(),
             life_s=LIFE_S, skew_s=SKEW_S,
         )  # fmt: skip
