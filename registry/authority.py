@@ -17,13 +17,10 @@ Mints no credentials and speaks no HTTP (`http`).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from datetime import datetime, timedelta
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
-
-import msgspec
 
 from evidence.errors import EvidenceError
 from evidence.leaf import DIRECTORY
@@ -31,16 +28,15 @@ from evidence.log import ExchangeLog, LogReader
 from evidence.merkle import HASH_BYTES
 from evidence.signer import Signer
 from evidence.tiles import TILE_WIDTH, tile_width
+from registry.admissions import Admissions
 from registry.checkpoints import cosign_checkpoint, directory_origin
 from registry.contract import trial_async
-from registry.documents import MAX_DOCUMENT_BYTES, Access, AnyDocument, Member, Service, decode
+from registry.documents import MAX_DOCUMENT_BYTES, AnyDocument, Member, decode
 from registry.errors import (
-    ContractMissing,
     DocumentRefused,
     NotFound,
     RegistryError,
     RegistryUnavailable,
-    RequestConflict,
     StoreUnusable,
     TooLarge,
 )
@@ -50,21 +46,11 @@ from registry.observers import AuthorityObserver, UnobservedAuthority
 from registry.ports import BUNDLE_LEAVES, ReaderFeed
 from registry.publisher import Publisher
 from registry.registrystore import RegistryStore
-from registry.requests import (
-    MemberRequest,
-    check_approval,
-    check_certificate,
-    is_refusal,
-    read_refusal,
-    read_request,
-)
 from registry.settings import AuthoritySettings
-from registry.trial import try_access, try_service, try_successor
+from registry.trialruns import Trials, TryContract
 
 _TRIALS = 3
 """Rounds in which a document is tried, because what it depends on may change during the trial."""
-
-TryContract = Callable[[bytes], Awaitable[None]]
 
 
 class Accepted(NamedTuple):
@@ -91,7 +77,14 @@ class Newest(NamedTuple):
 
 
 class Authority:
-    """See the module. One event loop; `run` belongs beside it."""
+    """See the module. One event loop; `run` belongs beside it.
+
+    Attributes:
+        directory: As far as it is folded.
+        store: Contracts and requests.
+        log: The directory's log.
+        admissions: Requests to become a member.
+    """
 
     def __init__(
         self,
@@ -126,7 +119,8 @@ class Authority:
         self._trying = asyncio.Lock()
         self._changed = asyncio.Event()
         self._reader = reader
-        self._try_contract = try_contract
+        self._trials = Trials(directory, store.contract, try_contract)
+        self.admissions = Admissions(directory, store, now, self.submit)
 
     @classmethod
     async def open(
@@ -247,12 +241,12 @@ class Authority:
                     return await self._accepted(known, digest_of(envelope)), None
                 outcome = self._check(envelope)
                 document = decode(outcome.payload)
-                basis = self._basis(document)
+                basis = self._trials.basis(document)
                 if basis is None or basis == tried:
                     return await self._append(envelope, outcome.digest), document
             # A slow contract must hold up nobody else's documents, revocations and heartbeats least of all.
             async with self._trying:
-                await self._try(document)
+                await self._trials.run(document)
             tried = basis
         raise RegistryUnavailable("the documents that this one depends on keep changing: submit it again")
 
@@ -274,15 +268,6 @@ class Authority:
         self._catch_up()
         return Accepted(logged.index, digest, logged.leaf_hash)
 
-    def _basis(self, document: AnyDocument) -> object:
-        """What of the directory a trial run of the document depends on; None when it needs none."""
-        if isinstance(document, Service):
-            rights = tuple(right for right in self.directory.access_rights() if right.service == document.subject)
-            return "service", self.directory.service(document.subject), rights
-        if isinstance(document, Access):
-            return "access", self.directory.service(document.service), self.directory.catalogue
-        return None
-
     async def _accepted(self, at: int, digest: str) -> Accepted:
         logged = await self.log.prove(at)
         return Accepted(at, digest, logged.leaf_hash)
@@ -296,38 +281,6 @@ class Authority:
             raise DocumentRefused("issued-implausible", "`issued` is too far from the registry's clock: sign it anew")
         if isinstance(document, Member) and document.change == "confirmed" and not self.directory.due(document.subject):
             raise DocumentRefused("recovery-not-due", "the public delay is not over by the registry's clock")
-
-    async def _try(self, document: AnyDocument) -> None:
-        try:
-            if isinstance(document, Service) and document.contract not in self.directory.contracts():
-                await self._try_contract(self._contract(document.contract))
-            check = self._check_of(document)
-            if check is not None:
-                # A large contract takes a while: reads go on meanwhile.
-                await asyncio.to_thread(check)
-        except RegistryError as error:
-            if isinstance(error, DocumentRefused | ContractMissing):
-                raise
-            raise DocumentRefused(error.code, str(error)) from error
-
-    def _check_of(self, document: AnyDocument) -> Callable[[], None] | None:
-        if isinstance(document, Service):
-            rights = [right for right in self.directory.access_rights() if right.service == document.subject]
-            contract, before = self._contract(document.contract), self.directory.service(document.subject)
-            if before is None or before.version != document.version or before.contract_sha256 == document.contract:
-                return partial(try_service, document, contract, rights)
-            return partial(try_successor, document, self._contract(before.contract_sha256), contract, rights)
-        service = self.directory.service(document.service) if isinstance(document, Access) else None
-        if isinstance(document, Access) and service is not None:
-            contract = self._contract(service.contract_sha256)
-            return partial(try_access, document, service, contract, self.directory.catalogue)
-        return None
-
-    def _contract(self, sha256: str) -> bytes:
-        data = self.store.contract(sha256)
-        if data is None:
-            raise ContractMissing(f"contract {sha256} is not here: put it first")
-        return data
 
     def put_contract(self, sha256: str, data: bytes) -> None:
         """Keep a contract for services to come.
@@ -395,59 +348,6 @@ class Authority:
             self._copy.add_outcomes(outcomes, self.directory.folded_size)
         if self.directory.size != size:
             self.directory.settle(size, self.log.root)
-
-    # Requests -----------------------------------------------------------------------------------------------------
-
-    def request(self, envelope: bytes, network: str = "") -> MemberRequest:
-        """Keep a request to become a member until the operator decides.
-
-        Args:
-            envelope: JWS of the request.
-            network: Where it came from: nobody may crowd others out from one place.
-
-        Raises:
-            RegistryError: It is not a request, or cannot be kept; see `requests` and `registrystore`.
-        """
-        return self.store.add_request(read_request(envelope, self.directory, self._now()), envelope, network)
-
-    async def decide(self, request_id: str, envelope: bytes) -> MemberRequest:
-        """Carry out the operator's decision.
-
-        Args:
-            request_id: Id of the request.
-            envelope: Either an operator-signed member document with exactly the requested keys, or a refusal.
-
-        Raises:
-            NotFound: There is no such request.
-            RequestConflict: It is decided already.
-            RegistryError: The decision is not valid; see `submit` and `requests`.
-        """
-        request = self.store.request(request_id)
-        if request.state != "pending":
-            raise RequestConflict(f"the request was {request.state} before")
-        if is_refusal(envelope, self.directory.genesis):
-            refusal = read_refusal(envelope, request, self.directory)
-            decided = msgspec.structs.replace(request, state="refused", reason=refusal.reason, decided_at=self._now())
-        else:
-            check_approval(request, envelope, self.directory)
-            await self.submit(envelope)
-            decided = msgspec.structs.replace(request, state="approved", decided_at=self._now())
-        self.store.decide(decided, envelope)
-        return decided
-
-    def certify(self, request_id: str, pem: bytes) -> None:
-        """Keep a certificate for the key of a pending request; it is handed out with the approval.
-
-        Raises:
-            NotFound: There is no such request.
-            RequestConflict: It is decided already.
-            EnvelopeInvalid: The certificate is not for this request.
-        """
-        request = self.store.request(request_id)
-        if request.state != "pending":
-            raise RequestConflict(f"the request was {request.state} before")
-        check_certificate(request, pem, self.directory, self._now())
-        self.store.put_certificate(request_id, pem)
 
     # The feed -----------------------------------------------------------------------------------------------------
 

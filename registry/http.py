@@ -240,7 +240,7 @@ async def _post_request(request: web.Request) -> web.Response:
     if (refused := _refuse_too_many(request, "requests", REQUESTS_PER_ADDRESS)) is not None:
         return refused
     asked = await _body(request, MAX_DOCUMENT_BYTES)
-    kept = request.app[_AUTHORITY].request(asked, _network(request.remote or ""))
+    kept = request.app[_AUTHORITY].admissions.request(asked, _network(request.remote or ""))
     return web.Response(status=201, body=_request_body(kept), content_type="application/json")
 
 
@@ -260,13 +260,13 @@ async def _get_request(request: web.Request) -> web.Response:
 
 async def _post_decision(request: web.Request) -> web.Response:
     envelope = await _body(request, MAX_DOCUMENT_BYTES)
-    decided = await request.app[_AUTHORITY].decide(request.match_info["id"], envelope)
+    decided = await request.app[_AUTHORITY].admissions.decide(request.match_info["id"], envelope)
     return web.Response(body=_request_body(decided), content_type="application/json")
 
 
 async def _put_certificate(request: web.Request) -> web.Response:
     pem = await _body(request, MAX_CERTIFICATE_BYTES)
-    request.app[_AUTHORITY].certify(request.match_info["id"], pem)
+    request.app[_AUTHORITY].admissions.certify(request.match_info["id"], pem)
     return web.Response(status=204)
 
 

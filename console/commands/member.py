@@ -73,9 +73,9 @@ def approve(
 
     Make sure of who asks before you do: compare the request's id with the one that the applicant tells you.
     """
+    from console.approving import approve as approve_request
+    from console.approving import bring_request, find_request, write_decision
     from console.homes import InstanceHome
-    from console.joining import approve as approve_request
-    from console.joining import bring_request, find_request, write_decision
     from console.membership import Speaker, call_registry
     from registry.client import RegistryClient
 
@@ -124,8 +124,8 @@ def refuse(
     as_json: bool,
 ) -> None:
     """Refuse REQUEST with a reason, signed by the operator; or many at once, which were not decided yet."""
+    from console.approving import find_request, pending_requests, write_decision
     from console.homes import InstanceHome
-    from console.joining import find_request, pending_requests, write_decision
     from console.membership import Speaker, call_registry
     from registry.client import RegistryClient
 

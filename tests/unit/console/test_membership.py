@@ -321,8 +321,9 @@ def test_an_approval_that_pins_a_further_key_is_not_taken(office: Office) -> Non
 
     import msgspec
 
+    from console.approving import _certify
     from console.homes import HomeInvalid, InstanceHome, MemberHome
-    from console.joining import _certify, accept
+    from console.joining import accept
     from console.membership import Speaker, call_registry
     from evidence.signer import FileSigner
     from registry.client import RegistryClient, RequestDetail

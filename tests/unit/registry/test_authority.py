@@ -283,7 +283,7 @@ async def test_a_slow_trial_holds_up_neither_heartbeats_nor_other_documents(offi
         trying.set()
         await go_on.wait()
 
-    office.authority._try_contract = slow
+    office.authority._trials._try_contract = slow
     office.authority.put_contract(DIGEST, CONTRACT)
     publishing = asyncio.ensure_future(office.submit(office.service(), office.world.provider))
     async with asyncio.timeout(5):
@@ -298,7 +298,7 @@ async def test_a_slow_trial_holds_up_neither_heartbeats_nor_other_documents(offi
 async def test_what_changed_during_a_trial_is_tried_again(office: Office) -> None:
     await office.publish_service()
     world, tried = office.world, []
-    honest = office.authority._try
+    honest = office.authority._trials.run
 
     async def meanwhile(document: d.AnyDocument) -> None:
         tried.append(document.subject)
@@ -307,7 +307,7 @@ async def test_what_changed_during_a_trial_is_tried_again(office: Office) -> Non
             terms = d.Catalogue(**world.common("catalogue", world.instance), purposes=(d.Term(code="residence"),))
             await office.submit(terms, world.operator)
 
-    office.authority._try = meanwhile
+    office.authority._trials.run = meanwhile
     right = world.access(f"{SERVICE}#second", purposes=("curiosity",))
     assert await office.refused(right) == "purpose-unknown"
     assert tried == [right.subject] * 2
@@ -459,44 +459,44 @@ def ask(office: Office, id_: str = "VN-TEST/GOV/NEW") -> tuple[Party, d.Member, 
 
 async def test_a_request_is_approved_with_the_operators_signature(office: Office) -> None:
     newcomer, _, jws = ask(office)
-    request = office.authority.request(jws)
-    assert office.authority.request(jws) == request
+    request = office.authority.admissions.request(jws)
+    assert office.authority.admissions.request(jws) == request
     assert (request.member, request.keys, request.state) == (newcomer.id, (newcomer.keyid,), "pending")
     operator = office.world.operator
     approval = add_signature(office.authority.store.request_bytes(request.id), operator.signer, operator.chain)
-    decided = await office.authority.decide(request.id, approval)
+    decided = await office.authority.admissions.decide(request.id, approval)
     assert decided.state == "approved"
     assert office.authority.directory.member(newcomer.id) is not None
     with pytest.raises(RequestConflict):
-        await office.authority.decide(request.id, approval)
+        await office.authority.admissions.decide(request.id, approval)
     with pytest.raises(DocumentRefused, match="already a member"):
-        office.authority.request(jws)
+        office.authority.admissions.request(jws)
     assert office.authority.store.requests() == [decided]
 
 
 async def test_a_certificate_waits_for_the_approval(office: Office) -> None:
     newcomer, _, jws = ask(office)
-    request = office.authority.request(jws)
+    request = office.authority.admissions.request(jws)
     pem = to_pem(newcomer.chain)
     with pytest.raises(EnvelopeInvalid):
-        office.authority.certify(request.id, b"nonsense")
-    office.authority.certify(request.id, pem)
+        office.authority.admissions.certify(request.id, b"nonsense")
+    office.authority.admissions.certify(request.id, pem)
     assert office.authority.store.certificate(request.id) == pem
     assert office.authority.store.decision(request.id) == b""
     operator = office.world.operator
     approval = add_signature(office.authority.store.request_bytes(request.id), operator.signer, operator.chain)
-    await office.authority.decide(request.id, approval)
+    await office.authority.admissions.decide(request.id, approval)
     assert office.authority.store.decision(request.id) == approval
     with pytest.raises(RequestConflict):
-        office.authority.certify(request.id, pem)
+        office.authority.admissions.certify(request.id, pem)
     with pytest.raises(NotFound):
-        office.authority.certify("nothing", pem)
+        office.authority.admissions.certify("nothing", pem)
     assert office.authority.store.certificate("nothing") == b""
 
 
 async def test_a_request_is_refused_with_a_signed_reason(office: Office) -> None:
     _, _, jws = ask(office)
-    request = office.authority.request(jws)
+    request = office.authority.admissions.request(jws)
     operator = office.world.operator
 
     def refusal(signer: Party, **changes: str) -> bytes:
@@ -504,15 +504,15 @@ async def test_a_request_is_refused_with_a_signed_reason(office: Office) -> None
         return sign_refusal(Refusal(**{**values, **changes}), signer.signer, signer.chain, office.world.genesis)
 
     with pytest.raises(AuthorshipRefused):
-        await office.authority.decide(request.id, refusal(office.world.consumer))
+        await office.authority.admissions.decide(request.id, refusal(office.world.consumer))
     with pytest.raises(DocumentRefused, match="another request"):
-        await office.authority.decide(request.id, refusal(operator, request="x"))
+        await office.authority.admissions.decide(request.id, refusal(operator, request="x"))
     with pytest.raises(DocumentMalformed):
-        await office.authority.decide(request.id, refusal(operator, issued="now" * 9))
-    decided = await office.authority.decide(request.id, refusal(operator))
+        await office.authority.admissions.decide(request.id, refusal(operator, issued="now" * 9))
+    decided = await office.authority.admissions.decide(request.id, refusal(operator))
     assert (decided.state, decided.reason) == ("refused", "wrong code")
     with pytest.raises(NotFound):
-        await office.authority.decide("nothing", b"")
+        await office.authority.admissions.decide("nothing", b"")
     with pytest.raises(NotFound):
         office.authority.store.request_bytes("nothing")
 
@@ -521,26 +521,26 @@ async def test_refusals_have_one_encoding(office: Office) -> None:
     from evidence import jws
     from registry.envelope import protected_header
 
-    request = office.authority.request(ask(office)[2])
+    request = office.authority.admissions.request(ask(office)[2])
     operator = office.world.operator
     header = protected_header("request-refusal", operator.chain, office.world.genesis)
     for payload in (b"{}", b'{ "request":"a","reason":"b","issued":"2026-01-05T08:00:00.000000Z"}'):
         with pytest.raises(DocumentMalformed):
-            await office.authority.decide(request.id, jws.sign_flattened(payload, header, operator.signer))
+            await office.authority.admissions.decide(request.id, jws.sign_flattened(payload, header, operator.signer))
 
 
 async def test_only_requested_keys_can_be_approved(office: Office) -> None:
     newcomer, _, jws = ask(office)
-    request = office.authority.request(jws)
+    request = office.authority.admissions.request(jws)
     operator = office.world.operator
     swapped = office.world.member(office.world.party(newcomer.id))
     with pytest.raises(DocumentRefused, match="requested keys"):
-        await office.authority.decide(request.id, office.world.sign(swapped, operator))
+        await office.authority.admissions.decide(request.id, office.world.sign(swapped, operator))
     other = office.world.member(office.world.party("VN-TEST/GOV/OTHER"))
     with pytest.raises(DocumentRefused, match="an approval is"):
-        await office.authority.decide(request.id, office.world.sign(other, operator))
+        await office.authority.admissions.decide(request.id, office.world.sign(other, operator))
     with pytest.raises(DocumentRefused):
-        await office.authority.decide(request.id, jws)
+        await office.authority.admissions.decide(request.id, jws)
     assert office.authority.store.request(request.id).state == "pending"
 
 
@@ -548,19 +548,19 @@ async def test_requests_are_signed_by_their_own_key_and_bounded(office: Office) 
     world = office.world
     newcomer, document, jws = ask(office)
     with pytest.raises(DocumentRefused, match="pins for signing"):
-        office.authority.request(world.sign(document, world.consumer))
+        office.authority.admissions.request(world.sign(document, world.consumer))
     with pytest.raises(DocumentRefused, match="first member document"):
-        office.authority.request(world.sign(world.subsystem(f"{PROVIDER}/a"), world.provider))
-    office.authority.request(jws)
+        office.authority.admissions.request(world.sign(world.subsystem(f"{PROVIDER}/a"), world.provider))
+    office.authority.admissions.request(jws)
     with pytest.raises(RequestConflict):
-        office.authority.request(world.sign(world.member(newcomer), newcomer))
-    office.authority.request(ask(office)[2])  # by another key: the operator decides whose the name is
+        office.authority.admissions.request(world.sign(world.member(newcomer), newcomer))
+    office.authority.admissions.request(ask(office)[2])  # by another key: the operator decides whose the name is
     for one in office.authority.store.requests():  # what the operator began to approve makes no room
         office.authority.store.put_certificate(one.id, b"certificate")
     with pytest.raises(QueueFull):
-        office.authority.request(ask(office, "VN-TEST/GOV/NEW3")[2])
+        office.authority.admissions.request(ask(office, "VN-TEST/GOV/NEW3")[2])
     office.clock.advance(days=31)
-    office.authority.request(ask(office, "VN-TEST/GOV/NEW3")[2])
+    office.authority.admissions.request(ask(office, "VN-TEST/GOV/NEW3")[2])
     assert [one.member for one in office.authority.store.requests()] == ["VN-TEST/GOV/NEW3"], "nobody blocks for ever"
     assert newcomer.id
     assert CONSUMER
