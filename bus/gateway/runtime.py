@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import Callable, Coroutine
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +34,8 @@ from bus.gateway.commandacts import CommandActs
 from bus.gateway.delivery import Delivery
 from bus.gateway.exchange import Exchange
 from bus.gateway.health import Health
-from bus.gateway.nodekeys import Announcements, keys_of_log, load_log_signer, successor
+from bus.gateway.housekeeping import Housekeeping
+from bus.gateway.nodekeys import keys_of_log, load_log_signer, successor
 from bus.gateway.parts import Parts, front_tls, read_changeable
 from bus.gateway.space import until_space
 from bus.gateway.warming import keep_warm
@@ -45,7 +45,6 @@ from bus.ports import Clock
 from bus.settings import GatewaySettings, load_settings
 from bus.transport import subjects
 from evidence.errors import EvidenceError, LogMismatch, LogUnwritable
-from evidence.header import Header
 from evidence.log import ExchangeLog
 from evidence.log.store import SqliteStore, Store
 from evidence.signer import FileSigner
@@ -54,7 +53,7 @@ _log = structlog.get_logger("lienthong.gateway")
 _RETRY_S = 3.0
 _OWN_POLL_S = 0.5
 _LOG_POLL_S = 1.0
-_HEAD_DEADLINE_S = 10.0
+_DIRECTORY_DEADLINE_S = 10.0
 _FIXED = (
     "node", "genesis", "incarnation", "data", "broker", "registry", "keys.log", "keys.broker", "keys.passphrase",
     "front.listen", "front.client_ca", "front.max_body_bytes", "front.max_header_bytes", "admin.listen",
@@ -89,9 +88,8 @@ class Gateway:
         self._commands: ExchangeFront | None = None
         self._delivery: Delivery | None = None
         self._halted: errors.BusError | EvidenceError | None = None
-        self._head_unconfirmed = False
         self._front_tls: ssl.SSLContext | None = None
-        self._announcements = Announcements()
+        self._housekeeping = Housekeeping(self._parts, self.metrics, lambda: self.settings)
         self._client_ca = _content(self.settings.front.client_ca)
 
     # Settings -----------------------------------------------------------------------------------------------------
@@ -166,7 +164,7 @@ class Gateway:
                 lasting = {
                     "directory": self._parts.follower.run,
                     "log": self._watch_log,
-                    "housekeeping": self._housekeeping,
+                    "housekeeping": self._housekeeping.run,
                     "own rights": self._watch_own_rights,
                     "revocation lists": self._parts.revocation_lists.run,
                     "contracts": self._keep_warm,
@@ -265,7 +263,7 @@ class Gateway:
         await parts.backends.replace(build_sources(settings.service, self.metrics))
         await parts.connection.start()
         log = self._health.log = await self._open_log()
-        exchange = self._exchange = Exchange(parts, log, settings)
+        exchange = self._exchange = self._housekeeping.exchange = Exchange(parts, log, settings)
         delivering = self._delivery = Delivery(parts, exchange, settings)
         delivering.take_webhooks(read_targets(settings))
         await delivering.open()
@@ -277,13 +275,14 @@ class Gateway:
             parts.memory.recall(note)
         await parts.connection.serve(f"lt.k.{subjects.node_token(parts.node)}.*", control.on_question)
         await parts.connection.wait_connected(float("inf"))
-        await self._confirm_head(exchange)
+        await self._housekeeping.confirm_head(exchange)
         await self._close_open_requests(exchange)
         limits = FrontLimits(settings.front.max_body_bytes, settings.front.max_header_bytes)
         self._calls = CallFront(
             exchange.asker, parts.credentials, limits, parts.follower.directory.resolve_alias, self._clock.monotonic,
             delivering.desk, delivering.statuses, deprecations,
         )  # fmt: skip
+        self._housekeeping.calls_taken = True
         await parts.connection.serve(
             f"lt.q.{subjects.member_token(parts.member)}.*", answerer.on_query, subjects.query_group(parts.member)
         )
@@ -313,22 +312,11 @@ class Gateway:
                 if waited or signer.public_bytes in known:
                     raise
                 waited = True
-                await self._directory_moved(_HEAD_DEADLINE_S)
+                await self._directory_moved(_DIRECTORY_DEADLINE_S)
             except LogUnwritable as error:
                 self._health.serving_code = "log-unwritable"
                 _log.error("log.unwritable", error=str(error), retry_in_s=_RETRY_S)
                 await asyncio.sleep(_RETRY_S)
-
-    async def _confirm_head(self, exchange: Exchange) -> None:
-        """Asks counterparties; when there are some and none answers, the housekeeping asks again until one has.
-
-        Raises:
-            CloneSuspected: one of them knows more of this log than the log itself.
-        """
-        async with asyncio.timeout(_HEAD_DEADLINE_S):
-            asked, answered = await exchange.control.confirm_own_head()
-        self._head_unconfirmed = bool(asked) and not answered
-        _log.info("head.confirmed" if not self._head_unconfirmed else "head.unconfirmed", counterparties=answered)
 
     async def _directory_moved(self, deadline_s: float) -> None:
         """Waits until the directory changed, or the deadline passed."""
@@ -348,10 +336,6 @@ class Gateway:
         await exchange.asker.close_open(left.open_requests)
         if left.open_requests:
             _log.info("requests.closed", count=len(left.open_requests), outcome="unknown")
-
-    async def _open_requests(self) -> list[tuple[int, Header, str]]:
-        now_s = int(self._clock.now().timestamp())
-        return (await asyncio.to_thread(left_behind, self.settings.data / "log.db", now_s)).open_requests
 
     # Background ---------------------------------------------------------------------------------------------------
 
@@ -384,59 +368,6 @@ class Gateway:
             except EvidenceError as error:
                 if error.disposition == "halt":
                     raise
-
-    async def _housekeeping(self) -> None:
-        while True:
-            await asyncio.sleep(self.settings.limits.join_every_s)
-            for work in (
-                self._confirm_head_again,
-                self._join_peers,
-                self._close_orphans,
-                self._erase_old_contents,
-                self._destroy_keys,
-            ):
-                try:
-                    await work()
-                except (OSError, EvidenceError, errors.BusError) as error:
-                    if isinstance(error, errors.CloneSuspected):
-                        raise
-                    # a full disk, for example: the next round may fare better, and calls go on
-                    _log.warning(
-                        "housekeeping.failed", work=work.__name__, error=type(error).__name__, detail=str(error)
-                    )
-            self._parts.own.report_differences(self.metrics)
-            self._announcements.look(self._parts.follower.directory, self.metrics.alarm)
-            self._parts.versions.look()
-
-    async def _confirm_head_again(self) -> None:
-        if self._head_unconfirmed and self._exchange is not None and self._parts.connection.connected:
-            await self._confirm_head(self._exchange)
-
-    async def _join_peers(self) -> None:
-        if self._exchange is not None and self._parts.connection.connected:
-            with contextlib.suppress(errors.DirectoryStale):
-                await self._exchange.control.join_all()
-
-    async def _close_orphans(self) -> None:
-        exchange = self._exchange
-        if exchange is not None and self._calls is not None and exchange.log.writable:
-            await exchange.asker.close_orphans(self._open_requests)
-
-    async def _erase_old_contents(self) -> None:
-        now = self._parts.confirmed_now()
-        if now is None:
-            return  # what is erased does not come back when the clock is set right
-        oldest = now.date() - timedelta(days=self.settings.retention.particulars_days)
-        if gone := self._parts.day_keys.erase_before(oldest):
-            _log.info("particulars.erased", days=gone)
-
-    async def _destroy_keys(self) -> None:
-        now = self._parts.confirmed_now()
-        if now is None:
-            return
-        kept_s = self.settings.keys.sealing_kept_s
-        if gone := self._parts.sealing.destroy_expired(self._parts.follower.directory, now, kept_s):
-            _log.info("sealing.keys-destroyed", keys=[keyid[:16] for keyid in gone])
 
     # Stop ---------------------------------------------------------------------------------------------------------
 

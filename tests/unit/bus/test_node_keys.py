@@ -13,9 +13,9 @@ from bus_world import G01, NODE_G01, NODE_H37, directory, node_entry, origin_of
 from bus import errors
 from bus.exchange.keeping import DayKeys
 from bus.exchange.standing import CertificateStanding, require_trust
+from bus.gateway.housekeeping import Housekeeping
 from bus.gateway.nodekeys import Announcements, BrokerFiles, keys_of_log, successor
 from bus.gateway.parts import Parts
-from bus.gateway.runtime import Gateway
 from bus.gateway.sealingkeys import days_left, destroy, expired, load_keys, write_key
 from bus.gateway.watchedkeys import WatchedKeys
 from bus.sealing.keys import X25519, SealingKeyPair
@@ -193,8 +193,8 @@ async def test_a_wrong_clock_destroys_no_key(tmp_path, ahead, confirmed, destroy
         clock=SimpleNamespace(now=lambda: NOW + ahead), follower=follower, sealing=watched,
         confirmed_now=lambda: Parts.confirmed_now(parts),
     )  # fmt: skip
-    gateway = SimpleNamespace(_parts=parts, settings=SimpleNamespace(keys=SimpleNamespace(sealing_kept_s=0.0)))
-    await Gateway._destroy_keys(gateway)
+    settings = SimpleNamespace(keys=SimpleNamespace(sealing_kept_s=0.0))
+    await Housekeeping(parts, SimpleNamespace(), lambda: settings).destroy_keys()
     assert (ended.keyid not in load_keys(tmp_path)["query"]) is destroyed
 
 
@@ -205,11 +205,11 @@ async def test_a_wrong_clock_erases_no_contents(tmp_path, confirmed):
     told = None if confirmed is None else NOW + confirmed
     settings = SimpleNamespace(retention=SimpleNamespace(particulars_days=1))
     parts = SimpleNamespace(day_keys=keys, confirmed_now=lambda: told)
-    clock = SimpleNamespace(now=lambda: NOW + timedelta(days=400))
-    await Gateway._erase_old_contents(SimpleNamespace(_parts=parts, _clock=clock, settings=settings))
+    housekeeping = Housekeeping(parts, SimpleNamespace(), lambda: settings)
+    await housekeeping.erase_old_contents()
     assert [path.stem for path in tmp_path.glob("*.key")] == [NOW.date().isoformat()]
     parts.confirmed_now = lambda: NOW + timedelta(days=2)
-    await Gateway._erase_old_contents(SimpleNamespace(_parts=parts, _clock=clock, settings=settings))
+    await housekeeping.erase_old_contents()
     assert not list(tmp_path.glob("*.key"))
 
 
