@@ -19,9 +19,10 @@ from evidence.leaf import MAX_LEAF_BYTES
 from evidence.log.reader import LogReader
 from evidence.note import VerifierKey
 from evidence.proof import MAX_PROOF_BYTES
+from evidence.rebuild import Problem, Source
 from evidence.stamps import decode_time
 from evidence.trust import Trust, load_trust
-from evidence.verify import Problem, RecordReport, Source
+from evidence.verify import RecordReport
 
 VERIFIED, NOT_VERIFIED, UNREADABLE = 0, 1, 2
 _VERDICT_CODES = frozenset({"signed-after-revocation", "time-indeterminate"})

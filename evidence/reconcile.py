@@ -18,7 +18,8 @@ from evidence.header import Header
 from evidence.identifiers import parse_origin
 from evidence.leaf import EXCHANGE
 from evidence.merkle import leaf_hash
-from evidence.verify import Source, is_said
+from evidence.rebuild import Source
+from evidence.verify import is_said
 
 _MEMBER_PARTS = 3
 

@@ -26,7 +26,8 @@ from evidence.log import LogReader
 from evidence.merkle import leaf_hash
 from evidence.note import VerifierKey
 from evidence.proof import Proof
-from evidence.verify import MAX_PROBLEMS, verify_log, verify_record
+from evidence.rebuild import MAX_PROBLEMS
+from evidence.verify import verify_log, verify_record
 
 KEY = VerifierKey(ORIGIN, SIGNER.public_bytes)
 SIZE = 600
@@ -262,10 +263,10 @@ async def test_malformed_leaves_are_named_but_hashed(tmp_path):
 
 def test_a_large_log_is_rebuilt_over_three_tile_levels():
     from evidence.merkle import Frontier
-    from evidence.verify import _Rebuild
+    from evidence.rebuild import GrowingTree
 
     hashes = [leaf_hash(number.to_bytes(4)) for number in range(65_800)]
-    rebuild = _Rebuild()
+    rebuild = GrowingTree()
     completed = [rebuild.add(entry) for entry in hashes]
     assert rebuild.root() == Frontier().extend(hashes).root
     assert completed[65_535] == 2
