@@ -12,6 +12,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from bus.transport.broker import HANDSHAKE_FIRST
+
 
 @dataclass(frozen=True, slots=True)
 class LeafFiles:
@@ -61,7 +63,7 @@ tls {{
   cert_file: {json.dumps(str(files.tls_cert))}
   key_file: {json.dumps(str(files.tls_key))}
   min_version: "1.3"
-  handshake_first: auto
+  handshake_first: "{HANDSHAKE_FIRST}"
 }}
 operator: {files.operator_jwt}
 system_account: {files.system_account}

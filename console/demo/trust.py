@@ -24,6 +24,7 @@ from console.demo.cast import (
     Member,
 )
 from console.demo.forgeries import Forgeries, try_forgeries
+from console.demo.handclient import HandRefused
 from console.demo.intrusions import Intrusions, try_intrusions
 from console.demo.processes import DemoFailed, together
 from console.demo.world import World
@@ -104,7 +105,10 @@ class TrustScene:
 
     async def _intrude(self) -> Intrusions:
         node, victim = f"{VISITOR.id}/@n1", f"{POPULATION_MINISTRY.id}/@n1"
-        return await try_intrusions(self._world.home(VISITOR), self._world.broker, node, victim, PROVINCE.id)
+        try:
+            return await try_intrusions(self._world.home(VISITOR), self._world.broker, node, victim, PROVINCE.id)
+        except HandRefused as error:
+            raise DemoFailed(f"the intruder could not even connect to the broker: {error}") from error
 
     async def _revoke(self) -> dict[str, float]:
         """Every gateway is probed until it refuses the visitor's service."""

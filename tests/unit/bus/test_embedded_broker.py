@@ -38,7 +38,7 @@ def test_the_configuration_has_what_the_bus_relies_on(files):
     assert 'listen: "127.0.0.1:4222"' in text
     assert f"max_payload: {8 * 1024 * 1024}" in text
     assert 'min_version: "1.3"' in text
-    assert "handshake_first: auto" in text
+    assert 'handshake_first: "500ms"' in text
     assert "operator: operator.jwt.x" in text
     assert "system_account: SYSACCOUNT" in text
     assert "  ACCOUNT: account.jwt.x\n  SYSACCOUNT: system.jwt.x" in text
