@@ -102,7 +102,7 @@ class ClusterScene:
         self._servers = servers
         self._work = work
         self._sent = sent
-        self._front = world.nodes[PROVINCE.code].front
+        self._front = world.gateways.nodes[PROVINCE.code].front
         key = world.keys["onedoor"].read_text(encoding="ascii").strip()
         self._headers = {
             **CALL_HEADERS,
@@ -110,7 +110,7 @@ class ClusterScene:
             "X-LienThong-Key": key,
             "X-LienThong-Purpose": PURPOSE,
         }
-        self._tls = world.front_tls(PROVINCE)
+        self._tls = world.gateways.front_tls(PROVINCE)
         self._call = msgspec.structs.replace(registration(world.samples.dossiers[0]), service=REGISTRATIONS.id)
         self._accepted: list[str] = []
         self._answers: Counter[int] = Counter()
@@ -163,7 +163,7 @@ class ClusterScene:
         how = ("--contract", contract, "--kind", REGISTRATIONS.kind, "--settings", settings)
         await world.command("service", "publish", REGISTRATIONS.code, "--home", home, *how)
         await world.command("access", "grant", ONEDOOR, REGISTRATIONS.code, "--home", home, *REGISTRATIONS.grant)
-        gateway = world.nodes[BUSINESS_MINISTRY.code].child
+        gateway = world.gateways.nodes[BUSINESS_MINISTRY.code].child
         assert gateway is not None
         gateway.process.send_signal(signal.SIGHUP)
 
@@ -271,5 +271,5 @@ class ClusterScene:
         return successful_exchanges(await self._metrics(session, PROVINCE.code))
 
     async def _metrics(self, session: aiohttp.ClientSession, code: str) -> str:
-        async with session.get(f"{self._world.nodes[code].admin}/metrics") as got:
+        async with session.get(f"{self._world.gateways.nodes[code].admin}/metrics") as got:
             return await got.text()

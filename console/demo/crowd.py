@@ -93,7 +93,7 @@ class CrowdScene:
             self._kill_all(),
         )
         assert handed[0] is not None
-        await self._world.quiet()
+        await self._world.gateways.quiet()
         return Crowd(handed[0], self._kills)
 
     async def _kill_all(self) -> None:
@@ -107,7 +107,7 @@ class CrowdScene:
 
         def gateway(member: str) -> tuple[Callable[[], Awaitable[None]], Callable[[], Awaitable[None]]]:
             found = PROVINCE if member == PROVINCE.code else BUSINESS_MINISTRY
-            return (lambda: world.kill_gateway(found)), (lambda: world.start_gateway(found))
+            return (lambda: world.gateways.kill(found)), (lambda: world.gateways.start(found))
 
         schedule: list[tuple[float, str, Callable[[], Awaitable[None]], Callable[[], Awaitable[None]]]] = [
             (0.10, "gateway of G05", *gateway("G05")),

@@ -73,7 +73,7 @@ class Desk:
             self._password().touch(mode=0o600)
             self._password().write_text("mat-khau-mau\n")
         told = {
-            "gateway": self._world.nodes[PROVINCE.code].front,
+            "gateway": self._world.gateways.nodes[PROVINCE.code].front,
             "ca_file": str(self._world.home(PROVINCE) / "tls" / "ca.crt"),
             "client": ONEDOOR,
             "key_file": str(self._world.keys["onedoor"]),

@@ -287,12 +287,12 @@ class Report:
 
     def running(self, world: World, work: Path, pid: int) -> None:
         """Where everything is, for trying."""
-        node, home = world.nodes[PROVINCE.code], world.home(PROVINCE)
+        nodes, home = world.gateways.nodes, world.home(PROVINCE)
         self._gap()
         self._console.print(Text("Everything goes on running in the foreground.", style="bold"))
         rows = [
-            ("front of H37", node.front),
-            *((f"admin of {one.code}", f"{world.nodes[one.code].admin}  /readyz /status /metrics") for one in MEMBERS),
+            ("front of H37", nodes[PROVINCE.code].front),
+            *((f"admin of {one.code}", f"{nodes[one.code].admin}  /readyz /status /metrics") for one in MEMBERS),
             ("registry", world.registry),
             ("homes", f"{work}/{{instance,H37,G01,G05}}"),
             *((f"key of {name}", world.keys[name].read_text().strip()) for name in PROVINCE.subsystems),
@@ -302,7 +302,7 @@ class Report:
         citizen = world.samples.citizen
         claim = f'{{"number": "{citizen.number}", "fullName": "{citizen.full_name}"}}'
         common = _curl(home / "tls" / "ca.crt", world.keys["onedoor"])
-        service = f"{node.front}/r1/{POPULATION.id}"
+        service = f"{nodes[PROVINCE.code].front}/r1/{POPULATION.id}"
         self._line("\n   Look a citizen up, and confirm one:\n")
         self._line(f"{common} {service}/citizens/{citizen.number}\n")
         self._line(f"{common} -H 'Content-Type: application/json' -d '{claim}' {service}/confirm\n")

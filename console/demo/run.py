@@ -257,7 +257,7 @@ class Demonstration:
         title = "Evidence, checked offline" + ("" if live else ", with all gateways stopped")
         with report.part(title, "exporting and verifying"):
             if not live:
-                await world.stop_gateways()
+                await world.gateways.stop_all()
             await verification.export(scenario.sent)
             logs, books = await verification.verify(), await verification.reconcile()
             tampering = await verification.tamper()

@@ -210,9 +210,9 @@ class Scenario:
         """The business ministry's gateway is stopped: a clear error at once; started again: the same call succeeds."""
         call = enterprise(self._world.samples.enterprise)
         absent = Expected(status=503, code="provider-unavailable", retry=True)
-        await self._world.stop_gateway(BUSINESS_MINISTRY)
+        await self._world.gateways.stop(BUSINESS_MINISTRY)
         self.outcome.away = await self._steps([("gateway stopped", call, absent)])
-        await self._world.start_gateway(BUSINESS_MINISTRY)
+        await self._world.gateways.start(BUSINESS_MINISTRY)
         self.outcome.away += await self._steps([("gateway started again", call, Expected())])
 
     async def _steps(self, wanted: list[tuple[str, Call, Expected]]) -> list[Step]:
@@ -223,7 +223,7 @@ class Scenario:
         ]
 
     async def _run(self, calls: list[Call], *, connections: int, keep: bool) -> Told:
-        node = self._world.nodes[PROVINCE.code]
+        node = self._world.gateways.nodes[PROVINCE.code]
         plan = Plan(
             front=node.front,
             ca=str(self._world.home(PROVINCE) / "tls" / "ca.crt"),

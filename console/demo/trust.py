@@ -144,12 +144,12 @@ class Probe:
 
     def __init__(self, world: World, member: Member, session: aiohttp.ClientSession) -> None:
         client, key = _ASKS[member.code]
-        node = world.nodes[member.code]
+        node = world.gateways.nodes[member.code]
         self._name = f"gateway-{member.code}"
         self._session = session
         self._url = f"{node.front}/r1/{VISITED.id}{_BREAKS_THE_CONTRACT}"
         self._headers = {"X-Road-Client": client, "X-LienThong-Key": world.keys[key].read_text("ascii").strip()}
-        self._tls = world.front_tls(member)
+        self._tls = world.gateways.front_tls(member)
 
     async def until(self, code: str) -> datetime:
         """Ask every 50 ms until the gateway answers with this code; when that answer came.

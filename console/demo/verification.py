@@ -97,7 +97,7 @@ class Verification:
 
     def folder(self, member: Member) -> Path:
         """Exported log of a member."""
-        return self._out / "logs" / self._world.nodes[member.code].origin
+        return self._out / "logs" / self._world.gateways.nodes[member.code].origin
 
     async def export(self, sent: Path) -> None:
         """Write logs, trust file, and what client and back end noted."""
@@ -127,7 +127,7 @@ class Verification:
         return LogResult(
             member=member,
             folder=folder,
-            verified=report["verified"] and report["origin"] == self._world.nodes[member.code].origin,
+            verified=report["verified"] and report["origin"] == self._world.gateways.nodes[member.code].origin,
             records=report["records_verified"],
             counts=report["counts"],
             root=report["root"],

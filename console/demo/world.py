@@ -9,9 +9,8 @@ import asyncio
 import json
 import os
 import secrets
-import ssl
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -30,7 +29,6 @@ from console.demo.cast import (
     DOSSIERS,
     ENTERPRISES,
     INSTANCE,
-    MEMBERS,
     ONEDOOR,
     POPULATION,
     PROVINCE,
@@ -40,8 +38,9 @@ from console.demo.cast import (
     Member,
     Service,
 )
+from console.demo.gateways import Gateways
 from console.demo.postgresql import Server
-from console.demo.processes import LIENTHONG, SAMPLE, Child, DemoFailed, Processes, together
+from console.demo.processes import LIENTHONG, SAMPLE, Child, Processes, together
 from console.demo.servers import NUMBERS, Servers
 
 Database = Literal["sqlite", "postgresql"]
@@ -67,23 +66,6 @@ attempt_max_s = 1.0
 _OPERATOR = "XROAD_SYSTEM_ADMINISTRATOR"
 _SOON_DEAD = "attempts = 3\n"
 """At the population ministry: so that a dead letter need not be waited for."""
-
-
-@dataclass(slots=True)
-class Node:
-    """A member's running gateway.
-
-    Attributes:
-        origin: Of its log.
-        front: Address for client systems.
-        admin: Address for operators.
-        child: Its process.
-    """
-
-    origin: str
-    front: str = ""
-    admin: str = ""
-    child: Child | None = None
 
 
 @dataclass(slots=True)
@@ -119,7 +101,7 @@ class World:
     Attributes:
         genesis: Identity of the instance, as the operator tells it.
         registry: Address of the registry.
-        nodes: Gateways by member code.
+        gateways: Of the members.
         broker: Address of the broker.
         keys: Name of a client system to the file with its key.
         marked: Fields that a service delivers only when granted, by service.
@@ -145,7 +127,7 @@ class World:
         self.genesis = ""
         self.registry = ""
         self.broker = ""
-        self.nodes: dict[str, Node] = {}
+        self.gateways = Gateways(processes, work, lambda: self.registry)
         self.keys: dict[str, Path] = {}
         self.marked: dict[str, list[str]] = {}
         self.samples: samples.Samples
@@ -258,7 +240,7 @@ class World:
             if service in services:
                 await self._grant(service, self.command, client)
         await self._ready_commands(member)
-        await self.start_gateway(member)
+        await self.gateways.start(member)
 
     async def _ready_commands(self, member: Member) -> None:
         """Settings and, at the population ministry, the tables for write-back and an operator's key."""
@@ -288,8 +270,8 @@ class World:
         Raises:
             DemoFailed: It did not.
         """
-        await self.start_gateway(VISITOR)
-        await self.stop_gateway(VISITOR)
+        await self.gateways.start(VISITOR)
+        await self.gateways.stop(VISITOR)
 
     def gather_operators(self) -> None:
         """The operators bring their keys together: whoever has the instance's home now has them all."""
@@ -304,7 +286,7 @@ class World:
         await together(self._ready_onedoor(), self._ready_archive())
         self.onboarding.commands += 2  # gateway, and wait
         await self._ready_commands(PROVINCE)
-        await self.start_gateway(PROVINCE)
+        await self.gateways.start(PROVINCE)
 
     async def _step(self, *arguments: str | Path) -> dict[str, Any]:
         """A command that is a step of the way in."""
@@ -340,7 +322,7 @@ class World:
         await do("join", "--status", "--home", home)
         listen = ("--front", "127.0.0.1:0", "--admin", "127.0.0.1:0")
         node = await do("node", "add", "n1", "--home", home, *listen)
-        self.nodes[member.code] = Node(node["origin"])
+        self.gateways.add(member, node["origin"])
 
     async def _offer(self, service: Service) -> None:
         """Publish a service."""
@@ -370,61 +352,7 @@ class World:
         made = await do("client", "add", code, "--home", self.home(member), "--subsystem", code)
         self.keys[code] = _secret(self._work / "client-keys" / code, made["key"])
 
-    # --- gateways -----------------------------------------------------------------------------------------------
-
-    async def start_gateway(self, member: Member) -> None:
-        """Start a member's gateway and wait until it takes calls and has the whole directory.
-
-        Raises:
-            DemoFailed: It does not; with its last lines.
-        """
-        home, node = self.home(member), self.nodes[member.code]
-        child = await self._processes.start(f"gateway-{member.code}", [*LIENTHONG, "gateway", "--home", str(home)])
-        listening = home / "data" / "listening.json"
-        await self._processes.wait_for_file(child, listening)
-        facts = json.loads(listening.read_text())
-        node.front, node.admin, node.child = facts["front"], facts["admin"], child
-        async with aiohttp.ClientSession(timeout=_HTTP) as session:
-            await self._processes.wait_for(child, f"{node.admin}/readyz", lambda: self._ready(session, node))
-
-    async def _ready(self, session: aiohttp.ClientSession, node: Node) -> bool:
-        try:
-            async with session.get(f"{node.admin}/readyz") as got:
-                if got.status != 200:
-                    return False
-            async with session.get(f"{node.admin}/status") as got:
-                view = (await got.json())["directory"]["view"]
-            async with session.get(f"{self.registry}/checkpoint", ssl=self._registry_tls()) as got:
-                newest = (await got.text()).splitlines()[1]
-        except (aiohttp.ClientError, TimeoutError):
-            return False
-        return bool(view.partition(" ")[0] == newest)
-
-    def front_tls(self, member: Member) -> ssl.SSLContext:
-        """What a client system needs to trust a member's gateway."""
-        return ssl.create_default_context(cafile=str(self.home(member) / "tls" / "ca.crt"))
-
-    def _registry_tls(self) -> ssl.SSLContext:
-        return ssl.create_default_context(cafile=str(self._home / "ca" / "ca.crt"))
-
-    async def stop_gateway(self, member: Member) -> None:
-        """Stop a member's gateway as an operator would.
-
-        Raises:
-            DemoFailed: It did not end well.
-        """
-        child = self.nodes[member.code].child
-        assert child is not None
-        code = await self._processes.stop(child)
-        if code:
-            raise DemoFailed(f"{child.name} ended with code {code} after SIGTERM; its last lines:\n{child.tail()}")
-
-    async def kill_gateway(self, member: Member) -> None:
-        """SIGKILL to a member's gateway."""
-        child = self.nodes[member.code].child
-        assert child is not None
-        await self._processes.kill(child)
-        (self.home(member) / "data" / "listening.json").unlink(missing_ok=True)
+    # --- faults and the end -------------------------------------------------------------------------------------
 
     async def kill_broker(self) -> None:
         """SIGKILL to the broker: our process and nats-server itself; all servers of a cluster."""
@@ -442,38 +370,10 @@ class World:
         """
         await (self._servers.start() if self._servers is not None else self._host("broker"))
 
-    async def quiet(self, members: Sequence[Member] = MEMBERS) -> None:
-        """Wait until nothing is on its way between the gateways: no record without its receipt.
-
-        Raises:
-            DemoFailed: It does not become quiet.
-        """
-        async with aiohttp.ClientSession(timeout=_HTTP) as session:
-            for member in members:
-                node = self.nodes[member.code]
-                assert node.child is not None
-                await self._processes.wait_for(
-                    node.child,
-                    "an empty outbox",
-                    lambda node=node: _idle(session, node),  # type: ignore[misc]
-                )
-
-    async def stop_gateways(self) -> None:
-        """Stop all gateways: their logs are complete and closed."""
-        await together(*(self.stop_gateway(member) for member in MEMBERS))
-
     def remove(self) -> None:
         """Remove what lies outside the working folder; all processes are stopped before."""
         if self._server is not None:
             self._server.remove()
-
-
-async def _idle(session: aiohttp.ClientSession, node: Node) -> bool:
-    try:
-        async with session.get(f"{node.admin}/metrics") as got:
-            return "\nlienthong_outbox_records 0.0\n" in await got.text()
-    except (aiohttp.ClientError, TimeoutError):
-        return False
 
 
 def _secret(path: Path, text: str) -> Path:
