@@ -49,6 +49,7 @@ from bus.errors.command import (
     CommandExpired,
     IdempotencyKeyReused,
     OutboxFull,
+    OutboxShareFull,
     ResultGone,
     ResultPending,
 )
@@ -124,6 +125,7 @@ __all__ = [
     "NotFound",
     "OperationUnknown",
     "OutboxFull",
+    "OutboxShareFull",
     "OwnNodeRevoked",
     "PathRefused",
     "ProviderDropped",
