@@ -32,6 +32,10 @@ _ONE_CLIENT = """
 # There is no other client system that this one could be in the way of.
 [commands]
 waiting = 200000
+
+[limits]
+lookups_per_s = 1000000.0
+long_polls = 1000
 """
 
 

@@ -89,6 +89,8 @@ class LimitSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     per_client: int = 256
     per_service: int = 1024
+    lookups_per_s: float = 200.0
+    long_polls: int = 200
     served_per_service: int = 512
     handlers: int = 2_000
     deadline_s: float = 30.0
