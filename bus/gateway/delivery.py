@@ -101,7 +101,7 @@ class Delivery:
         self.outgoing_end = OutgoingEnd(log, self._store, self.cancel_desk)
         self._cancellations = Cancellations(
             parts.genesis, parts.member, exchange.opener, parts.query_keys, self._store, commands.longest_life_s,
-            commands.waiting,
+            commands.waiting, self._believed,
         )  # fmt: skip
         self._owed = Owed(queues, clock.monotonic)
         self._replier = Replier(parts.member, log, exchange.composer, queues, self._known, self._owed)

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
-from bus_world import CLIENT, H37, SERVICE, access_entry, call, posted
-from delivery_world import RETRY_S, Line, running_line
+from bus_world import CLIENT, G01, GENESIS, H37, NOW, SERVICE, access_entry, call, posted
+from delivery_world import LONGEST_S, RETRY_S, Line, running_line
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bus import errors
 from bus.delivery import store
 from bus.delivery.accepting import Wish
+from bus.delivery.cancelled import Cancellations
+from bus.delivery.cancelrows import Target
 from bus.delivery.orders import OrderBook
 from bus.delivery.outbox import Outbox, OutboxLimits
 from bus.delivery.shares import TIMES_FREE, Shares
+from evidence import leaf
 from registry.view import SubsystemEntry
 
 OTHER = f"{H37}/archive"
+CONTROL = leaf.wrap(leaf.CONTROL, b'{"type":"test"}')
 ALONE, ALL = 5, 6
 """What one client subsystem may hold of the six places that the outbox has here."""
 
@@ -134,6 +140,73 @@ async def test_one_clients_open_order_keys_leave_room_for_others(line):
     assert await ordered(OTHER)
     with pytest.raises(errors.OutboxFull):
         await ordered(OTHER)
+
+
+# --- cancellations that are held --------------------------------------------------------------------------------------
+
+LOUD, QUIET = "VN/GOV/E66", "VN/GOV/F77"
+
+
+def cancellations(line: Line, believed=None) -> Cancellations:
+    """Of the answering node, with room for eight."""
+    return Cancellations(GENESIS, G01, None, {}, line.g01.store, LONGEST_S, 8, believed)
+
+
+def wish_of(member: str, number: int) -> tuple[SimpleNamespace, Target]:
+    return SimpleNamespace(node=SimpleNamespace(member=member)), Target(command=f"{number:064x}", id="x")
+
+
+async def hold_all(held: Cancellations, line: Line, member: str, now_s: int = 0) -> int:
+    """As many as it may; how many."""
+    for number in range(100):
+        try:
+            rows = await held.hold(*wish_of(member, number), now_s)
+        except errors.OutboxFull:
+            return number
+        await line.g01.side.log.append([CONTROL], rows)
+    raise AssertionError("no bound")
+
+
+async def test_one_members_cancellations_leave_room_for_others(line):
+    held = cancellations(line)
+    assert await hold_all(held, line, LOUD) == 6
+    assert await hold_all(held, line, QUIET) == 2
+    assert await hold_all(held, line, LOUD) == 0
+    assert errors.OutboxFull.disposition == "retry", "a wish that has no room is put back, not refused"
+
+
+async def test_shares_of_cancellations_are_the_same_after_a_restart(line):
+    await hold_all(cancellations(line), line, LOUD)
+    held = cancellations(line)
+    await held.load()
+    assert await hold_all(held, line, LOUD) == 0
+    assert await hold_all(held, line, QUIET) == 2
+
+
+async def test_what_is_released_or_held_twice_counts_once(line):
+    held = cancellations(line)
+    for _ in range(20):
+        await held.hold(*wish_of(LOUD, 1), 0)
+    assert await hold_all(held, line, LOUD) == 6
+    held.release(*wish_of(LOUD, 1))
+    held.release(*wish_of(LOUD, 1))
+    await held.hold(*wish_of(LOUD, 50), 0)
+
+
+async def test_cancellations_past_their_time_give_their_room_back(line):
+    held, later_s = cancellations(line), int(LONGEST_S) + 3_601
+    await hold_all(held, line, LOUD)
+    assert await hold_all(held, line, LOUD, later_s) == 6
+
+
+async def test_a_clock_that_is_ahead_forgets_no_cancellation(line):
+    """The cancelled command may still come, when the clock is set right."""
+    for believed in (NOW, None):
+        held = cancellations(line, lambda believed=believed: believed)
+        now_s = int(NOW.timestamp())
+        await held.hold(*wish_of(LOUD, 99), now_s)
+        await held.hold(*wish_of(LOUD, 98), now_s + 366 * 86_400)
+        assert held.holds(SimpleNamespace(node=SimpleNamespace(member=LOUD), leaf_hash=bytes.fromhex(f"{99:064x}")))
 
 
 # --- the rule ---------------------------------------------------------------------------------------------------------
