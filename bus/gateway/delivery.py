@@ -89,7 +89,9 @@ class Delivery:
         self._watchers = Watchers()
         self._poster = WebhookPoster()
         hook_limits = HookLimits(min(HookLimits().first_s, commands.retry_s))
-        self._webhooks = Webhooks(clock, self._store, self._poster, self._order_key, hook_limits, parts.metrics)
+        self._webhooks = Webhooks(
+            clock, self._store, self._poster, self._order_key, hook_limits, parts.metrics, self._believed
+        )
         self._changes = Changes(self._outbox, self._watchers, self._webhooks, lambda: clock.now().timestamp())
         self._results = ResultBook(
             clock, self._known, parts.contracts, parts.day_keys, self._store, settings.retention.results_days * _DAY_S
