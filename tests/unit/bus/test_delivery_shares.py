@@ -142,6 +142,21 @@ async def test_one_clients_open_order_keys_leave_room_for_others(line):
         await ordered(OTHER)
 
 
+async def test_a_repeat_under_its_key_needs_no_room(line):
+    """Its sender does not know whether the first call was accepted: a refusal would say that it was not."""
+
+    async def keyed(key: str) -> str:
+        return await line.h37.desk.accept(call(**posted()), Wish("app", "", key))
+
+    first = await keyed("k1")
+    for _ in range(ALONE - 1):
+        await line.submit()
+    line.h37.keys._remembered.clear()  # as after a restart
+    assert await keyed("k1") == first
+    with pytest.raises(errors.OutboxShareFull):
+        await keyed("k2")
+
+
 # --- cancellations that are held --------------------------------------------------------------------------------------
 
 LOUD, QUIET = "VN/GOV/E66", "VN/GOV/F77"
