@@ -38,11 +38,15 @@ class LookupLimits:
     Args:
         rules: as the settings are now.
         monotonic: seconds.
+        refused: hears the code of each look-up that is refused.
     """
 
-    def __init__(self, rules: Callable[[], LookupRules], monotonic: Callable[[], float]) -> None:
+    def __init__(
+        self, rules: Callable[[], LookupRules], monotonic: Callable[[], float], refused: Callable[[str], None]
+    ) -> None:
         self._rules = rules
         self._monotonic = monotonic
+        self._refused = refused
         self._rates = QuotaBook()
         self._open: Counter[tuple[str, str]] = Counter()
 
@@ -55,12 +59,11 @@ class LookupLimits:
         per_s = self._rules().per_s
         wait_s = self._rates.take(system, "", QuotaLimit(per_second=per_s), self._monotonic())
         if wait_s is not None:
-            error = errors.LookupLimitReached(
+            raise self._refusal(
                 f"this client system may ask {per_s:g} times a second about its commands; wait with Prefer: wait=30, or"
-                " be told by a webhook, instead of asking often"
+                " be told by a webhook, instead of asking often",
+                wait_s,
             )
-            error.retry_after_s = int(wait_s) + 1
-            raise error
 
     @contextlib.contextmanager
     def long_poll(self, system: str) -> Iterator[None]:
@@ -88,7 +91,7 @@ class LookupLimits:
     @contextlib.contextmanager
     def _held(self, what: tuple[str, str], most: int, detail: str) -> Iterator[None]:
         if self._open[what] >= most:
-            raise errors.LookupLimitReached(detail)
+            raise self._refusal(detail)
         self._open[what] += 1
         try:
             yield
@@ -96,3 +99,9 @@ class LookupLimits:
             self._open[what] -= 1
             if not self._open[what]:
                 del self._open[what]
+
+    def _refusal(self, detail: str, wait_s: float = 0.0) -> errors.LookupLimitReached:
+        error = errors.LookupLimitReached(detail)
+        error.retry_after_s = int(wait_s) + 1
+        self._refused(error.code)
+        return error

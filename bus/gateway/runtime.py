@@ -11,6 +11,7 @@ import contextlib
 import ssl
 from collections.abc import Callable, Coroutine
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -273,7 +274,7 @@ class Gateway:
         deprecations = Deprecations(lambda: parts.follower.directory)
         self._commands = ExchangeFront(
             delivering.statuses, parts.credentials, delivering.cancel_desk, deprecations,
-            LookupLimits(self._lookup_rules, self._clock.monotonic),
+            LookupLimits(self._lookup_rules, self._clock.monotonic, partial(self.metrics.refused, "client")),
         )  # fmt: skip
         self._health.serving_code = "confirming-head"
         control, answerer = exchange.control, exchange.answerer

@@ -624,6 +624,7 @@ def test_a_client_system_that_asks_in_a_loop_about_its_commands_is_held_up(stand
         assert len(refusals) > 15, [one.status for one in answers]
         assert {one.code for one in refusals} == {"lookup-limit-reached"}
         assert refusals[0].headers["retry-after"] == "1"
+        assert world.metric("H37", "lienthong_refusals_total", side="client", code="lookup-limit-reached") >= 1
         assert ask(stand, f"{R1}/notes/1").status == 200, "calls have limits of their own"
     finally:
         settings.write_text(kept)

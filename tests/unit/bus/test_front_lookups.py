@@ -59,7 +59,8 @@ async def world():
         [ClientSystem(name, frozenset({CLIENT}), (hash_key(key, b"salt"),)) for name, key in KEYS.items()]
     )
     made = SimpleNamespace(statuses=Statuses(), rules=LookupRules(5.0, 2), now_s=1000.0)
-    limits = LookupLimits(lambda: made.rules, lambda: made.now_s)
+    made.refused = []
+    limits = LookupLimits(lambda: made.rules, lambda: made.now_s, made.refused.append)
     front = ExchangeFront(made.statuses, credentials, Desk(), None, limits)
     server = HttpServer("127.0.0.1:0", front.handle, None, 4096)
     await server.start()
@@ -88,6 +89,7 @@ async def test_who_asks_in_a_loop_is_held_up_and_nobody_else_is(world):
     status, retry_after, problem = await ask(world)
     assert (status, retry_after, problem["code"]) == (429, "1", "lookup-limit-reached")
     assert "Prefer: wait=30" in problem["detail"]
+    assert world.refused == ["lookup-limit-reached"] * 16, "the operator sees it"
     assert (await ask(world, "polite"))[0] == 200
     world.now_s += 1.0
     assert (await ask(world))[0] == 200
