@@ -97,6 +97,13 @@ class ReviewRefused(AdapterError):
         super().__init__(message, acted="no")
 
 
+class EffectForgotten(AdapterError):
+    """The exchange may have been done, and what became of it is not remembered any more."""
+
+    code = "adapter-effect-forgotten"
+    disposition: ClassVar[Disposition] = "reject"
+
+
 class BackendUnreachable(AdapterError):
     """No connection to the backend, or it broke before a whole answer came."""
 

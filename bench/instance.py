@@ -1,4 +1,6 @@
-"""Brings the product up with its own commands, on default settings: one instance, a consumer and a provider.
+"""Brings the product up with its own commands: one instance, a consumer and a provider.
+
+Settings are the default ones, but for the limits that keep one client system from taking what others need.
 
 The back end behind the provider's gateway is the plugin in `bench/plugin`, on the path of that gateway only.
 """
@@ -26,6 +28,12 @@ CLIENT = f"{CONSUMER}/asker"
 SERVICE = f"{PROVIDER}/store/items"
 PLUGIN_PATH = {"PYTHONPATH": str(ROOT / "bench" / "plugin")}
 _COMMAND_DEADLINE_S = 60.0
+_ONE_CLIENT = """
+# There is no other client system that this one could be in the way of.
+[limits]
+lookups_per_s = 1000000.0
+long_polls = 1000
+"""
 
 
 def free_port() -> int:
@@ -118,6 +126,8 @@ def bring_up(children: Children, gateway_command: dict[str, list[str]] | None = 
     listening = read_json(home / "broker" / "listening.json") or {}
     _make_members(folder, genesis)
     _publish(folder)
+    with (folder / "consumer" / "gateway.toml").open("a", encoding="utf-8") as settings:
+        settings.write(_ONE_CLIENT)
     key = lienthong("client", "add", "app", "--home", str(folder / "consumer"), "--subsystem", "asker")["key"]
     commands = gateway_command or {}
     gateways = {

@@ -187,9 +187,9 @@ class CommandDesk:
         operation: str,
         use: Use | None = None,
     ) -> str:
-        self._outbox.require_room()
+        self._outbox.require_room(call.client)
         if wish.order_key:
-            self._outbox.orders.require_room()
+            self._outbox.orders.require_room(call.client)
         draft = self._compose(call, view, service, operation)
         await self._commit(draft, wish, use)
         return draft.header.id
@@ -238,5 +238,6 @@ class CommandDesk:
                 "the command may or may not have been accepted", record_id=draft.header.id, acted="unknown"
             ) from error
         if scope is not None:
-            self._outbox.orders.add(logged.index, draft.header.id, scope)
-        self._outbox.put(logged.index, since_s, first_message(draft, logged, subject))
+            self._outbox.orders.add(logged.index, draft.header.id, scope, draft.header.source)
+        first = first_message(draft, logged, subject)
+        self._outbox.put(logged.index, since_s, first, client=draft.header.source)

@@ -26,7 +26,7 @@ TABLES = (
     ),
 )
 OF_HASH = "SELECT cancel.idx, target_idx, leaf.data FROM cancel JOIN leaf USING (idx) WHERE cancel.leaf_hash = ?"
-MARKS = "SELECT sender, leaf_hash, until_s FROM cancelled"
+MARKS = "SELECT sender, leaf_hash, until_s FROM cancelled ORDER BY until_s"
 _WISH = "INSERT INTO cancel (idx, leaf_hash, target_idx, at) VALUES (?, ?, ?, ?)"
 _ANSWER = "UPDATE cancel SET answer = ? WHERE idx = ?"
 _CANCELLED = (

@@ -102,7 +102,7 @@ class KeyBook:
             if known is not None and await self._rows(FIND, use.scope):  # else it was forgotten, with its command
                 return _same(known, use), True
             record_id = await make()
-        except RowRefused:
+        except (RowRefused, errors.OutboxFull, errors.OutboxShareFull):  # a repeat needs no room
             found = await self._rows(FIND, use.scope)
             if not found:
                 raise

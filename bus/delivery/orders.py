@@ -15,6 +15,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from bus import errors
+from bus.delivery.shares import Shares
 from bus.exchange.keeping import DayKeys, Row
 from bus.ports import Clock
 
@@ -25,7 +26,7 @@ TABLES = (
     ),
 )
 OPEN = (
-    "SELECT command_order.idx, command.id, scope FROM command_order JOIN command USING (idx)"
+    "SELECT command_order.idx, command.id, scope, client FROM command_order JOIN command USING (idx)"
     " WHERE state NOT IN ('completed', 'failed', 'cancelled', 'expired') ORDER BY command_order.idx"
 )
 _ORDER = "INSERT INTO command_order (idx, scope, day, data) VALUES (?, ?, ?, ?)"
@@ -66,17 +67,19 @@ def open_order_key(keys: DayKeys, day: str, data: bytes) -> str:
 class _Place(NamedTuple):
     idx: int
     id: str
+    client: str
 
 
 class OrderBook:
     """The open commands that have a key.
 
     Args:
-        most: entries; beyond it no command with a key is accepted.
+        most: entries; beyond it no command with a key is accepted. Client subsystems share them as they share the
+            outbox.
     """
 
     def __init__(self, most: int = 100_000) -> None:
-        self._most = most
+        self._shares = Shares(most)
         self._lines: dict[bytes, list[_Place]] = {}
         self._scopes: dict[int, bytes] = {}
         self._closed_meanwhile: set[int] | None = None
@@ -84,20 +87,25 @@ class OrderBook:
     def __len__(self) -> int:
         return len(self._scopes)
 
-    def require_room(self) -> None:
-        """Returns when another command with a key may come.
+    def require_room(self, client: str) -> None:
+        """Returns when another command with a key of that client subsystem may come.
 
         Raises:
-            OutboxFull: by name.
+            OutboxFull, OutboxShareFull: by name.
         """
-        if len(self._scopes) >= self._most:
-            raise errors.OutboxFull(f"{self._most} commands with order keys are open; try again later")
+        if self._shares.full:
+            raise errors.OutboxFull(f"{self._shares.most} commands with order keys are open; try again later")
+        if self._shares.exhausted(client):
+            raise errors.OutboxShareFull(
+                f"{self._shares.held(client)} commands of {client} with order keys are open, and the room that is left"
+                " is for others; go on when some are closed, or send without order keys"
+            )
 
-    def add(self, idx: int, record_id: str, scope: bytes) -> None:
+    def add(self, idx: int, record_id: str, scope: bytes, client: str) -> None:
         """The command at log index `idx` is durable and open."""
         if idx not in self._scopes:
             self._scopes[idx] = scope
-            bisect.insort(self._lines.setdefault(scope, []), _Place(idx, record_id))
+            bisect.insort(self._lines.setdefault(scope, []), _Place(idx, record_id, self._shares.add(client)))
 
     def may_go(self, idx: int) -> bool:
         """Whether no older command of its key is open; so for every command without a key."""
@@ -116,8 +124,9 @@ class OrderBook:
         if scope is None:
             return None
         line = self._lines[scope]
-        was_first = line[0].idx == idx
-        line[:] = [place for place in line if place.idx != idx]
+        at = bisect.bisect_left(line, idx, key=lambda place: place.idx)
+        was_first = at == 0
+        self._shares.remove(line.pop(at).client)
         if not line:
             del self._lines[scope]
             return None
@@ -128,17 +137,17 @@ class OrderBook:
         self._closed_meanwhile = set()
         return set(self._scopes)
 
-    def take(self, known: set[int], rows: Iterable[tuple[int, str, bytes]]) -> list[int]:
+    def take(self, known: set[int], rows: Iterable[tuple[int, str, bytes, str]]) -> list[int]:
         """Takes over what the store says is open; log indexes of those whose turn it may be now.
 
         Args:
             known: what was here before the store was read.
-            rows: log index, record id and scope of the open ones.
+            rows: log index, record id, scope and client subsystem of the open ones.
         """
         closed, self._closed_meanwhile = self._closed_meanwhile or set(), None
-        stored = {idx: (record_id, scope) for idx, record_id, scope in rows if idx not in closed}
-        for idx, (record_id, scope) in stored.items():
-            self.add(idx, record_id, scope)
+        stored = {idx: (record_id, scope, client) for idx, record_id, scope, client in rows if idx not in closed}
+        for idx, (record_id, scope, client) in stored.items():
+            self.add(idx, record_id, scope, client)
         for idx in known - stored.keys():
             self.closed(idx)
         return [line[0].idx for line in self._lines.values()]

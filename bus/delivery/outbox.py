@@ -26,6 +26,7 @@ from bus.delivery.depths import UNREAD, Depth, bounded
 from bus.delivery.gates import Gates
 from bus.delivery.orders import OPEN, OrderBook
 from bus.delivery.pace import Pace
+from bus.delivery.shares import Shares
 from bus.delivery.store import DeliveryReader, Outgoing
 from bus.exchange.composing import Draft
 from bus.exchange.versions import Versions
@@ -49,17 +50,18 @@ class OutboxLimits:
     Attributes:
         retry_s: wait for the receipt after the broker took it the first time; doubled each time.
         retry_max_s: longest wait.
-        waiting: most records in the outbox.
+        waiting: most records in the outbox; wishes to cancel stand beside their commands and are not counted.
     """
 
     retry_s: float = 30.0
     retry_max_s: float = 900.0
-    waiting: int = 100_000
+    waiting: int = 150_000
 
 
 @dataclass(slots=True)
 class _Entry:
     since_s: int
+    holder: str | None  # whose share it takes: of a client subsystem, empty for a reply, None for a wish to cancel
     stored: int = 0
     failed: int = 0
     sent_at: datetime | None = None
@@ -130,20 +132,26 @@ class Outbox:
         self._in_doubt = False
         self._withdrawn: set[int] = set()
         self._held_bytes = 0
+        self._shares = Shares(limits.waiting)
         self.orders = OrderBook(limits.waiting)
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def require_room(self) -> None:
-        """Returns when another record may be put in.
+    def require_room(self, client: str) -> None:
+        """Returns when another command of that client subsystem may be put in.
 
         Raises:
-            OutboxFull: by name.
+            OutboxFull, OutboxShareFull: by name.
         """
-        if len(self._entries) >= self._limits.waiting:
+        if self._shares.full:
             raise errors.OutboxFull(
                 f"{self._limits.waiting} records wait for their receivers' receipts; try again later"
+            )
+        if self._shares.exhausted(client):
+            raise errors.OutboxShareFull(
+                f"{self._shares.held(client)} commands of {client} wait for their providers' receipts, and the room"
+                " that is left is for others; go on when some have arrived or are cancelled"
             )
 
     def oldest_s(self) -> float:
@@ -166,7 +174,9 @@ class Outbox:
                 known[0] += 1
         return bounded(Depth(to or UNREAD, "command", *facts) for to, facts in found.items())
 
-    def put(self, idx: int, since_s: int, first: Message | None = None, *, fresh: bool = True) -> None:
+    def put(
+        self, idx: int, since_s: int, first: Message | None = None, *, fresh: bool = True, client: str | None = ""
+    ) -> None:
         """The record at log index `idx` is durable, and its row is in the store: it goes out when it is its turn.
 
         Args:
@@ -174,9 +184,11 @@ class Outbox:
             since_s: since when it waits.
             first: what goes out at the first attempt; kept while there is room, else it is read from the store.
             fresh: this process has made it, and it was never sent.
+            client: subsystem that sent the command; empty for a reply, None for a wish to cancel.
         """
         if idx not in self._entries and idx not in self._withdrawn:
-            entry = self._entries[idx] = _Entry(since_s, fresh=fresh, never_taken=fresh)
+            holder = None if client is None else self._shares.add(client)
+            entry = self._entries[idx] = _Entry(since_s, holder, fresh=fresh, never_taken=fresh)
             if first is not None:
                 entry.subject, entry.to = first.subject, first.to
                 if self._held_bytes + first.held_bytes <= _HELD_BYTES:
@@ -205,8 +217,7 @@ class Outbox:
         entry = self._entries.get(idx)
         if entry is None or not entry.fresh:
             return False
-        self._take_first(entry)
-        del self._entries[idx]
+        self._drop(idx)
         self._withdrawn.add(idx)
         return True
 
@@ -217,10 +228,15 @@ class Outbox:
 
     def arrived(self, idx: int) -> None:
         """Its row is gone from the store."""
+        self._drop(idx)
+        self._withdrawn.discard(idx)
+
+    def _drop(self, idx: int) -> None:
         entry = self._entries.pop(idx, None)
         if entry is not None:
             self._take_first(entry)
-        self._withdrawn.discard(idx)
+            if entry.holder is not None:
+                self._shares.remove(entry.holder)
 
     def doubt(self) -> None:
         """A commit's outcome is unknown: what it may have put into the store is looked for."""
@@ -242,7 +258,7 @@ class Outbox:
         known = self.orders.begin_reading()
         turns = self.orders.take(known, await self._store.rows(OPEN))
         for one in await self._store.waiting():
-            self.put(one.idx, one.since_s, fresh=False)
+            self.put(one.idx, one.since_s, fresh=False, client=one.client)
         for idx in turns:
             self._unpark(idx)
 

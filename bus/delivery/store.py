@@ -180,10 +180,14 @@ class Taken(msgspec.Struct, frozen=True):
 
 
 class Waiting(msgspec.Struct, frozen=True):
-    """What the outbox plans with: log index, and since when it waits (seconds)."""
+    """What the outbox plans with: log index, since when it waits (seconds), and whose it is.
+
+    `client` is the subsystem of a command, empty for a reply, None for a wish to cancel.
+    """
 
     idx: int
     since_s: int
+    client: str | None
 
 
 # Rows ---------------------------------------------------------------------------------------------------------------
@@ -240,6 +244,10 @@ _COMMANDS = (
     " LEFT JOIN cancel ON cancel.target_idx = command.idx WHERE "
 )
 _OUTGOING = "SELECT outbox.idx, subject, leaf.data, wrapped, nonce, ciphertext FROM outbox JOIN leaf USING (idx) WHERE "
+_WAITING = (
+    "SELECT outbox.idx, since_s, coalesce(client, CASE WHEN subject LIKE 'lt.r.%' THEN '' END)"
+    " FROM outbox LEFT JOIN command USING (idx) ORDER BY outbox.idx"
+)
 _TAKEN_OF = (
     "SELECT taken.idx, leaf_hash, leaf.data, wrapped, nonce, ciphertext, (SELECT service FROM task WHERE"
     " task.idx = taken.idx AND state = 'waiting') FROM taken LEFT JOIN leaf ON leaf.idx = taken.idx + 1"
@@ -299,7 +307,7 @@ class DeliveryReader:
 
     async def waiting(self) -> list[Waiting]:
         """All of the outbox, in the order of the log."""
-        return [Waiting(*row) for row in await self._all("SELECT idx, since_s FROM outbox ORDER BY idx")]
+        return [Waiting(*row) for row in await self._all(_WAITING)]
 
     async def taken(self, sender: str, hash_: bytes, record_id: str) -> Taken | None:
         """The received record with that leaf hash, or another one of the sender under the same id."""

@@ -16,10 +16,12 @@ from bus.delivery.webhookrows import Event
 
 @dataclass(slots=True)
 class Waiting:
-    """An event that was not told; `failed` attempts so far."""
+    """An event that was not told: held here since then, `failed` attempts so far; `stored`: read from the store."""
 
     event: Event
     due_s: float
+    held_s: float
+    stored: bool
     failed: int = 0
 
 
@@ -40,15 +42,15 @@ class HookQueue:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def put(self, event: Event, due_s: float) -> None:
-        """Takes an event up; one that has no room is left in the store."""
+    def put(self, event: Event, now_s: float, *, stored: bool = False) -> None:
+        """Takes an event up, due at once; one that has no room is left in the store."""
         if event.idx in self._waiting:
             return
         if self._counts[event.system] >= self.most_each:
             self._left.add(event.system)
             return
         self._counts[event.system] += 1
-        self._waiting[event.idx] = Waiting(event, due_s)
+        self._waiting[event.idx] = Waiting(event, now_s, now_s, stored)
         self._plan(self._waiting[event.idx])
 
     def take(self, now_s: float, may: Callable[[str], bool]) -> Waiting | None:

@@ -61,7 +61,7 @@ class HookLimits:
     Attributes:
         first_s: wait after the first failure, doubled each time.
         longest_s: longest wait.
-        life_s: after which an event is given up.
+        life_s: after which an event is given up; by the time that passed, whatever the clock was set to.
         at_once: attempts under way; to one client system a quarter of them.
         in_memory: events of one client system that are held in memory; the others are read when there is room.
     """
@@ -113,6 +113,7 @@ class Webhooks:
         order_key: the order key of the command at a log index, or empty.
         limits: see there.
         observer: told of each attempt.
+        believed: the time by which an event of an earlier run may be too old; None when it is not known.
     """
 
     def __init__(
@@ -123,8 +124,10 @@ class Webhooks:
         order_key: Callable[[int], Awaitable[str]],
         limits: HookLimits,
         observer: HookObserver,
+        believed: Callable[[], datetime | None] | None = None,
     ) -> None:
         self._clock = clock
+        self._believed = believed or clock.now
         self._store = store
         self._poster = poster
         self._order_key = order_key
@@ -178,7 +181,8 @@ class Webhooks:
                 del self._done[idx]
         for event in stored:
             if event.idx not in self._done:
-                self.put(event)
+                self._queue.put(event, self._clock.monotonic(), stored=True)
+        self._wake.set()
         self._queue.read(system, whole=whole)
 
     async def run(self) -> None:
@@ -226,8 +230,7 @@ class Webhooks:
             over = False
         finally:
             self._busy[one.event.system] -= 1
-        age_s = self._clock.now().timestamp() - one.event.since_s
-        if not over and age_s > self._limits.life_s:
+        if not over and self._age_s(one) > self._limits.life_s:
             _log.warning("webhook.given-up", system=one.event.system, state=one.event.state)
             self._observer.hook("given-up")
             over = True
@@ -241,6 +244,14 @@ class Webhooks:
             wait_s = min(self._limits.first_s * 2 ** min(one.failed, 20), self._limits.longest_s)
             self._queue.again(one, self._clock.monotonic() + wait_s * (0.75 + self._clock.random(1)[0] / 512))
         self._wake.set()
+
+    def _age_s(self, one: Waiting) -> float:
+        """By the monotonic clock; of what an earlier run left, by no clock that is ahead, if that says more."""
+        held_s = self._clock.monotonic() - one.held_s
+        believed = self._believed() if one.stored else None
+        if believed is None:
+            return held_s
+        return max(held_s, min(self._clock.now(), believed).timestamp() - one.event.since_s)
 
     async def _attempt(self, event: Event) -> bool:
         target = self._targets.get(event.system)

@@ -45,6 +45,17 @@ class ClientLimitReached(Rejected):
     retry_after_s = 1
 
 
+class LookupLimitReached(Rejected):
+    """The client system asks too often, or too much at once, about the commands that it has sent."""
+
+    code = "lookup-limit-reached"
+    status = 429
+    title = "Too many look-ups of commands"
+    fault = "Server.ClientProxy.ServiceFailed"
+    disposition = "retry"
+    retry_after_s = 1
+
+
 class ClientForbidden(Rejected):
     """The client system may not speak as this subsystem."""
 

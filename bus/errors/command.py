@@ -41,6 +41,17 @@ class OutboxFull(Unavailable):
     retry_after_s = 60
 
 
+class OutboxShareFull(Rejected):
+    """Too many commands of this client subsystem wait for their receivers; others still have room."""
+
+    code = "outbox-share-full"
+    status = 429
+    title = "The client subsystem's share of the outbox is full"
+    fault = "Server.ClientProxy.ServiceFailed"
+    disposition = "retry"
+    retry_after_s = 60
+
+
 class ClaimUncertain(Unavailable):
     """Which node of this member has a command cannot be known now."""
 

@@ -19,6 +19,7 @@ from bus.delivery.statuses import STATES, Page, Statuses
 from bus.delivery.store import Command
 from bus.front.credentials import Credentials
 from bus.front.deprecations import Deprecations
+from bus.front.lookuplimits import LookupLimits
 from bus.front.prefer import wait_s
 from bus.front.r1 import plain_response, stated_client
 
@@ -41,11 +42,18 @@ class ExchangeFront:
         credentials: of client systems.
         desk: cancels.
         deprecations: told beside a result.
+        limits: of look-ups.
     """
 
     def __init__(
-        self, statuses: Statuses, credentials: Credentials, desk: CancelDesk, deprecations: Deprecations
+        self,
+        statuses: Statuses,
+        credentials: Credentials,
+        desk: CancelDesk,
+        deprecations: Deprecations,
+        limits: LookupLimits,
     ) -> None:
+        self._limits = limits
         self._statuses = statuses
         self._deprecations = deprecations
         self._desk = desk
@@ -55,7 +63,8 @@ class ExchangeFront:
         """One question.
 
         Raises:
-            BusError: malformed, not allowed, not there; or the provider's refusal, where the result is asked for.
+            BusError: malformed, not allowed, too often, not there; or the provider's refusal, where the result is asked
+                for.
         """
         path, _, query = raw_target.partition("?")
         match = _TARGET.fullmatch(path)
@@ -72,13 +81,15 @@ class ExchangeFront:
         system = await self._credentials.authenticate(request)
         if client not in system.subsystems:
             raise errors.ClientForbidden(f"this client system may not act as {client}")
+        self._limits.count(system.name)
         if match is None:
-            return await self._list(client, query)
+            with self._limits.listing(system.name):
+                return await self._list(client, query)
         command = await self._statuses.of(match[1], client)
         if request.method == _CANCEL:
             command = await self._desk.cancel(command)
             return self._told(command, 202 if command.state == "accepted" else 200)
-        return await self._result(command) if match[2] else await self._state(request, command)
+        return await self._result(command) if match[2] else await self._state(request, command, system.name)
 
     def _told(self, command: Command, status: int = 200) -> web.Response:
         return _json(self._statuses.told(command), status)
@@ -91,10 +102,11 @@ class ExchangeFront:
             body["next"] = "/exchanges?" + urlencode([*_filters(page), ("cursor", below)])
         return _json(body)
 
-    async def _state(self, request: web.BaseRequest, command: Command) -> web.Response:
+    async def _state(self, request: web.BaseRequest, command: Command, system: str) -> web.Response:
         wanted_s = wait_s(request.headers.getall("Prefer", []), _LONGEST_WAIT_S)
-        if wanted_s is not None:
-            command = await self._statuses.wait(command, wanted_s)
+        if wanted_s:
+            with self._limits.long_poll(system):
+                command = await self._statuses.wait(command, wanted_s)
         response = self._told(command)
         if wanted_s is not None:
             response.headers["Preference-Applied"] = f"wait={wanted_s}"

@@ -89,7 +89,9 @@ class Delivery:
         self._watchers = Watchers()
         self._poster = WebhookPoster()
         hook_limits = HookLimits(min(HookLimits().first_s, commands.retry_s))
-        self._webhooks = Webhooks(clock, self._store, self._poster, self._order_key, hook_limits, parts.metrics)
+        self._webhooks = Webhooks(
+            clock, self._store, self._poster, self._order_key, hook_limits, parts.metrics, self._believed
+        )
         self._changes = Changes(self._outbox, self._watchers, self._webhooks, lambda: clock.now().timestamp())
         self._results = ResultBook(
             clock, self._known, parts.contracts, parts.day_keys, self._store, settings.retention.results_days * _DAY_S
@@ -101,7 +103,7 @@ class Delivery:
         self.outgoing_end = OutgoingEnd(log, self._store, self.cancel_desk)
         self._cancellations = Cancellations(
             parts.genesis, parts.member, exchange.opener, parts.query_keys, self._store, commands.longest_life_s,
-            commands.waiting,
+            commands.waiting, self._believed,
         )  # fmt: skip
         self._owed = Owed(queues, clock.monotonic)
         self._replier = Replier(parts.member, log, exchange.composer, queues, self._known, self._owed)

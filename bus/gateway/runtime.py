@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import Callable, Coroutine
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from bus.front.admin import AdminFront
 from bus.front.adminapi import AdminApi
 from bus.front.deprecations import Deprecations
 from bus.front.exchanges import ExchangeFront, is_exchange_target
+from bus.front.lookuplimits import LookupLimits, LookupRules
 from bus.front.r1 import CallFront, FrontLimits
 from bus.front.server import HttpServer
 from bus.front.services import DirectoryFront, is_directory_target
@@ -268,7 +270,10 @@ class Gateway:
         delivering.take_webhooks(read_targets(settings))
         await delivering.open()
         deprecations = Deprecations(lambda: parts.follower.directory)
-        self._commands = ExchangeFront(delivering.statuses, parts.credentials, delivering.cancel_desk, deprecations)
+        self._commands = ExchangeFront(
+            delivering.statuses, parts.credentials, delivering.cancel_desk, deprecations,
+            LookupLimits(self._lookup_rules, self._clock.monotonic, partial(self.metrics.refused, "client")),
+        )  # fmt: skip
         self._health.serving_code = "confirming-head"
         control, answerer = exchange.control, exchange.answerer
         for note in await asyncio.to_thread(newest_peer_notes, settings.data / "log.db"):
@@ -288,6 +293,9 @@ class Gateway:
         )
         self._health.serving_code = ""
         await delivering.run(self._health.warm)
+
+    def _lookup_rules(self) -> LookupRules:
+        return LookupRules(self.settings.limits.lookups_per_s, self.settings.limits.long_polls)
 
     async def _open_log(self) -> ExchangeLog:
         signer, directory = load_log_signer(self.settings), self._parts.follower.directory

@@ -108,6 +108,11 @@ def _node_meaning(settings: GatewaySettings) -> list[tuple[str, str]]:
         for key in ("waiting", "at_once", "tasks", "at_backend")
         if getattr(commands, key) < 1
     ]
+    found += [
+        (f"limits.{key}", "must be more than 0")
+        for key in ("lookups_per_s", "long_polls")
+        if getattr(settings.limits, key) <= 0
+    ]
     found.extend(_attempts_meaning(commands, "commands"))
     if (front.certificate is None) != (front.key is None):
         found.append(("front", "certificate and key go together"))

@@ -89,6 +89,8 @@ class LimitSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     per_client: int = 256
     per_service: int = 1024
+    lookups_per_s: float = 200.0
+    long_polls: int = 200
     served_per_service: int = 512
     handlers: int = 2_000
     deadline_s: float = 30.0
@@ -107,7 +109,7 @@ class CommandSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields=
     longest_life_s: float = 604_800.0
     retry_s: float = 30.0
     retry_max_s: float = 900.0
-    waiting: int = 100_000
+    waiting: int = 150_000
     at_once: int = 64
     tasks: int = 100_000
     at_backend: int = 16

@@ -9,13 +9,14 @@ import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from test_sources_sql import BASE, Place, postgresql
 
-from adapters.errors import BackendBusy, MappingInvalid, RequestUnusable, ReviewRefused
+from adapters.errors import BackendBusy, EffectForgotten, MappingInvalid, RequestUnusable, ReviewRefused
 from adapters.kinds.sql import SqlKind, SqlSource
 from adapters.port import AdapterAnswer, AdapterRequest, SilentObserver
 from console.sample.tables import Table, write_postgresql, write_sqlite
@@ -291,3 +292,116 @@ async def test_a_locked_database_is_busy_and_nothing_was_done(tmp_path: Path) ->
             assert refusal.value.acted == "no"
             other.execute("ROLLBACK")
         assert (await made.call(asked({"phone": "0901"}))).status == 200
+
+
+# --- forgotten --------------------------------------------------------------------------------------------------------
+
+BEGAN_AT = datetime(2026, 3, 2, tzinfo=UTC)
+ID = "019ab3c4-6c1d-7b4e-9d3a-{:012x}"
+
+
+class Days:
+    """The time of a source, moved by a test."""
+
+    def __init__(self, made: SqlSource) -> None:
+        self.at = BEGAN_AT
+        assert made.write_back is not None
+        made.write_back._now = lambda: self.at
+
+    def pass_(self, days: float) -> None:
+        self.at += timedelta(days=days)
+
+
+def keeping(days: int, **more: Any) -> dict[str, Any]:
+    return {"updates": {"change": {**UPDATE, "keep_days": days, **more}}}
+
+
+async def rejected_by_a_person(made: SqlSource, id_: str) -> None:
+    assert (await made.call(asked({"maritalStatus": "2"}, id_=id_))).status == 202
+    assert made.write_back is not None
+    await made.write_back.decide(id_, "reject", "clerk", "no certificate")
+
+
+async def effect_ids(place: Place) -> list[str]:
+    """Remembered exchange ids, the empty one of what was forgotten too."""
+    found = "SELECT exchange_id FROM lienthong_effect ORDER BY exchange_id"
+    if place.address.startswith("sqlite"):
+        with contextlib.closing(sqlite3.connect(place.address.removeprefix("sqlite:///"))) as db:
+            return [row[0] for row in db.execute(found)]
+    import asyncpg
+
+    connection = await asyncpg.connect(place.address)
+    try:
+        return [row[0] for row in await connection.fetch(found)]
+    finally:
+        await connection.close()
+
+
+async def test_an_update_that_comes_again_after_it_was_forgotten_is_not_taken_anew(place: Place) -> None:
+    """A dead letter, say, whose first attempt had its effect, and that an operator brings back much later."""
+    async with source(place, **keeping(3)) as made:
+        days = Days(made)
+        await rejected_by_a_person(made, ID.format(1))
+        days.pass_(4)
+        assert (await made.call(asked({"phone": "0907"}, id_=ID.format(9), number="2"))).status == 200
+        assert await effect_ids(place) == ["", ID.format(9)]
+        for _ in range(2):
+            with pytest.raises(EffectForgotten) as caught:
+                await made.call(asked({"maritalStatus": "2"}, id_=ID.format(1)))
+            assert (caught.value.acted, caught.value.disposition) == ("unknown", "reject")
+        assert made.write_back is not None
+        assert await made.write_back.reviews() == ()
+        assert await effect_ids(place) == ["", ID.format(9)]
+
+
+async def test_what_is_newer_is_taken_and_other_clients_are_not_concerned(place: Place) -> None:
+    async with source(place, **keeping(3)) as made:
+        days = Days(made)
+        await made.call(asked({"phone": "0901"}, id_=ID.format(5)))
+        days.pass_(4)
+        assert (await made.call(asked({"phone": "0902"}, based_on=2, id_=ID.format(6)))).status == 200
+        other = asked({"phone": "0903"}, based_on=3, id_=ID.format(4), client="VN/GOV/E66/app")
+        assert (await made.call(other)).status == 200
+        with pytest.raises(EffectForgotten):
+            await made.call(asked({"phone": "0904"}, based_on=4, id_=ID.format(4)))
+
+
+async def test_a_time_that_was_wrong_or_another_setting_lets_nothing_be_taken_anew(place: Place) -> None:
+    async with source(place, **keeping(400)) as made:
+        days = Days(made)
+        await made.call(asked({"phone": "0901"}, id_=ID.format(1)))
+        days.pass_(3_650)  # the clock is ahead for a moment
+        await made.call(asked({"phone": "0907"}, id_=ID.format(2), number="2"))
+        days.pass_(-3_650)
+        with pytest.raises(EffectForgotten):
+            await made.call(asked({"phone": "0901"}, id_=ID.format(1)))
+    async with source(place, **keeping(36_500)) as made:
+        Days(made)
+        with pytest.raises(EffectForgotten):
+            await made.call(asked({"phone": "0901"}, id_=ID.format(1)))
+
+
+async def test_what_waits_for_a_person_is_not_forgotten(place: Place) -> None:
+    async with source(place, **keeping(3)) as made:
+        days = Days(made)
+        first = await made.call(asked({"maritalStatus": "2"}, id_=ID.format(1)))
+        await made.call(asked({"phone": "0901"}, id_=ID.format(2)))
+        days.pass_(30)
+        await made.call(asked({"phone": "0902"}, based_on=2, id_=ID.format(3)))
+        assert await effect_ids(place) == ["", ID.format(1), ID.format(3)]
+        assert await made.call(asked({"maritalStatus": "2"}, id_=ID.format(1))) == first
+
+
+async def test_very_many_old_effects_are_forgotten_a_few_at_a_time(place: Place) -> None:
+    async with source(place, **keeping(3)) as made:
+        days = Days(made)
+        for number in range(80):
+            days.pass_(1e-6)
+            await made.call(asked({"phone": "0901"}, based_on=99, id_=ID.format(number + 1)))
+        days.pass_(30)
+        left = []
+        for number, later_days in enumerate((0, 0, 1)):
+            days.pass_(later_days)
+            await made.call(asked({"phone": "0901"}, based_on=99, id_=ID.format(1000 + number)))
+            left.append(len(await effect_ids(place)) - 1)
+        assert left == [17, 18, 3], "at most 64 of the oldest, and not at each update"

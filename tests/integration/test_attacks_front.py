@@ -612,6 +612,26 @@ def test_calls_over_the_limit_in_flight_are_429_with_retry_after(stand: Stand) -
         world.reload_gateway("H37")
 
 
+def test_a_client_system_that_asks_in_a_loop_about_its_commands_is_held_up(stand: Stand) -> None:
+    world = stand.world
+    settings = world.member("H37").home / "gateway.toml"
+    kept = settings.read_text()
+    try:
+        settings.write_text(kept + "\n[limits]\nlookups_per_s = 3\n")
+        world.reload_gateway("H37")
+        answers = [ask(stand, "/exchanges?limit=1") for _ in range(30)]
+        refusals = [one for one in answers if one.status == 429]
+        assert len(refusals) > 15, [one.status for one in answers]
+        assert {one.code for one in refusals} == {"lookup-limit-reached"}
+        assert refusals[0].headers["retry-after"] == "1"
+        assert world.metric("H37", "lienthong_refusals_total", side="client", code="lookup-limit-reached") >= 1
+        assert ask(stand, f"{R1}/notes/1").status == 200, "calls have limits of their own"
+    finally:
+        settings.write_text(kept)
+        world.reload_gateway("H37")
+    assert [ask(stand, "/exchanges?limit=1").status for _ in range(30)] == [200] * 30
+
+
 def test_the_provider_serves_no_more_at_once_than_its_service_says(stand: Stand) -> None:
     """`desk/narrow` is published with two calls at once: of five, three are refused with a record while two wait."""
     world, backend = stand.world, stand.world.backend

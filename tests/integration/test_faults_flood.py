@@ -107,7 +107,7 @@ def test_a_flood_towards_a_stuck_gateway_is_bounded_and_nobody_elses_concern(wor
     calm_s, before = pace_s(world), memory_mib(world)
     with world.stopped("G01"):
         flood = Flood(world)
-        wait_until(lambda: flood.told["outbox-full"] > 20, "an outbox that is full", 100)
+        wait_until(lambda: flood.told["outbox-share-full"] > 20, "its share of the outbox full", 100)
         flooded_s, during = pace_s(world), memory_mib(world)
         flood.stop()
         spent, began_s = cpu_s(world), time.monotonic()
@@ -115,7 +115,7 @@ def test_a_flood_towards_a_stuck_gateway_is_bounded_and_nobody_elses_concern(wor
         left = {name: used_s / (time.monotonic() - began_s) for name, used_s in used(spent, cpu_s(world)).items()}
     print(f"\npace calm {calm_s:.3f} s, under flood {flooded_s:.3f} s, stuck {stuck_s:.3f} s; told {dict(flood.told)}")
     print(f"memory grew by {used(before, during)} MiB; processors while only stuck: {left}")
-    assert set(flood.told) <= {"accepted", "outbox-full"}, flood.told
+    assert set(flood.told) <= {"accepted", "outbox-share-full"}, flood.told
     assert flood.told["accepted"] <= WAITING + 64, "more than the outbox may hold was accepted"
     assert all(grown < GROWTH_MIB for grown in used(before, during).values()), (before, during)
     assert flooded_s < PACE_S, (calm_s, flooded_s)
@@ -139,7 +139,7 @@ def test_a_flood_towards_a_stuck_back_end_is_bounded_too(world: FaultWorld) -> N
     world.backend.answers["/notes"] = held
     try:
         flood = Flood(world)
-        wait_until(lambda: flood.told["outbox-full"] > 20, "an outbox that is full", 100)
+        wait_until(lambda: flood.told["outbox-share-full"] > 20, "its share of the outbox full", 100)
         flooded_s, during = pace_s(world), memory_mib(world)
         flood.stop()
     finally:

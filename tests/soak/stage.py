@@ -100,7 +100,7 @@ class Stage:
         world.grant(self.system.subsystem, PROVIDER, "desk/effects")
         for code in GATEWAYS:
             world.configure(code, "commands", retry_s=1.0, retry_max_s=4.0)
-            world.configure(code, "limits", join_every_s=1.0)
+            world.configure(code, "limits", join_every_s=1.0, lookups_per_s=10_000.0)
             world.options[code] = ["--clock-offset-s", "0"]
         world.configure(PROVIDER, "commands", attempt_s=0.3, attempt_max_s=1.5, attempts=ATTEMPTS)
         self._make_operator_key()

@@ -1,9 +1,9 @@
 """What happens with proposed changes of one record: the transactions of write-back, as generators. Pure.
 
-An update is taken as a whole or not at all. In this order: the same exchange id as before gets the first answer; no
-such record; the record was changed since (the current version is named); fields that fail their checks, each with its
-reason; fields on which a person decides; else it is done, and the version counted up. All of it, and the memory of it,
-is one transaction. Answers name fields and reasons, never values.
+An update is taken as a whole or not at all. In this order: the same exchange id as before gets the first answer; one
+that may have been forgotten is refused; no such record; the record was changed since (the current version is named);
+fields that fail their checks, each with its reason; fields on which a person decides; else it is done, and the version
+counted up. All of it, and the memory of it, is one transaction. Answers name fields and reasons, never values.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from adapters.errors import BackendAnswerInvalid, RequestUnusable
+from adapters.errors import BackendAnswerInvalid, EffectForgotten, RequestUnusable
 from adapters.kinds.sql.binding import convert
 from adapters.kinds.sql.database import Step, Steps
 from adapters.kinds.sql.effects import Statements
@@ -146,7 +146,7 @@ class Applier:
         self._changes: dict[tuple[str, ...], Statement] = {}
 
     def apply(
-        self, request: AdapterRequest, proposal: Proposal, digest: str, now: str, before: str
+        self, request: AdapterRequest, proposal: Proposal, digest: str, now: str, before: str | None
     ) -> Steps[AdapterAnswer]:
         """Decide on a proposal, once for an exchange id.
 
@@ -155,7 +155,10 @@ class Applier:
             proposal: From `propose`.
             digest: Of the request; the same id with another one is refused.
             now: ISO 8601, UTC; so is the next.
-            before: Effects older than this are forgotten.
+            before: Effects older than this are forgotten; None for none at this time.
+
+        Raises:
+            EffectForgotten: Whether it was done is not known any more; nothing is done.
         """
         who = {"client": request.client, "exchange_id": request.exchange_id}
         claimed = yield step(
@@ -163,7 +166,14 @@ class Applier:
         )
         if not claimed.rows:
             return (yield from self._first_answer(who, digest))
-        yield step(self.statements.forget, {"before": before})
+        forgotten = yield step(self.statements.forgotten, who)
+        if forgotten.rows:
+            raise EffectForgotten(
+                "whether this update was done is not known any more: it is not newer than others of its client that"
+                " were forgotten after keep_days; look at the record, and propose anew"
+            )
+        if before is not None:
+            yield from self._forget(before, now)
         decided = yield from self._decide(proposal, who, now)
         answer = _answer(decided)
         yield step(
@@ -183,6 +193,13 @@ class Applier:
             },
         )
         return answer
+
+    def _forget(self, before: str, now: str) -> Steps[None]:
+        aged = yield step(self.statements.aged, {"before": before})
+        for client, newest in aged.rows:
+            known = {"client": client, "newest": newest}
+            yield step(self.statements.remember, {**known, "now": now})
+            yield step(self.statements.forget, {**known, "before": before})
 
     def _first_answer(self, who: Mapping[str, object], digest: str) -> Steps[AdapterAnswer]:
         found = yield step(self.statements.recall, who)

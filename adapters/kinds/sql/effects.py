@@ -2,7 +2,9 @@
 
 *Effects*: one row for each exchange id that was decided, written in the transaction of the change itself. So the same
 id a second time is recognised whatever happened in between, and gets the first answer. The row is also the provenance
-of the change: who, on which legal ground, from which document. It holds no changed value.
+of the change: who, on which legal ground, from which document. It holds no changed value. Rows are forgotten after some
+time; then a row with an empty exchange id has the newest id of its client that was forgotten, in the same transaction:
+what is not newer and has no row may have been done, whatever the clocks and settings were meanwhile.
 
 *Reviews*: changes that wait for a person, with their values. A decision removes the row.
 """
@@ -39,7 +41,10 @@ class Statements:
         claim: Takes an exchange id; no row comes back when it was taken before.
         recall: What was answered the first time.
         settle: Writes the decision into the claimed row.
-        forget: Removes effects that are older than they have to be kept.
+        forgotten: Whether an exchange id may be one that was forgotten.
+        aged: By client the newest of some effects that are older than they have to be kept.
+        remember: Notes that what is not newer may be forgotten.
+        forget: Removes what is older than it has to be kept, of those.
         lock: Version of a record; nobody else changes it until the end of the transaction.
         ask: What became of an update.
         queue: Puts changes before a person.
@@ -65,9 +70,22 @@ class Statements:
             " official = :official, source = :source, legal_ground = :legal_ground, status = :status,"
             f" answer = :answer, state = :state, version = :version {of_one}"
         )
-        self.forget = self._read(
-            f"DELETE FROM {effects} WHERE received_at < :before AND (state IS NULL OR state <> 'queued')"
+        old = "received_at < :before AND exchange_id <> '' AND (state IS NULL OR state <> 'queued')"
+        self.forgotten = self._read(
+            f"SELECT 1 AS found FROM {effects} WHERE client = :client AND exchange_id = '' AND digest >= :exchange_id"
         )
+        # ids are compared by the database only, so that all comparisons follow one order
+        self.aged = self._read(
+            "SELECT client, max(exchange_id) AS newest FROM (SELECT client, exchange_id"
+            f" FROM {effects} WHERE {old} ORDER BY received_at LIMIT 64) AS aged GROUP BY client ORDER BY client"
+        )
+        self.remember = self._read(
+            f"INSERT INTO {effects} AS known (client, exchange_id, operation, digest, received_at)"
+            " VALUES (:client, '', 'lienthong:forgotten', :newest, :now) ON CONFLICT (client, exchange_id)"
+            " DO UPDATE SET digest = excluded.digest, received_at = excluded.received_at"
+            " WHERE known.digest < excluded.digest"
+        )
+        self.forget = self._read(f"DELETE FROM {effects} WHERE client = :client AND exchange_id <= :newest AND {old}")
         lock = " FOR UPDATE" if dialect == "postgresql" else ""
         self.lock = self._read(
             f"SELECT {settings.version} AS version FROM {settings.table} WHERE {settings.key} = :record_key{lock}"
@@ -93,7 +111,7 @@ class Statements:
             f"UPDATE {effects} SET state = :state, version = :version, reason = :reason, decided_at = :now,"
             f" decided_by = :decided_by {of_one}"
         )
-        self.described = (self.recall, self.ask, self.waiting)
+        self.described = (self.recall, self.ask, self.waiting, self.forgotten, self.aged)
 
     def reference(self, table: str, column: str) -> Statement:
         """Whether a code list has a value."""

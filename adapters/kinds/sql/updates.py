@@ -77,7 +77,7 @@ class UpdateSettings(Settings, frozen=True):
         state_id: Where the update's id stands in that operation.
         effects: Table of what was done, one row an exchange id.
         reviews: Table of changes that wait for a person.
-        keep_days: How long effects are remembered; longer than any command lives.
+        keep_days: How long effects are remembered; longer than commands live and are tried, or late ones are refused.
     """
 
     table: str

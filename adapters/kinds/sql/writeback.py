@@ -24,6 +24,7 @@ from adapters.port import AdapterAnswer, AdapterRequest
 
 _PERSON_S = 30.0
 _MAX_REASON = 500
+_FORGET_EVERY = timedelta(seconds=5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,7 @@ class WriteBack:
     ) -> None:
         self._database = database
         self._now = now
+        self._forgot_at: dict[str, datetime] = {}
         self._appliers = {name: Applier(update) for name, update in updates.items()}
         self._states = {
             one.update.settings.state_operation: one
@@ -113,9 +115,16 @@ class WriteBack:
             raise OperationNotMapped(f"operation {request.operation} takes no updates", acted="no")
         proposal = propose(applier.update, request)
         now = self._now()
-        before = now - timedelta(days=applier.update.settings.keep_days)
-        steps = applier.apply(request, proposal, _digest(request), now.isoformat(), before.isoformat())
+        steps = applier.apply(request, proposal, _digest(request), now.isoformat(), self._before(applier, now))
         return await self._database.transact(steps, request.deadline_s)
+
+    def _before(self, applier: Applier, now: datetime) -> str | None:
+        """What is older is forgotten with this update; None when that was done with another one just now."""
+        settings, name = applier.update.settings, applier.update.operation
+        if name in self._forgot_at and abs(now - self._forgot_at[name]) < _FORGET_EVERY:
+            return None
+        self._forgot_at[name] = now
+        return (now - timedelta(days=settings.keep_days)).isoformat()
 
     async def check(self) -> None:
         """Let the database look at the tables.
@@ -198,7 +207,7 @@ def _run(text: str, update: Update) -> Steps[None]:
 def _look(applier: Applier) -> Steps[None]:
     """Every table and column is named once; nothing is found or changed."""
     statements, fields = applier.statements, applier.update.fields
-    nothing = dict.fromkeys(("client", "exchange_id", "operation", "record_key", "value"), None)
+    nothing = dict.fromkeys(("client", "exchange_id", "operation", "record_key", "value", "before"), None)
     for statement in statements.described:
         yield step(statement, nothing)
     yield step(statements.lock, nothing)

@@ -147,7 +147,7 @@ class Station:
         self.watchers = Watchers()
         clock, view = bus.clock, bus.directory
         self.store = DeliveryReader(side.path)
-        self.outbox = Outbox(clock, side.log, self.store, queues, OutboxLimits(RETRY_S, 4 * RETRY_S, 5), side.versions)
+        self.outbox = Outbox(clock, side.log, self.store, queues, OutboxLimits(RETRY_S, 4 * RETRY_S, 6), side.versions)
         self.results = ResultBook(clock, lambda: view, bus.shelf, side.day_keys, self.store, 86_400.0)
         self.statuses = Statuses(clock, self.store, self.outbox, self.results, self.watchers)
         self.poster = Poster()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 
 import pytest
-from bus_world import NOW, Clock
-from delivery_world import RETRY_S, running_line
+from bus_world import NOW, Clock, call, posted
+from delivery_world import RETRY_S, Line, running_line
 
 from adapters.port import AdapterAnswer
+from bus.delivery.accepting import Wish
+from bus.delivery.webhooks import Target
 from bus.gateway.believedtime import BelievedTime
 
 
@@ -104,3 +107,92 @@ async def test_a_clock_that_is_wrong_for_a_moment_makes_no_dead_letter(line):
     line.bus.clock.pass_time(90)
     await line.flow()
     assert await line.state(record_id) == "completed"
+
+
+# --- webhooks ---------------------------------------------------------------------------------------------------------
+
+DAY_S = 86_400.0
+
+
+@pytest.fixture
+async def hooked(line):
+    """The end of a command cannot be told: the receiver is away."""
+    hooks = line.h37.webhooks
+    hooks.replace({"desk": Target("https://desk.example/hook", bytes(32))})
+    hooks._believed = confirmed(line.bus.clock)
+    hooks._believed()
+    line.h37.poster.status = ConnectionError()
+    return line
+
+
+async def close_one(line: Line) -> None:
+    await line.h37.desk.accept(call(**posted()), Wish("desk"))
+    await line.flow()
+
+
+async def outcome(line: Line) -> str:
+    """What the attempts that are due end in."""
+    if tasks := line.h37.webhooks.begin_due():
+        await asyncio.wait(tasks)
+    return line.h37.hooks.outcomes[-1]
+
+
+async def restart(line: Line) -> None:
+    line.h37.webhooks._queue.clear()
+    await line.h37.webhooks.load()
+
+
+@pytest.mark.parametrize("anew", [False, True])
+async def test_a_clock_that_is_wrong_for_a_moment_gives_no_webhook_up(hooked, anew):
+    await close_one(hooked)
+    if anew:
+        await restart(hooked)
+    hooked.bus.clock.at += timedelta(days=30)
+    assert await outcome(hooked) == "failed"
+    hooked.bus.clock.at -= timedelta(days=30)
+    hooked.bus.clock.pass_time(DAY_S / 2)
+    assert await outcome(hooked) == "failed"
+    hooked.h37.poster.status = 200
+    hooked.bus.clock.pass_time(DAY_S / 3)
+    assert await outcome(hooked) == "told"
+
+
+@pytest.mark.parametrize("anew", [False, True])
+async def test_a_clock_that_is_set_back_prolongs_no_webhook(hooked, anew):
+    await close_one(hooked)
+    hooked.bus.clock.at -= timedelta(days=30)
+    if anew:
+        await restart(hooked)
+    assert await outcome(hooked) == "failed"
+    hooked.bus.clock.pass_time(DAY_S + 1)
+    assert await outcome(hooked) == "given-up"
+
+
+async def test_a_webhook_of_an_hour_when_the_clock_was_ahead_has_its_day_and_no_more(hooked):
+    hooked.bus.clock.at += timedelta(seconds=1_800)
+    await close_one(hooked)
+    hooked.bus.clock.at -= timedelta(seconds=1_800)
+    await restart(hooked)
+    assert await outcome(hooked) == "failed"
+    hooked.bus.clock.pass_time(DAY_S + 1)
+    assert await outcome(hooked) == "given-up"
+
+
+async def test_the_time_before_a_restart_counts(hooked):
+    await close_one(hooked)
+    hooked.bus.clock.pass_time(DAY_S / 2)
+    assert await outcome(hooked) == "failed"
+    await restart(hooked)
+    assert await outcome(hooked) == "failed"
+    hooked.bus.clock.pass_time(DAY_S / 2 + 2)
+    assert await outcome(hooked) == "given-up"
+
+
+async def test_a_node_that_knows_no_time_tries_a_webhook_for_a_day_of_its_own(hooked):
+    hooked.h37.webhooks._believed = lambda: None
+    await close_one(hooked)
+    hooked.bus.clock.pass_time(2 * DAY_S)
+    await restart(hooked)
+    assert await outcome(hooked) == "failed"
+    hooked.bus.clock.pass_time(DAY_S + 1)
+    assert await outcome(hooked) == "given-up"

@@ -81,7 +81,7 @@ async def test_a_full_outbox_refuses_before_anything_is_logged(line):
     for _ in range(5):
         await line.submit()
     size = line.h37.side.log.size
-    with pytest.raises(errors.OutboxFull):
+    with pytest.raises(errors.OutboxShareFull):
         await line.submit()
     assert line.h37.side.log.size == size
     await line.flow()

@@ -73,7 +73,7 @@ def restarted(line: Line) -> None:
         side.side.log,
         side.store,
         line.queues,
-        OutboxLimits(RETRY_S, 4 * RETRY_S, 5),
+        OutboxLimits(RETRY_S, 4 * RETRY_S, 6),
         side.side.versions,
     )
     for part in (side.statuses, side.expiry, side.desk, side.replies, side.changes, side.cancel_desk):
@@ -280,7 +280,7 @@ def test_a_book_that_is_read_at_any_time_agrees_with_its_store(steps):
         if step == "add" and idx not in ever:
             stored.add(idx)
             ever.add(idx)
-            book.add(idx, f"id-{idx}", bytes([idx % 3]))
+            book.add(idx, f"id-{idx}", bytes([idx % 3]), "C")
         elif step == "close":
             stored.discard(idx)
             book.closed(idx)
@@ -289,7 +289,7 @@ def test_a_book_that_is_read_at_any_time_agrees_with_its_store(steps):
             snapshot = sorted(stored)
             stored.discard(idx)  # closed while it is read
             book.closed(idx)
-            book.take(known, [(one, f"id-{one}", bytes([one % 3])) for one in snapshot])
+            book.take(known, [(one, f"id-{one}", bytes([one % 3]), "C") for one in snapshot])
     for idx in ever:
         older = [one for one in stored if one < idx and one % 3 == idx % 3]
         assert book.may_go(idx) == (idx not in stored or not older)
