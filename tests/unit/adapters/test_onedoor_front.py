@@ -192,7 +192,10 @@ async def test_refusals_of_the_gateway_are_told_in_the_desks_own_codes(desk: Des
 async def test_a_look_up_that_fails_is_not_told_as_a_dossier_to_be_sent_again(desk: Desk) -> None:
     desk.gateway.refuse = {1: 503, 2: 502}
     later = await desk.send("TraCuuHoSo", {"MaHoSo": CODE})
-    assert (later["error_code"], later["message"]) == ("503", "đã tra cứu 0/1: chưa tra cứu được hồ sơ; hãy thử lại sau")
+    assert (later["error_code"], later["message"]) == (
+        "503",
+        "đã tra cứu 0/1: chưa tra cứu được hồ sơ; hãy thử lại sau",
+    )
     desk.gateway.said = {"code": "answer-invalid"}
     assert (await desk.send("TraCuuHoSo", {"MaHoSo": CODE}))["error_code"] == "500"
 
