@@ -130,7 +130,7 @@ def render(found: Sequence[Mapping[str, Any]], more: bool, now: datetime, direct
         return "there are none"
     lines = [f"{'COMMAND':<38}{'STATE':<11}{'SINCE':<12}{'ATTEMPTS':<10}{'NEXT':<12}WHY"]
     for one in found:
-        why = ": ".join(part for part in (one.get("code"), one.get("detail")) if part)
+        why = ": ".join(part for part in (one.get("code"), one.get("detail")) if part) or _behind(one)
         tried = str(one["attempts"]) if "attempts" in one else "-"
         lines.append(
             f"{one['id']:<38}{one['state']:<11}{_ago(one['since'], now):<12}{tried:<10}"
@@ -170,8 +170,14 @@ def render_act(found: Mapping[str, Any], act: str, dry_run: bool) -> str:
     if dry_run:
         lines.append(f"nothing was done; without --dry-run: {act} {len(found['commands'])}")
     elif found["commands"]:
-        lines.append("next      lienthong commands list")
+        own = all(one["direction"] == "outgoing" for one in found["commands"])
+        lines.append("next      lienthong commands list" + " --outgoing" * own)
     return "\n".join(lines) or "nothing fits"
+
+
+def _behind(one: Mapping[str, Any]) -> str:
+    """Of a command in a line: behind which one."""
+    return f"waits for {one['waits_for']}" if one.get("waits_for") else ""
 
 
 def _short(identifier: str) -> str:

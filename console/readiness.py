@@ -14,6 +14,7 @@ from bus.errors import BusError
 from console.health import failing
 
 _PAUSE_S = 0.1
+_NO_BROKER = "the broker does not run (lienthong broker)"
 
 
 class NotReady(BusError):
@@ -32,6 +33,14 @@ def _listening(folder: Path) -> dict[str, str]:
     return facts if isinstance(facts, dict) else {}
 
 
+def _is_cluster(home: Path) -> bool:
+    """Whether the broker is several servers, on whatever machines: the registry is ready once it has reached them."""
+    try:
+        return bool(json.loads((home / "instance.json").read_text(encoding="utf-8")).get("broker_servers"))
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
 def _answers(url: str, ca: Path | None = None) -> str:
     """Empty when the address answers 200, otherwise what it says; `ca` is whom HTTPS trusts."""
     try:
@@ -47,9 +56,12 @@ def _answers(url: str, ca: Path | None = None) -> str:
 
 def missing(home: Path) -> str:
     """What a home lacks to be ready; empty when it is ready."""
+    if (home / "server.json").exists():  # one server of a cluster, carried to its machine
+        monitor = _listening(home).get("monitor")
+        return _answers(f"{monitor}/healthz?js-enabled-only=true") if monitor else _NO_BROKER
     if (home / "instance.json").exists():
-        if not _listening(home / "broker"):
-            return "the broker does not run (lienthong broker)"
+        if not _is_cluster(home) and not _listening(home / "broker"):
+            return _NO_BROKER
         registry = _listening(home / "registry").get("url")
         return (
             _answers(f"{registry}/readyz", home / "ca" / "ca.crt")

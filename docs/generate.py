@@ -10,6 +10,7 @@ import importlib
 import inspect
 import pkgutil
 import re
+import textwrap
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,9 @@ from adapters.kinds.sql.binding import ParameterSettings
 from adapters.kinds.sql.settings import NoneSettings, OperationSettings, SqlSettings
 from adapters.kinds.sql.updates import FieldSettings, UpdateSettings
 from adapters.national.population import PopulationSettings
+from adapters.national.population_changes import COLUMNS as CHANGES_COLUMNS
 from adapters.national.population_changes import PopulationChangesSettings
+from adapters.national.population_mapping import COLUMNS as POPULATION_COLUMNS
 from bus import errors
 from bus.metrics import GatewayMetrics
 from bus.settings import locate
@@ -216,6 +219,11 @@ def permissions_table() -> str:
     return table(("right", "subject"), rows)
 
 
+def named(names: Iterable[str]) -> str:
+    """Names, one behind the other, in lines of a bearable length."""
+    return textwrap.fill(", ".join(f"`{name}`" for name in names), 120, break_on_hyphens=False)
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "settings": settings_tables,
     "metrics-gateway": lambda: metrics_table(GatewayMetrics().registry),
@@ -235,6 +243,8 @@ PARTS: dict[str, Callable[[], str]] = {
     "kind-sql-update-field": lambda: struct_table(FieldSettings),
     "kind-population-changes": lambda: struct_table(PopulationChangesSettings),
     "kind-population": lambda: struct_table(PopulationSettings),
+    "columns-population-changes": lambda: named(CHANGES_COLUMNS),
+    "columns-population": lambda: named(POPULATION_COLUMNS),
 }
 
 

@@ -2,7 +2,9 @@
 
 A record stands in its author's log ("said") and in the log of whoever received it. One that stands on one side only is
 *unmatched*, unless an outcome explains it: an outcome that replies to a request explains that request and every record
-that replies to the same request. There is no fair exchange, so "not received" means unacknowledged, never guilty.
+that replies to the same request. An outcome for a request of somebody else, which this log has received, explains only
+itself and the receipts that its own node gave: that is what a node leaves behind that died, and whose work another node
+of its member took over. There is no fair exchange, so "not received" means unacknowledged, never guilty.
 
 Logs are matched as they are given; whether they verify is for `evidence.verify`.
 """
@@ -22,6 +24,7 @@ from evidence.rebuild import Source
 from evidence.verify import is_said
 
 _MEMBER_PARTS = 3
+_LEFT_BEHIND = ("outcome", "receipt")
 
 
 class Unmatched(msgspec.Struct, frozen=True):
@@ -71,7 +74,7 @@ class _Record:
     origin: str
     index: int
     said: bool = False
-    received: bool = False
+    receivers: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -99,10 +102,21 @@ class _Books:
                 self.malformed.append((origin, index))
                 return
             self.records[key] = record
-        if is_said(record.header, origin):
+        if is_said(record.header, origin) or _is_own_outcome(record.header, origin):
             record.said = True
         else:
-            record.received = True
+            record.receivers += (origin,)
+
+    def let_go(self) -> set[tuple[str, str]]:
+        """Requests of others that a node had received and gave up, by leaf hash, with that node."""
+        found = set()
+        for record in self.records.values():
+            closed = record.header.inreplyto
+            if record.header.type == "outcome" and record.said and closed is not None:
+                request = self.records.get(bytes.fromhex(closed))
+                if request is not None and record.origin in request.receivers:
+                    found.add((closed, record.header.node))
+        return found
 
     def explained_requests(self) -> set[str]:
         """Leaf hashes of requests that an outcome of their own author's closes."""
@@ -130,18 +144,34 @@ def reconcile(sources: Iterable[Source]) -> Report:
     books = _Books()
     for source in sources:
         books.enter(source)
-    explained_requests = books.explained_requests()
+    explained_requests, let_go = books.explained_requests(), books.let_go()
     nodes, members = _owners(books.logs)
     matched = explained = 0
     unmatched = []
     for key, record in books.records.items():
-        if record.said and record.received:
+        if record.said and record.receivers:
             matched += 1
-        elif key.hex() in explained_requests or record.header.inreplyto in explained_requests:
+        elif (
+            key.hex() in explained_requests
+            or record.header.inreplyto in explained_requests
+            or (record.said and record.header.type in _LEFT_BEHIND and _by(record.header) in let_go)
+        ):
             explained += 1
         else:
             unmatched.append(_unmatched(key, record, nodes, members))
     return Report(books.logs, matched, explained, unmatched, books.malformed)
+
+
+def _is_own_outcome(head: Header, origin: str) -> bool:
+    """Whether it is an outcome by the log's own node: one for a received request names its asker as the source."""
+    try:
+        return head.type == "outcome" and head.node == str(parse_origin(origin).node)
+    except EvidenceError:
+        return False
+
+
+def _by(head: Header) -> tuple[str | None, str]:
+    return head.inreplyto, head.node
 
 
 def _owners(origins: Iterable[str]) -> tuple[frozenset[str], frozenset[str]]:

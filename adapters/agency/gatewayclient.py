@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 import aiohttp
+import msgspec
 
 from adapters.agency.onedoorforms import DATA, GATEWAY_REFUSES, LATER, Call, Fault
 from adapters.agency.onedoorsettings import OneDoorSettings
@@ -110,16 +111,35 @@ class GatewayClient:
             raise Fault(LATER, "chưa kết nối được cổng trao đổi dữ liệu; hãy gửi lại đúng nội dung này") from None
 
 
-def judged(answered: Answered) -> Answered:
+def judged(answered: Answered, *, asks: bool = False) -> Answered:
     """An answer that can be used, or why there is none.
+
+    Args:
+        answered: What the gateway said.
+        asks: It was a look-up, which brings nothing that could be accepted.
 
     Raises:
         Fault: The gateway or the provider refused, or failed.
     """
     if answered.status < 300 or answered.status == 404:
         return answered
+    if answered.status == 502 and _code(answered.body) == "answer-invalid":
+        raise Fault(DATA, "hệ thống tiếp nhận trả lời không đúng hợp đồng dịch vụ")
     if answered.status in {400, 409, 413, 415, 422}:
         raise Fault(DATA, "dữ liệu không đúng hợp đồng dịch vụ; kiểm tra lại hồ sơ này")
     if answered.status in {401, 403}:
         raise Fault(GATEWAY_REFUSES, "hệ thống một cửa chưa được cấp quyền gọi dịch vụ tiếp nhận hồ sơ")
+    if asks:
+        raise Fault(LATER, "chưa tra cứu được hồ sơ; hãy thử lại sau")
     raise Fault(LATER, "cổng trao đổi dữ liệu chưa nhận được hồ sơ; hãy gửi lại đúng nội dung này")
+
+
+class _Problem(msgspec.Struct):
+    code: str = ""
+
+
+def _code(body: bytes) -> str:
+    try:
+        return msgspec.json.decode(body, type=_Problem).code
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return ""

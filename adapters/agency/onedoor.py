@@ -236,11 +236,11 @@ class OneDoor:
             made.append(one)
         if first is None:
             return {"error_code": OK, "message": "", "data": made}
-        told = f"đã nhận {heard.accepted}/{len(calls)}: {first.message}"
+        told = f"đã {'tra cứu' if service == LOOK_UP else 'nhận'} {heard.accepted}/{len(calls)}: {first.message}"
         return {"error_code": first.code, "message": told, "data": made}
 
     async def _one(self, name: str, service: str, call: Call) -> dict[str, object]:
-        answered = judged(await self._gateway.call(call, name))
+        answered = judged(await self._gateway.call(call, name), asks=service == LOOK_UP)
         if service == LOOK_UP:
             if answered.status == 404:
                 raise Fault(UNKNOWN, "không tìm thấy hồ sơ")

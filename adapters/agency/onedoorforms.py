@@ -195,17 +195,27 @@ _ANSWERED = {
 
 
 def _members(item: Mapping[str, object], form: _Form) -> dict[str, object]:
+    """What an element has, in our names.
+
+    Raises:
+        Fault: All that is wrong with it, under the code of the first.
+    """
     made: dict[str, object] = {}
+    faults: list[Fault] = []
     for theirs, (ours, read, required) in form.items():
         value = item.get(theirs)
-        if value is None or value == "":
-            if required:
+        try:
+            if value is not None and value != "":
+                made[ours] = _read(item, theirs, read)
+            elif required:
                 raise Fault(MISSING, f"thiếu {theirs}")
-            continue
-        made[ours] = _read(item, theirs, read)
+        except Fault as fault:
+            faults.append(fault)
     if unknown := item.keys() - form.keys() - {"MaHoSo"}:
         named = sorted(str(name) for name in unknown if _MEMBER.fullmatch(str(name)))[:5]
-        raise Fault(FORM, f"có trường không được khai báo trong mẫu này: {', '.join(named) or len(unknown)}")
+        faults.append(Fault(FORM, f"có trường không được khai báo trong mẫu này: {', '.join(named) or len(unknown)}"))
+    if faults:
+        raise Fault(faults[0].code, ", ".join(fault.message for fault in faults))
     return made
 
 

@@ -24,7 +24,7 @@ _READ = (
 
 
 class OutgoingCommand(msgspec.Struct, frozen=True):
-    """A command of an own client system; times are header texts."""
+    """A command of an own client system; times are header texts, `waits_for` is the id of another one's record."""
 
     idx: int
     state: str
@@ -32,6 +32,7 @@ class OutgoingCommand(msgspec.Struct, frozen=True):
     delivered_at: str | None
     code: str
     header: Header
+    waits_for: str = ""
 
 
 def find_outgoing(path: Path, wanted: Wanted) -> list[OutgoingCommand]:

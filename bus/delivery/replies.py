@@ -149,7 +149,9 @@ class ReplyTaker:
             await self._notice(record, command, read_notice(contents))
             return
         if command.receipt_idx is not None:
-            return  # a repeat
+            if await self._of_another_node(record, command.receipt_idx):
+                await self._second_receipt(record, command)
+            return  # else a repeat
         idx = command.idx
         await self._log.append(
             [record.leaf],
@@ -157,6 +159,14 @@ class ReplyTaker:
         )
         self._outbox.arrived(idx)
         self._watchers.notify(command.header.id)
+
+    async def _second_receipt(self, record: VerifiedRecord, command: Command) -> None:
+        """Of a node that took the command over: evidence that both sides have, one of each node; it changes nothing."""
+        member, of_node = record.node.member, f"{command.header.id}/{record.header.node}"
+        if await self._store.taken(member, record.leaf_hash, of_node) is None:
+            until_s = int(self._clock.now().timestamp()) + int(self._remembered_s)
+            taken = taken_row(0, member, of_node, record.leaf_hash, until_s, None)
+            await self._log.append([record.leaf], [*self._proven(record), taken])
 
     async def _receipt_of_another(self, record: VerifiedRecord, replied: bytes) -> None:
         """Of a result of ours, or of the wish to cancel a command."""
@@ -264,9 +274,9 @@ class ReplyTaker:
             raise errors.Dropped("reply-unmatched")
         await self._close(record, command)
 
-    async def _of_another_node(self, record: VerifiedRecord, closing_idx: int) -> bool:
-        """Whether another node of the provider closed the command: it took the work of this one over."""
-        ((data,),) = await self._store.rows("SELECT data FROM leaf WHERE idx = ?", closing_idx)
+    async def _of_another_node(self, record: VerifiedRecord, idx: int) -> bool:
+        """Whether the record at `idx` is by another node of the provider: one took the work of the other over."""
+        ((data,),) = await self._store.rows("SELECT data FROM leaf WHERE idx = ?", idx)
         return header.decode(leaf.unwrap(data)[1]).node != record.header.node
 
     async def _second(self, record: VerifiedRecord, command: Command) -> None:

@@ -11,6 +11,7 @@ from bus import errors
 from bus.delivery.changes import CLOSED
 from bus.delivery.notices import shown
 from bus.delivery.outbox import Outbox
+from bus.delivery.outgoing import OutgoingCommand
 from bus.delivery.results import ResultBook
 from bus.delivery.store import Command, DeliveryReader
 from bus.delivery.watching import Watchers
@@ -125,12 +126,18 @@ class Statuses:
     async def _again(self, command: Command) -> Command:
         return await self._store.command(command.header.id) or command
 
-    def _sent_at(self, command: Command) -> str | None:
+    def _sent_at(self, command: Command | OutgoingCommand) -> str | None:
         sent = self._outbox.sent_at(command.idx)
         return command.sent_at or (header.encode_time(sent) if sent is not None else None)
 
     def _state(self, command: Command) -> str:
         return "sent" if command.state == "accepted" and self._sent_at(command) else command.state
+
+    def standing(self, one: OutgoingCommand) -> OutgoingCommand:
+        """The command as its client system would be told of it now: what was sent is not stored before its receipt."""
+        sent_at, waits_for = self._sent_at(one), self._outbox.orders.waits_for(one.idx)
+        state = "sent" if one.state == "accepted" and sent_at else one.state
+        return msgspec.structs.replace(one, state=state, sent_at=sent_at, waits_for=waits_for)
 
     def told(self, command: Command) -> dict[str, object]:
         """The command as a client system reads it; `result` is where its result is, once there is one."""
@@ -177,4 +184,4 @@ class Statuses:
 
     async def result(self, command: Command) -> ClientAnswer:
         """See `ResultBook.give`."""
-        return await self._results.give(command)
+        return await self._results.give(msgspec.structs.replace(command, state=self._state(command)))

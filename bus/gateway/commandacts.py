@@ -15,6 +15,7 @@ from bus import errors
 from bus.delivery.deadletters import Act, DeadLetters, Letter
 from bus.delivery.ending import OutgoingEnd
 from bus.delivery.outgoing import OutgoingCommand, find_outgoing
+from bus.delivery.statuses import STATES, Statuses
 from bus.delivery.store import Command
 from bus.delivery.tasks import Wanted
 from bus.front.adminapi import ASKING_KEY, Deed, Deeds
@@ -27,6 +28,8 @@ from evidence.stamps import encode_time, is_uuid7, uuid7
 
 MOST = 100
 """Commands that one question or act is about; more are asked for with `after`."""
+_LISTED = frozenset({"direction", "state", "service", "code", "older_than_s", "limit", "after"})
+_STATES = {"incoming": ("waiting", "dead"), "outgoing": STATES}
 _SYSTEM, _SERVICES, _OBSERVER = (
     "XROAD_SYSTEM_ADMINISTRATOR",
     "XROAD_SERVICE_ADMINISTRATOR",
@@ -57,6 +60,7 @@ class CommandActs:
         log: database of the exchange log.
         letters: commands that were taken; None while the node starts.
         outgoing: ends those of own client systems; None while the node starts.
+        statuses: as own client systems are told of theirs; None while the node starts.
     """
 
     def __init__(
@@ -66,12 +70,14 @@ class CommandActs:
         log: Path,
         letters: Callable[[], DeadLetters | None],
         outgoing: Callable[[], OutgoingEnd | None],
+        statuses: Callable[[], Statuses | None],
     ) -> None:
         self._node = node
         self._clock = clock
         self._log = log
         self._letters = letters
         self._outgoing = outgoing
+        self._statuses = statuses
 
     def deeds(self) -> Deeds:
         """Every act, with the roles that allow it."""
@@ -98,7 +104,7 @@ class CommandActs:
         return letters
 
     async def _list(self, request: web.BaseRequest, _values: tuple[str, ...]) -> web.Response:
-        query = request.query
+        query = _listing(request)
         wanted = Wanted(
             service=query.get("service", ""),
             state=query.get("state", ""),
@@ -108,14 +114,28 @@ class CommandActs:
             limit=min(int(_number(query.get("limit", "")) or MOST), MOST),
         )
         try:
-            if query.get("direction", "incoming") == "outgoing":
-                sent = await asyncio.to_thread(find_outgoing, self._log, wanted)
-                rows = [_sent(one) for one in sent]
+            if query["direction"] == "outgoing":
+                rows = [_sent(one) for one in await self._find_outgoing(wanted)]
             else:
                 rows = [_letter(one) for one in await self._open().find(wanted)]
         except EvidenceError as error:
             raise errors.LogUnwritable(f"the commands cannot be read now ({error.code})") from error
         return _json({"commands": rows, "more": len(rows) == wanted.limit})
+
+    async def _find_outgoing(self, wanted: Wanted) -> list[OutgoingCommand]:
+        """What was sent and has no receipt is stored as accepted: only the outbox knows which of these it is."""
+        statuses, found, after_idx = self._statuses(), list[OutgoingCommand](), wanted.after_idx
+        stored = msgspec.structs.replace(wanted, state="accepted" if wanted.state == "sent" else wanted.state)
+        while len(found) < wanted.limit:
+            page = await asyncio.to_thread(
+                find_outgoing, self._log, msgspec.structs.replace(stored, after_idx=after_idx)
+            )
+            told = page if statuses is None else [statuses.standing(one) for one in page]
+            found += [one for one in told if wanted.state in ("", one.state)]
+            if len(page) < wanted.limit:
+                break
+            after_idx = page[-1].idx
+        return found[: wanted.limit]
 
     def _before(self, older_than_s: float | None) -> int | None:
         return None if older_than_s is None else int(self._clock.now().timestamp() - older_than_s)
@@ -227,7 +247,21 @@ def _sent(one: OutgoingCommand) -> dict[str, Any]:
         "delivered": one.delivered_at,
         "expires": head.expires,
         "code": one.code,
+        "waits_for": one.waits_for or None,
     }
+
+
+def _listing(request: web.BaseRequest) -> dict[str, str]:
+    """The query of a list: a word that is not known is refused, because an empty list would look like good news."""
+    query = dict(request.query)
+    if unknown := set(query) - _LISTED:
+        raise errors.RequestMalformed(f"commands are listed by {', '.join(sorted(_LISTED))}, not {min(unknown)[:40]}")
+    states = _STATES.get(query.setdefault("direction", "incoming"))
+    if states is None:
+        raise errors.RequestMalformed(f"direction is one of {', '.join(_STATES)}")
+    if query.get("state") and query["state"] not in states:
+        raise errors.RequestMalformed(f"state is one of {', '.join(states)} for {query['direction']} commands")
+    return query
 
 
 def _time(at_s: float) -> str:

@@ -200,6 +200,7 @@ class Gateway:
             settings.data / "log.db",
             lambda: None if self._delivery is None else self._delivery.letters,
             lambda: None if self._delivery is None else self._delivery.outgoing_end,
+            lambda: None if self._delivery is None else self._delivery.statuses,
         )
         acts = AdminActs(parts, self._health, lambda: self.settings, self._status, self.reload, about_commands)
         admin = AdminFront(

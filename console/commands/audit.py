@@ -73,6 +73,7 @@ def acts(log: Path, last: int, as_json: bool) -> None:
     text = "\n".join(
         " ".join([row["time"], f"{row['outcome']:<7}", f"{row['act']:<20}", row["key"] or "(no key)", row["target"]])
         + (f" {row['code']}" if row["code"] else "")
+        + (f": {row['reason']}" if row["reason"] else "")
         for row in rows
     )
     emit({"acts": rows}, text or "no acts are recorded", as_json)

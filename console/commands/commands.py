@@ -37,7 +37,7 @@ def commands() -> None:
 @_KEY
 @click.option("--outgoing", is_flag=True, help="Commands of own client systems, instead of those of others.")
 @click.option("--incoming", is_flag=True, help="Commands of others (the default).")
-@click.option("--state", default="", help="In this state: waiting or dead; outgoing as client systems see it.")
+@click.option("--state", default="", help="In this state: waiting, dead; of outgoing ones those that clients see.")
 @_SERVICE
 @_CODE
 @_OLDER

@@ -12,7 +12,7 @@ from console.brokercluster import folder_of
 from console.doctor import files, guests, reaching
 from console.doctor.findings import Check, Finding, State
 from console.doctor.member import check_log_file
-from console.doctor.servers import SERVERS, check_servers
+from console.doctor.servers import COPIES, SERVERS, check_copies, check_servers
 from console.homes import InstanceHome
 from console.instance import read_broker_identity
 from console.membership import call_registry
@@ -183,6 +183,15 @@ def check_broker_servers(context: InstanceContext) -> Iterable[Finding]:
     return check_servers(_broker_urls(context), lambda url: _try_broker(home, (url,), None).connected, do)
 
 
+def check_broker_copies(context: InstanceContext) -> Iterable[Finding]:
+    """Each server of a cluster has caught up; before that no other one should be stopped."""
+    home, urls = context.home, _broker_urls(context)
+    if len(urls) < 2 or not (home.broker / "streams.pem").exists():
+        return ()
+    account = FileSigner.load(home.broker / "streams.pem")
+    return check_copies(reaching.look_at_copies(urls, home.ca / "ca.crt", account))
+
+
 def check_broker(context: InstanceContext) -> Iterable[Finding]:
     """The broker takes the registry's credentials and has the directory, freshly confirmed."""
     home, facts = context.home, context.home.facts
@@ -232,5 +241,6 @@ INSTANCE_CHECKS: tuple[Check[InstanceContext], ...] = (
     ),
     Check("broker", check_broker, "make keys and identity of the broker readable"),
     Check(SERVERS, check_broker_servers, "make keys and identity of the broker readable"),
+    Check(COPIES, check_broker_copies, "is a server of the broker up? lienthong broker --home INSTANCE --server N"),
     Check("log", check_log, "lienthong audit verify says what is wrong; keep the file, it is evidence"),
 )

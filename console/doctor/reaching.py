@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import ssl
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -14,11 +15,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bus.errors import BusError
+from bus.errors import BrokerUnavailable, BusError
+from bus.transport import copies, nkeys
 from bus.transport.connection import BrokerIdentity, Connection
+from bus.transport.copies import Copies
 from bus.transport.feed import NatsFeedReader
 from console.addresses import host_of
 from console.membership import call_registry
+from evidence.signer import FileSigner
 from registry.checkpoints import DirectoryCheckpoint, directory_verifier, verify_checkpoint
 from registry.client import RegistryClient
 from registry.documents import Anchor
@@ -119,14 +123,48 @@ def try_broker(
     return asyncio.run(_try_broker(urls, ca, BrokerIdentity(name, jwt, sign), inbox, anchor))
 
 
-async def _try_broker(
-    urls: tuple[str, ...], ca: Path, identity: BrokerIdentity, inbox: str, anchor: tuple[str, Anchor] | None
-) -> BrokerSeen:
+def look_at_copies(urls: tuple[str, ...], ca: Path, account: FileSigner) -> Copies:
+    """What the servers of a broker have of the streams.
+
+    Args:
+        urls: `tls://host:port`.
+        ca: Authority of the broker.
+        account: The key of the streams' account.
+
+    Raises:
+        BrokerUnavailable: no server answers.
+    """
+    key = FileSigner.generate("ed25519")
+    jwt = nkeys.user_jwt(
+        "doctor", key.public_bytes, account.public_bytes, account.sign, int(time.time()) - 1,
+        expires_at_s=int(time.time()) + 300, publish=None, subscribe=None,
+    )  # fmt: skip
+    return asyncio.run(_look_at_copies(urls, ca, BrokerIdentity("doctor", lambda: jwt, key.sign)))
+
+
+async def _look_at_copies(urls: tuple[str, ...], ca: Path, identity: BrokerIdentity) -> Copies:
+    connection = Connection(urls, _tls(ca), identity, "_I.doctor.", _Denials(), connect_deadline_s=_DEADLINE_S)
+    try:
+        await connection.start()
+        if not await connection.wait_connected(_DEADLINE_S):
+            raise BrokerUnavailable("no server of the broker can be reached")
+        return await copies.look(connection)
+    finally:
+        await connection.close()
+
+
+def _tls(ca: Path) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.load_verify_locations(cafile=str(ca))
+    return context
+
+
+async def _try_broker(
+    urls: tuple[str, ...], ca: Path, identity: BrokerIdentity, inbox: str, anchor: tuple[str, Anchor] | None
+) -> BrokerSeen:
     denials = _Denials()
-    connection = Connection(urls, context, identity, inbox, denials, connect_deadline_s=_DEADLINE_S)
+    connection = Connection(urls, _tls(ca), identity, inbox, denials, connect_deadline_s=_DEADLINE_S)
     own = f"{inbox}doctor-{os.urandom(8).hex()}"
 
     async def echo(_subject: str, reply: str, data: bytes) -> None:

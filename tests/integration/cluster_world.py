@@ -160,6 +160,13 @@ class ClusterWorld(FaultWorld):
         wanted = name + "{" + ",".join(f'{key}="{value}"' for key, value in labels.items()) + "} "
         return next((float(line.removeprefix(wanted)) for line in text.splitlines() if line.startswith(wanted)), -1.0)
 
+    def is_whole(self, number: int) -> bool:
+        """Whether a server has current copies of all streams and of all that is known of who takes from them."""
+        try:
+            return bool(self.monitor(number, "/healthz")["status"] == "ok")
+        except OSError:  # 503, or not there
+            return False
+
     def caught_up(self, code: str, number: int) -> bool:
         """Whether a server has all of the stream of commands to a member."""
         found = self.stream(subjects.command_stream(self.member_id(code)))

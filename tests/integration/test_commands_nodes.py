@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 from commanding import SERVICE, ask, effects, fate, rows, settled, submit
+from fault_evidence import check_evidence
 from fault_world import FaultWorld, pair
 from world import ClientSystem, eventually, wait_until
 
@@ -76,9 +77,11 @@ def test_a_killed_nodes_commands_are_done_by_the_other_one_once_and_in_order(wor
 
     before = effects(world)
     world.start_gateway("G01")
-    settled(world, "H37", "G01", "G01-n2")
+    settled(world, *NODES)
     assert fate(world, client, submit(world, client))["state"] == "completed"
     assert {one: count for one, count in effects(world).items() if one in before} == before
+    settled(world, *NODES)
+    check_evidence(world, *NODES)
 
 
 def test_what_a_killed_node_had_begun_is_done_by_the_other_and_not_again_when_it_is_back(world, client) -> None:
@@ -99,6 +102,7 @@ def test_what_a_killed_node_had_begun_is_done_by_the_other_and_not_again_when_it
     world.start_gateway(victim)
     settled(world, "H37", victim, other)
     assert effects(world) == before
+    check_evidence(world, *NODES)
 
 
 def test_a_node_that_was_stopped_lets_go_what_the_other_one_has_taken_over(world, client) -> None:
@@ -119,6 +123,7 @@ def test_a_node_that_was_stopped_lets_go_what_the_other_one_has_taken_over(world
     assert len(results) == 0, "what it had begun was not its own any more"
     outcomes = [data for (data,) in rows(world, victim, "SELECT data FROM leaf") if b'"type":"outcome"' in data]
     assert len(outcomes) == len(had)
+    check_evidence(world, *NODES)
 
 
 def test_results_come_to_the_node_that_asked_and_a_restarted_broker_changes_nothing(world, client) -> None:

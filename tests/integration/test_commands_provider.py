@@ -60,6 +60,12 @@ def operate(world: FaultWorld, *args: str, code: str = "G01") -> dict:
     )
 
 
+def said(world: FaultWorld, *args: str, code: str = "G01") -> str:
+    """What `lienthong commands …` tells a person."""
+    told = ["--home", str(world.members[code].home), "--key-file", str(key_file(world, code))]
+    return str(CliRunner().invoke(lienthong, ["commands", *args, *told]).output)
+
+
 def listed(world: FaultWorld, *args: str, code: str = "G01") -> dict[str, dict]:
     return {one["id"]: one for one in operate(world, "list", *args, code=code)["commands"]}
 
@@ -260,6 +266,9 @@ def test_what_an_operator_asks_wrongly_is_refused_with_what_to_do(world, client)
         ("redrive", "not-an-id", "--reason", "x"),
         ("discard", "--all", "--service", "S", "--reason", " "),
         ("list", "--older-than", "long"),
+        ("list", "--state", "daed"),
+        ("list", "--state", "sent"),
+        ("list", "--outgoing", "--state", "waiting"),
     ):
         with pytest.raises(AssertionError) as caught:
             operate(world, *args)
@@ -356,6 +365,11 @@ def test_an_operator_ends_commands_of_an_own_client_system_that_are_not_delivere
             )
             for _ in range(2)
         )
+        wait_until(lambda: ask(world, client, first).json()["state"] == "sent", "the broker's word")
+        assert listed(world, "--outgoing", "--state", "sent", code="H37")[first]["sent"] is not None
+        waiting = listed(world, "--outgoing", "--state", "accepted", code="H37")
+        assert (first in waiting, waiting[second]["waits_for"]) == (False, first)
+        assert f"waits for {first}" in said(world, "list", "--outgoing", code="H37")
         (row,) = operate(world, "discard", second, "--reason", "x", "--dry-run", code="H37")["commands"]
         assert (row["fate"], row["direction"]) == ("would-cancel", "outgoing")
         (row,) = operate(world, "discard", second, "--reason", "withdrawn on paper", code="H37")["commands"]
@@ -377,4 +391,6 @@ def test_an_operator_ends_commands_of_an_own_client_system_that_are_not_delivere
     acts = world.command("audit", "acts", str(world.members["H37"].log_db))["acts"]
     told = [(one["act"], one["target"]) for one in acts if one["reason"] == "withdrawn on paper"]
     assert sorted(told) == sorted([("commands.discard", first), ("commands.discard", second)])
+    text = CliRunner().invoke(lienthong, ["audit", "acts", str(world.members["H37"].log_db)]).output
+    assert f"{second}: withdrawn on paper" in text
     quiet(world)

@@ -155,6 +155,9 @@ async def test_one_fault_in_a_request_and_nothing_of_it_is_sent(desk: Desk) -> N
     assert "phần tử 2: TrangThai" in answer["message"]
     assert "phần tử 3: ThoiDiemXuLy" in answer["message"]
     assert desk.gateway.calls == []
+    both = await desk.send("CapNhatTienDoHoSoMC", {**STEP, "TrangThai": 12, "NguoiXuLy": "", "Khac": 1})
+    assert all(named in both["message"] for named in ("TrangThai", "NguoiXuLy", "Khac"))
+    assert desk.gateway.calls == []
 
 
 async def test_when_the_gateway_fails_midway_each_element_says_what_became_of_it(desk: Desk) -> None:
@@ -184,6 +187,17 @@ async def test_refusals_of_the_gateway_are_told_in_the_desks_own_codes(desk: Des
     answer = await desk.send("DongBoHoSoMC", DOSSIER)
     assert answer["error_code"] == code
     assert "English" not in json.dumps(answer)
+
+
+async def test_a_look_up_that_fails_is_not_told_as_a_dossier_to_be_sent_again(desk: Desk) -> None:
+    desk.gateway.refuse = {1: 503, 2: 502}
+    later = await desk.send("TraCuuHoSo", {"MaHoSo": CODE})
+    assert (later["error_code"], later["message"]) == (
+        "503",
+        "đã tra cứu 0/1: chưa tra cứu được hồ sơ; hãy thử lại sau",
+    )
+    desk.gateway.said = {"code": "answer-invalid"}
+    assert (await desk.send("TraCuuHoSo", {"MaHoSo": CODE}))["error_code"] == "500"
 
 
 async def test_an_answer_that_is_no_acceptance_is_never_told_as_one(desk: Desk) -> None:

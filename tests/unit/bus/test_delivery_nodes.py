@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 import pytest
 from nodes_world import DEAD_S, Provider, running_provider
 from test_tasks import write_act
@@ -9,6 +11,8 @@ from test_tasks import write_act
 from adapters.port import AdapterAnswer
 from bus.delivery.attempts import RetryRules
 from bus.delivery.tasks import Wanted
+from evidence.log.reader import LogReader
+from evidence.reconcile import reconcile
 
 AWAY = AdapterAnswer(503, (), "application/json", b"{}")
 GOOD = AdapterAnswer(200, (), "application/json", b'{"done":true}')
@@ -30,6 +34,31 @@ async def test_a_dead_nodes_work_is_done_by_the_other(provider: Provider):
     await provider.flow()
     assert await provider.line.state(record_id) == "completed"
     assert provider.line.effects == [record_id] * 2
+
+
+async def test_the_receipts_of_both_nodes_stand_in_both_books_each_once(provider: Provider):
+    first, second = provider.nodes
+    queues, source = provider.line.queues, provider.line.bus.source
+    source.answer = AWAY
+    await provider.take(first)
+    receipts = list(queues.stored)
+    await provider.flow()  # that of the first one has come
+    await provider.rounds(second, seconds=DEAD_S + 3)
+    receipts += queues.stored
+    source.answer = GOOD
+    await second.work()
+    await provider.flow()
+    asker = provider.line.h37.side
+    records = asker.rows("SELECT count(*) FROM leaf")
+    for subject, data, _ in receipts * 2:  # and both again
+        await provider.line.carry(subject, data)
+    assert asker.rows("SELECT count(*) FROM leaf") == records
+    await first.restart()
+    await provider.rounds(first, second, seconds=3)  # it lets go what it had
+    await provider.flow()
+    sides = (asker, first.side, second.side)
+    with ExitStack() as stack:
+        assert reconcile([stack.enter_context(LogReader(side.path)) for side in sides]).unmatched == []
 
 
 async def test_work_that_comes_back_to_the_node_that_had_it_first_is_done(provider: Provider):

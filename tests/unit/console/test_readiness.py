@@ -74,6 +74,23 @@ def instance(tmp_path, server):
     return tmp_path
 
 
+def test_an_instance_with_a_cluster_is_ready_when_its_registry_is(instance, server):
+    (instance / "broker" / "listening.json").unlink()
+    assert missing(instance) == "the broker does not run (lienthong broker)"
+    (instance / "instance.json").write_text(json.dumps({"broker_servers": [{"number": 1}]}))
+    assert missing(instance) == ""
+    server.answers = [(503, NOT_READY)]
+    assert missing(instance) == "broker=broker-down"
+
+
+def test_one_server_of_a_cluster_is_ready_when_it_says_so(tmp_path, server):
+    (tmp_path / "server.json").write_text("{}")
+    assert missing(tmp_path) == "the broker does not run (lienthong broker)"
+    (tmp_path / "listening.json").write_text(json.dumps({"monitor": server.url}))
+    assert missing(tmp_path) == ""
+    assert server.paths == ["/healthz?js-enabled-only=true"]
+
+
 def test_a_gateway_is_ready_when_it_says_so(gateway, server):
     assert missing(gateway) == ""
     assert server.paths == ["/readyz"]

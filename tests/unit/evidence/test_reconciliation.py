@@ -97,6 +97,25 @@ async def test_an_outcome_in_a_stranger_s_log_explains_nothing(books):
     assert reasons(report) == [("not-received", "query"), ("not-said", "outcome")]
 
 
+@pytest.mark.parametrize(("speaker", "to"), [(H37, G01), (G01, H37)])  # as nodes write it; as its speaker would
+async def test_a_node_that_gave_up_what_it_had_received_explains_its_receipt_and_nothing_else(books, speaker, to):
+    command, other = record("command"), record("command")
+    given_up = reply(command, "outcome", speaker, to, "undelivered", node=f"{G01}/@n1")
+    receipt, result = reply(command, "receipt"), reply(command, "result")
+    report = await books([command], [command, receipt, given_up])
+    assert (report.matched, report.explained, report.unmatched) == (1, 2, [])
+    report = await books([command, other], [command, other, given_up, result, reply(other, "receipt")])
+    assert (report.matched, report.explained) == (2, 1)
+    assert reasons(report) == [("not-received", "result"), ("not-received", "receipt")]
+
+
+@pytest.mark.parametrize(("speaker", "to"), [(H37, G01), (G01, H37)])
+async def test_who_has_not_received_a_request_gives_nothing_up(books, speaker, to):
+    command = record("command")
+    report = await books([command], [reply(command, "outcome", speaker, to, "undelivered", node=f"{G01}/@n1")])
+    assert [kind for _, kind in reasons(report)] == ["command", "outcome"]
+
+
 async def test_other_kinds_of_leaves_are_not_counted(books):
     report = await books([wrap(ADMIN, b"x")], [])
     assert (report.matched, report.explained, report.unmatched) == (0, 0, [])
