@@ -30,6 +30,7 @@ _SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "client": ("console.commands.client", "client"),
         "catalogue": ("console.commands.catalogue", "catalogue"),
         "call": ("console.commands.call", "call"),
+        "exchange": ("console.commands.exchange", "exchange"),
         "writeback": ("console.commands.writeback", "writeback"),
     },
     "Running": {

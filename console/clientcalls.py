@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import aiohttp
+import click
 from yarl import URL
 
 from bus.errors import CredentialsInvalid, ProviderUnavailable, RequestMalformed
@@ -43,6 +44,12 @@ class ClientAnswer:
     status: int
     headers: tuple[tuple[str, str], ...]
     body: bytes
+
+    def show(self, include: bool) -> None:
+        """Prints the body; with `include`, status and headers before it."""
+        if include:
+            click.echo("\n".join([f"HTTP {self.status}", *(f"{name}: {value}" for name, value in self.headers), ""]))
+        click.echo(self.body.decode("utf-8", "replace"))
 
 
 def read_key(path: Path) -> str:

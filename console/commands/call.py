@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 
 from console.output import reports_errors
 
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def at_gateway(function: F) -> F:
+    """The options that say which client system asks which gateway: `url`, `ca`, `client_id`, `key_file`."""
+    file = click.Path(path_type=Path, exists=True, dir_okay=False)
+    for decorate in (
+        click.option("--key-file", type=file, required=True, help="File with the API key."),
+        click.option("--client", "client_id", required=True, help="Subsystem: INSTANCE/CLASS/MEMBER/SUBSYSTEM."),
+        click.option("--ca", type=file, help="Authority of the front (tls/ca.crt)."),
+        click.option("--gateway", "url", required=True, help="Address of the gateway's front, https://host:port."),
+    ):
+        function = decorate(function)
+    return function
+
 
 @click.command()
 @click.argument("service")
 @click.argument("path", default="")
-@click.option("--gateway", "url", required=True, help="Address of the gateway's front, https://host:port.")
-@click.option("--ca", type=click.Path(path_type=Path, exists=True), help="Authority of the front (tls/ca.crt).")
-@click.option("--client", "client_id", required=True, help="Subsystem that calls: INSTANCE/CLASS/MEMBER/SUBSYSTEM.")
-@click.option("--key-file", type=click.Path(path_type=Path, exists=True), required=True, help="File with the API key.")
+@at_gateway
 @click.option("-X", "--method", default="GET", show_default=True, help="HTTP method.")
 @click.option("--data", help="JSON body; @FILE reads a file.")
 @click.option("--content-type", default="application/json", show_default=True, help="Content type of the body.")
@@ -75,11 +89,6 @@ def call(
         "X-LienThong-Order-Key": order_key,
     }
     answer = send(ClientCall(url, f"/r1/{service}{path}", method, body, headers), ca)
-    if include:
-        click.echo(f"HTTP {answer.status}")
-        for name, value in answer.headers:
-            click.echo(f"{name}: {value}")
-        click.echo("")
-    click.echo(answer.body.decode("utf-8", "replace"))
+    answer.show(include)
     if answer.status >= 400:
         sys.exit(1)

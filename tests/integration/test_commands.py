@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 from commanding import SERVICE, ask, effects, fate, quiet, rows, submit
 from fault_world import FaultWorld, pair
 from world import ClientSystem, console_main, eventually, wait_until
@@ -32,28 +32,57 @@ def client(world: FaultWorld) -> ClientSystem:
     return world.clients["H37/app"]
 
 
-def test_a_command_is_handed_over_from_a_shell(world, client, tmp_path) -> None:
+@pytest.fixture
+def shell(world, client, tmp_path) -> Callable[..., Result]:
+    """Runs `lienthong call|exchange …` as the client system."""
     (tmp_path / "app.key").write_text(client.key)
     member = world.members["H37"]
     host, port = member.front
-    args = (
-        "call",
-        world.service_id(SERVICE),
-        "/notes",
-        "--gateway",
-        f"https://{host}:{port}",
-        "--client",
-        client.subsystem,
-    )
-    args += ("--ca", str(member.home / "tls" / "ca.crt"), "--key-file", str(tmp_path / "app.key"), "-X", "POST", "-i")
-    args += ("--data", '{"text":"from a shell"}', "--purpose", "residence", "--command", "--idempotency-key", "shell-1")
-    told = [CliRunner().invoke(console_main, [*args, "--wait", "30"]) for _ in range(2)]
+    who = ("--gateway", f"https://{host}:{port}", "--client", client.subsystem)
+    who += ("--ca", str(member.home / "tls" / "ca.crt"), "--key-file", str(tmp_path / "app.key"))
+    return lambda *words: CliRunner().invoke(console_main, [*words, *who])
+
+
+def test_a_command_is_handed_over_from_a_shell(world, shell) -> None:
+    args = ("call", world.service_id(SERVICE), "/notes", "-X", "POST", "-i", "--data", '{"text":"from a shell"}')
+    args += ("--purpose", "residence", "--command", "--idempotency-key", "shell-1", "--wait", "30")
+    told = [shell(*args) for _ in range(2)]
     (first, second) = [
         dict(line.partition(": ")[::2] for line in one.output.splitlines() if ": " in line) for one in told
     ]
     assert [one.output.splitlines()[0] for one in told] == ["HTTP 200"] * 2, told[0].output
     assert first["Content-Location"] == second["Content-Location"]
     assert effects(world)[first["Content-Location"].rpartition("/")[2]] == 1
+
+
+def test_its_fate_is_asked_from_a_shell(world, client, shell) -> None:
+    record_id = submit(world, client)
+    shown = shell("exchange", "show", record_id, "--wait", "30").output.splitlines()
+    assert shown[0].split() == ["exchange", record_id]
+    assert shown[2].split() == ["state", "completed"]
+    assert [line.split()[0] for line in shown[3:]] == ["accepted", "sent", "delivered", "completed", "next"]
+    assert [" record " in line for line in shown[3:]] == [True, False, True, True, False]
+    assert shell("exchange", "result", record_id).output == '{"ok":true}\n'
+    assert record_id in shell("exchange", "list", "--state", "completed", "--limit", "5").output.splitlines()[1]
+    assert json.loads(shell("exchange", "show", record_id, "--json").output)["id"] == record_id
+    late = shell("exchange", "cancel", record_id)
+    assert (late.exit_code, "already-delivered" in late.stderr) == (1, True)
+    missing = shell("exchange", "show", "../readyz")
+    assert (missing.exit_code, "not-found" in missing.stderr) == (1, True), missing.stderr
+    assert shell("exchange", "result", record_id.replace("-7", "-8")).exit_code == 1
+    assert "state is one of" in shell("exchange", "list", "--state", "gone").stderr
+
+
+def test_it_is_taken_back_from_a_shell(world, client, shell) -> None:
+    world.stop_broker()
+    try:
+        record_id = submit(world, client)
+        assert "cancelled" in shell("exchange", "cancel", record_id).output.splitlines()[2]
+    finally:
+        world.start_broker()
+    refused = shell("exchange", "result", record_id)
+    assert (refused.exit_code, json.loads(refused.output)["code"]) == (1, "command-cancelled")
+    assert fate(world, client, submit(world, client))["state"] == "completed"
 
 
 def test_a_command_is_taken_done_and_answered_with_four_records_on_each_side(world, client) -> None:
