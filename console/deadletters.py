@@ -119,6 +119,11 @@ def is_broken_off(found: Sequence[Mapping[str, Any]]) -> bool:
     return any(one["fate"] == "not-now" for one in found)
 
 
+def is_done(found: Mapping[str, Any]) -> bool:
+    """Whether an act came to its end, and on commands that are all here."""
+    return not found["unknown"] and not is_broken_off(found["commands"])
+
+
 def _one(home: MemberHome, key_file: Path, act: str, body: dict[str, Any]) -> dict[str, Any]:
     got: dict[str, Any] = json.loads(ask(home, key_file, "POST", f"/commands/{act}", body))
     return got

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from adapters.kinds import load_kind
 from adapters.kinds.sql import SqlSource
-from adapters.kinds.sql.writeback import WriteBack
+from adapters.kinds.sql.writeback import Review, WriteBack
 from adapters.port import SilentObserver
 from bus.settings import Service, load_settings
 from console.homes import HomeInvalid, MemberHome
@@ -59,3 +59,17 @@ def at(desk: WriteBack, work: Callable[[WriteBack], Awaitable[Made]]) -> Made:
             await desk.close()
 
     return asyncio.run(opened())
+
+
+def waiting(desk: WriteBack) -> tuple[Review, ...]:
+    """What waits for a person at one desk, oldest first.
+
+    Raises:
+        AdapterError: The database is not there, or its tables are not: the error says how they are made.
+    """
+
+    async def look(it: WriteBack) -> tuple[Review, ...]:
+        await it.check()
+        return await it.reviews()
+
+    return at(desk, look)

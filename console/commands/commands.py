@@ -94,13 +94,13 @@ def redrive(
 
     The exchange id stays the same, so that a back end that remembers ids does nothing twice.
     """
-    from console.deadletters import act_on, is_broken_off, render_act
+    from console.deadletters import act_on, is_done, render_act
     from console.homes import MemberHome
 
     wanted = {"state": state, "service": service, "code": code, "older_than": older_than}
     found = act_on(MemberHome(home), key_file, "redrive", ids, every, wanted, reason, dry_run)
     emit(found, render_act(found, "redrive", dry_run), as_json)
-    if is_broken_off(found["commands"]):
+    if not is_done(found):
         sys.exit(1)
 
 
@@ -116,11 +116,11 @@ def discard(
 
     Before that, look whether the back end has done them: an attempt without an answer may have had its effect.
     """
-    from console.deadletters import act_on, is_broken_off, render_act
+    from console.deadletters import act_on, is_done, render_act
     from console.homes import MemberHome
 
     wanted = {"state": state, "service": service, "code": code, "older_than": older_than}
     found = act_on(MemberHome(home), key_file, "discard", ids, every, wanted, reason, dry_run)
     emit(found, render_act(found, "discard", dry_run), as_json)
-    if is_broken_off(found["commands"]):
+    if not is_done(found):
         sys.exit(1)

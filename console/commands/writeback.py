@@ -49,12 +49,10 @@ def prepare(home: Path, service: str | None, as_json: bool) -> None:
 def list_reviews(home: Path, service: str | None, as_json: bool) -> None:
     """What waits for a person, oldest first."""
     from console.homes import MemberHome
-    from console.writeback import at, write_backs
+    from console.writeback import waiting, write_backs
 
     found = [
-        (name, review)
-        for name, desk in write_backs(MemberHome(home), service).items()
-        for review in at(desk, lambda it: it.reviews())
+        (name, review) for name, desk in write_backs(MemberHome(home), service).items() for review in waiting(desk)
     ]
     lines = [f"{review.id}  {review.received_at[:16]}  {review.client}  {_state(review)}" for _, review in found]
     if found:
@@ -73,10 +71,10 @@ def show(id_: str, home: Path, service: str | None, as_json: bool) -> None:
     """One change that waits, with its values: personal data, for whoever decides."""
     from adapters.errors import ReviewRefused
     from console.homes import MemberHome
-    from console.writeback import at, write_backs
+    from console.writeback import waiting, write_backs
 
     for name, desk in write_backs(MemberHome(home), service).items():
-        for review in at(desk, lambda it: it.reviews()):
+        for review in waiting(desk):
             if review.id == id_:
                 told = {"service": name, **_told(review), "changes": review.changes, "record": review.record_key}
                 told |= {"official": review.official, "source": review.source, "legalGround": review.legal_ground}
@@ -131,10 +129,10 @@ def _decide(
 ) -> None:
     from adapters.errors import ReviewRefused
     from console.homes import MemberHome
-    from console.writeback import at, write_backs
+    from console.writeback import at, waiting, write_backs
 
     for name, desk in write_backs(MemberHome(home), service).items():
-        if id_ not in {review.id for review in at(desk, lambda it: it.reviews())}:
+        if id_ not in {review.id for review in waiting(desk)}:
             continue
         state, version = at(desk, lambda it: it.decide(id_, verdict, person, reason, onto))
         told = {"id": id_, "service": name, "state": state, "version": version, "by": person, "reason": reason}

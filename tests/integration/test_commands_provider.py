@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 from commanding import FINAL, SERVICE, ask, fate, quiet, rows, submit
 from fault_world import FaultWorld, pair
 from world import ClientSystem, wait_until
@@ -60,10 +60,15 @@ def operate(world: FaultWorld, *args: str, code: str = "G01") -> dict:
     )
 
 
-def said(world: FaultWorld, *args: str, code: str = "G01") -> str:
-    """What `lienthong commands …` tells a person."""
+def run(world: FaultWorld, *args: str, code: str = "G01") -> Result:
+    """`lienthong commands …` as a person types it."""
     told = ["--home", str(world.members[code].home), "--key-file", str(key_file(world, code))]
-    return str(CliRunner().invoke(lienthong, ["commands", *args, *told]).output)
+    return CliRunner().invoke(lienthong, ["commands", *args, *told])
+
+
+def said(world: FaultWorld, *args: str, code: str = "G01") -> str:
+    """What it tells them."""
+    return str(run(world, *args, code=code).output)
 
 
 def listed(world: FaultWorld, *args: str, code: str = "G01") -> dict[str, dict]:
@@ -216,8 +221,8 @@ def test_what_is_discarded_ends_with_the_reason_at_its_sender(world, client) -> 
     result = ask(world, client, f"{record_id}/result")
     assert (result.status, result.code) == (502, "command-discarded")
     assert "registered by hand as 4711" in result.json()["detail"]
-    again = operate(world, "discard", record_id, "--reason", "again")
-    assert (again["commands"], again["unknown"]) == ([], [record_id])
+    again = run(world, "discard", record_id, "--reason", "again", "--json")
+    assert (json.loads(again.output)["unknown"], again.exit_code) == ([record_id], 1)
     assert attempts(world)[record_id] == 2
     quiet(world)
 

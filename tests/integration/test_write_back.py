@@ -39,6 +39,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultWorld]:
             {"database": f"sqlite:///{made.folder}/population.db"},
         )  # fmt: skip
         home = str(made.member("G01").home)
+        with pytest.raises(AssertionError, match="lienthong writeback prepare"):
+            made.command("writeback", "list", "--home", home)
         assert made.command("writeback", "prepare", "--home", home, "--service", "population/changes")["services"]
         made.grant(client.subsystem, "G01", "population/changes", *(f"--field={name}" for name in FIELDS))
         for code in ("H37", "G01"):
