@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import shutil
 import signal
 import ssl
@@ -70,6 +71,11 @@ class ClusterWorld(FaultWorld):
                 self.start_server(number, wait=False)
         for number in NUMBERS:
             self.wait_server(number)
+
+    @property
+    def urls(self) -> list[str]:
+        """Addresses of all servers for gateways."""
+        return [self.url(number) for number in NUMBERS]
 
     def start_server(self, number: int, *, wait: bool = True) -> None:
         """Starts one server."""
@@ -177,3 +183,39 @@ class ClusterWorld(FaultWorld):
         return cluster.get("leader", "").endswith(f"-{number}") or any(
             current for name, current in copies.items() if name.endswith(f"-{number}")
         )
+
+
+@dataclass
+class GrowingWorld(ClusterWorld):
+    """Begins with one broker, of which `grow` makes three servers as the operations guide says."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.__dict__["instance_options"] = ()
+        self._grown = False
+
+    def _begin(self) -> None:
+        FaultWorld._begin(self)
+
+    def start_broker(self) -> None:
+        (ClusterWorld if self._grown else FaultWorld).start_broker(self)
+
+    def grow(self) -> None:
+        """All gateways are stopped, and stay so."""
+        self.stop_broker()
+        self.stop_registry()
+        listed = {option: ",".join(f"127.0.0.1:{ports[number]}" for number in NUMBERS)
+                  for option, ports in (("--servers", self.ports), ("--routes", self.routes))}  # fmt: skip
+        self.command("broker", "cluster", "--home", str(self.home), *(word for pair in listed.items() for word in pair))
+        self._grown = True
+        self.start_broker()
+        self.start_registry()
+        new = [word for url in self.urls for word in ("--broker-url", url)]
+        self.command("operator", "anchor", "--home", str(self.home), *new)
+        for member in self.members.values():
+            for path in (member.home / "gateway.toml", member.home / "gateway.base"):
+                if path.exists():
+                    text = path.read_text(encoding="utf-8")
+                    path.write_text(
+                        re.sub(r"(?m)^urls = .*$", f"urls = {json.dumps(self.urls)}", text), encoding="utf-8"
+                    )
