@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -86,6 +87,16 @@ def test_a_gateway_does_not_grow_with_what_it_served(tmp_path: Path) -> None:
 
     assert grown["exchanges"] >= memory.BOUNDED
     assert grown["ok"], grown
+
+
+def test_every_stage_is_a_place_of_the_product() -> None:
+    """In a process of its own, because watching changes the product's functions."""
+    looked = subprocess.run(
+        [sys.executable, "-c", "from bench.stages import watch; print([one.target for one in watch() if not one.found])"],
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT / "bench" / "plugin")},
+        capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    assert looked.stdout == "[]\n"
 
 
 def test_a_process_that_cannot_start_fails_the_run_and_the_others_are_stopped(tmp_path: Path) -> None:
