@@ -19,6 +19,7 @@ from test_rotation_broken_off import killed_everywhere, public
 
 from bus import envelope as wire
 from console.carriedkeys import Timing, following_log
+from console.doctor.member import MemberContext, _next_log_key
 from console.furtherlogkey import make_next
 from console.heldkeys import key_id_of
 from console.homes import MemberHome
@@ -168,9 +169,13 @@ def test_a_next_key_is_not_taken_on_the_word_of_a_bundle_alone(office: Office) -
     assert (told["log_key_exchanged"], told["log_key_waits"], told["log_key_usable_from"]) == (False, True, None)
     assert node.key() == first
     following = node.key("log.next")
+    context = MemberContext(MemberHome(node.own))
+    assert list(_next_log_key(context)) == []
     office.registry.follow(node.own)
+    assert [one.state for one in _next_log_key(context)] == ["warn"], "the doctor says that it may sign"
     assert run_json("node", "rotate", "log", "--wait", "--home", node.own)["exchanged"] is True
     assert node.key() == following
+    assert list(_next_log_key(context)) == []
     assert fails("node", "rotate", "log", "--home", node.own) == "home-invalid", "there is no next key any more"
 
 
