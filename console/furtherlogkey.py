@@ -1,17 +1,20 @@
 """The log key of a further node, exchanged on its own machine: the next key takes the present one's place in time.
 
 The next key lies beside the present one from its request on. Whether it may sign, this node's own verified copy of the
-directory says, which the running gateway asks as well; the registry's word alone changes no file. Publishes nothing:
-the statement is made in the member's home (`carriedkeys`).
+directory says, and that of the running gateway has to be as new; the registry's word alone changes no file. Publishes
+nothing: the statement is made in the member's home (`carriedkeys`).
 """
 
 from __future__ import annotations
 
+import json
 import time
 from datetime import UTC, datetime
+from http.client import OK
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from console.doctor.reaching import fetch, listening_facts
 from console.heldkeys import retire_log_key
 from console.homes import HomeInvalid, MemberHome
 from console.rotation import b64, is_unused, reload_gateway
@@ -68,6 +71,8 @@ def take(home: MemberHome, passphrase: Path | None, now: datetime) -> Standing:
     since = usable_from(home, key)
     if since is None or since > now:
         return Standing(usable_from=since, is_waiting=True)
+    if _is_gateway_behind(home):
+        return Standing(is_waiting=True)  # it would refuse the key, and go on with one that lies nowhere any more
     present = FileSigner.load(home.keys / "log.pem", passphrase_path=passphrase).public_bytes
     retire_log_key(home, b64(present))
     following.replace(home.keys / "log.pem")  # the earlier private key is gone with this
@@ -106,9 +111,23 @@ def _why(found: Standing) -> str:
     if found.usable_from is not None:
         return f"wait until {found.usable_from:%Y-%m-%dT%H:%M:%SZ} (--wait does)"
     return (
-        "the directory here does not name it. It comes by itself once the member's home has endorsed the request "
-        "(lienthong node add --request) and the gateway here runs"
+        "the directory here, or that of the running gateway, does not name it. It comes by itself once the member's "
+        "home has endorsed the request (lienthong node add --request) and the gateway here runs"
     )
+
+
+def _is_gateway_behind(home: MemberHome) -> bool:
+    """Whether the running gateway works with an older directory than the one that lies here; it stores, then folds."""
+    admin = listening_facts(home.data).get("admin")
+    status, body = fetch(f"{admin}/status") if admin else (0, b"")
+    if status != OK:
+        return False  # none runs
+    try:
+        seen = int(json.loads(body)["directory"]["view"].partition(" ")[0])
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return True
+    with local_directory(home) as directory:
+        return seen < directory.size
 
 
 def usable_from(home: MemberHome, key: bytes) -> datetime | None:

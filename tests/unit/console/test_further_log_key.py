@@ -18,6 +18,7 @@ from office import Office
 from test_rotation_broken_off import killed_everywhere, public
 
 from bus import envelope as wire
+from console import furtherlogkey
 from console.carriedkeys import Timing, following_log
 from console.doctor.member import MemberContext, _next_log_key
 from console.furtherlogkey import make_next
@@ -177,6 +178,30 @@ def test_a_next_key_is_not_taken_on_the_word_of_a_bundle_alone(office: Office) -
     assert node.key() == following
     assert list(_next_log_key(context)) == []
     assert fails("node", "rotate", "log", "--home", node.own) == "home-invalid", "there is no next key any more"
+
+
+def test_a_next_key_is_not_taken_before_the_running_gateway_knows_it(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = Further.made(office, "L7")
+    first, size = node.key(), seen(node)
+    node.endorse(node.ask("a", "--log-key"), *NOW)
+    (node.own / "data/listening.json").write_text(json.dumps({"admin": "http://127.0.0.1:1"}))
+    for behind in (size, "rubbish"):
+        status = json.dumps({"directory": {"view": f"{behind} root"}}).encode()
+        monkeypatch.setattr(furtherlogkey, "fetch", lambda url, status=status: (200, status))
+        assert node.join()["log_key_exchanged"] is False
+        assert fails("node", "rotate", "log", "--home", node.own) == "home-invalid"
+        assert node.key() == first
+    status = json.dumps({"directory": {"view": f"{seen(node)} root"}}).encode()
+    monkeypatch.setattr(furtherlogkey, "fetch", lambda url: (200, status))
+    assert run_json("node", "rotate", "log", "--home", node.own)["exchanged"] is True
+
+
+def seen(node: Further) -> int:
+    node.office.registry.follow(node.own)
+    with local_directory(MemberHome(node.own)) as directory:
+        return directory.size
 
 
 def test_keys_under_a_passphrase_are_exchanged_under_it(office: Office, tmp_path: Path) -> None:
