@@ -10,8 +10,8 @@ from typing import Any
 
 from bus.envelope import KNOWN
 from bus.settings import load_settings
+from console.carriedkeys import require_endorsed
 from console.doctor.wire import told
-from console.furthernodes import require_endorsed
 from console.homes import HomeInvalid, MemberHome
 from console.membership import MemberSpeaker, Speaker, call_registry
 from console.predecessors import Predecessor, successor
@@ -67,7 +67,7 @@ async def _said(
     if is_here:
         return await speaker.amend(client, found, wire=wanted)
     # its keys are in no file of this home: the request that was endorsed speaks for them
-    require_endorsed(speaker.home, code.removeprefix("@"), found.document)
+    await require_endorsed(client, speaker.home, code.removeprefix("@"), found.document)
     return sign_document(successor(found, {"wire": wanted}), speaker.signer, speaker.chain, speaker.genesis)
 
 

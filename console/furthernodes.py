@@ -7,12 +7,14 @@ was not revoked gets a new bundle. `noderequests` is the other side.
 from __future__ import annotations
 
 import base64
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from bus.gateway.sealingkeys import load_keys
 from bus.settings import load_settings
+from console.carriedkeys import Endorsed, Timing, exchange_keys, keep
 from console.heldkeys import key_id_of, member_keys
 from console.homes import HomeInvalid, MemberHome, read_facts, replace_file
 from console.joining import Invitation
@@ -27,14 +29,20 @@ from console.nodebundle import (
     request_id,
     seal_bundle,
 )
-from console.predecessors import COMMON_FIELDS, own_predecessor, successor
 from console.statements import Stated, StatedKey, carry, publish_missing, raw, read_answer
-from evidence.identifiers import MemberId, NodeId, check_creatable
+from evidence.identifiers import MemberId, NodeId
 from registry.client import RegistryClient
-from registry.documents import Node, parse_time
 
 
-def endorse(home: MemberHome, code: str, request: Path, bundle: Path, *, services: bool = True) -> dict[str, Any]:
+def endorse(
+    home: MemberHome,
+    code: str,
+    request: Path,
+    bundle: Path,
+    *,
+    services: bool = True,
+    timing: Timing = Timing(),  # noqa: B008 - immutable
+) -> dict[str, Any]:
     """States the node of a request in the directory, and writes its bundle. Can be done again at any time.
 
     Args:
@@ -43,25 +51,27 @@ def endorse(home: MemberHome, code: str, request: Path, bundle: Path, *, service
         request: file from the new machine.
         bundle: where the bundle goes; replaced.
         services: whether the settings of back ends go along.
+        timing: of an exchange of the log key.
 
     Raises:
-        NodeRequestRefused: it is no request for that node of this member, or the node was revoked.
+        NodeRequestRefused: it is no request for that node of this member, an older one, or the node was revoked.
         HomeInvalid: there is a node of that name with other keys.
+        KeyNotOwn: the directory names a log key for it that was never endorsed here.
         RegistryError: the registry refused, or does not answer; do it again.
     """
     speaker, signed, asked, stated = _read(home, code, request)
 
-    async def publish(client: RegistryClient) -> tuple[str, tuple[str, ...]]:
+    async def publish(client: RegistryClient) -> tuple[Endorsed, str, tuple[str, ...]]:
         await _refuse_revoked(client, str(stated.node))
-        await _exchange_broker_key(client, speaker, asked, stated)
-        await publish_missing(client, speaker, stated)
+        endorsed = await exchange_keys(client, speaker, signed, asked, timing)
+        await publish_missing(client, speaker, replace(stated, log=raw(endorsed.log)))
         given = await client.credentials(str(stated.node))
-        return given.jwt, tuple(given.broker.urls)
+        return endorsed, given.jwt, tuple(given.broker.urls)
 
-    jwt, urls = call_registry(speaker.url, publish)
-    _keep(home, code, signed)
+    endorsed, jwt, urls = call_registry(speaker.url, publish)
+    keep(home, asked, signed)
     _write(speaker, asked, (jwt, urls), bundle, services=services)
-    return _told(stated, signed, bundle)
+    return _told(stated, signed, bundle) | _log_told(asked, endorsed)
 
 
 def endorse_carried(home: MemberHome, code: str, request: Path, out: Path) -> dict[str, Any]:
@@ -70,7 +80,8 @@ def endorse_carried(home: MemberHome, code: str, request: Path, out: Path) -> di
     Raises:
         NodeRequestRefused, HomeInvalid: as `endorse`, or the file exists.
     """
-    speaker, signed, _, stated = _read(home, code, request)
+    speaker, signed, asked, stated = _read(home, code, request)
+    _refuse_carried(asked)
     carry(speaker, stated, out)
     return {"node": str(stated.node), "request": request_id(signed), "out": out}
 
@@ -84,8 +95,9 @@ def endorse_accepted(
         NodeRequestRefused, HomeInvalid: as `endorse`, or the answer is for another node.
     """
     speaker, signed, asked, stated = _read(home, code, request)
+    _refuse_carried(asked)
     given = read_answer(answer, stated, speaker.genesis)
-    _keep(home, code, signed)
+    keep(home, asked, signed)
     _write(speaker, asked, (given.credentials, given.broker_urls), bundle, services=services)
     return _told(stated, signed, bundle)
 
@@ -121,29 +133,6 @@ def has_further_nodes(home: MemberHome) -> bool:
     return any((home.path / "nodes").glob("*.request"))
 
 
-def require_endorsed(home: MemberHome, code: str, document: Node) -> None:
-    """Returns when a statement is about a node that this home endorsed, with the keys of its request and no others.
-
-    Raises:
-        HomeInvalid: this home endorsed no such node.
-        NodeRequestRefused: the statement names other keys.
-    """
-    check_creatable(code)
-    path = home.path / "nodes" / f"{code}.request"
-    if not path.exists():
-        raise HomeInvalid(
-            f"{home.path} neither is the home of a node {code}, nor endorsed one (lienthong node add --request); "
-            "nothing was signed"
-        )
-    asked = read_request(path.read_bytes(), home.facts.genesis, home.facts.member)
-    stated = (raw(document.log.key), raw(document.broker_key), document.log.others)
-    if asked.node != code or stated != (raw(asked.log), raw(asked.broker), ()):
-        raise NodeRequestRefused(
-            f"the directory's statement of {document.subject} names other keys than the request that was endorsed: "
-            "nothing was signed; is somebody signing as this member?"
-        )
-
-
 def _read(home: MemberHome, code: str, request: Path) -> tuple[MemberSpeaker, bytes, NodeRequest, Stated]:
     facts, speaker = home.facts, Speaker.member(home)
     if not home.settings.exists():
@@ -172,41 +161,6 @@ async def _refuse_revoked(client: RegistryClient, node: str) -> None:
         )
 
 
-async def _exchange_broker_key(
-    client: RegistryClient, speaker: MemberSpeaker, asked: NodeRequest, stated: Stated
-) -> None:
-    """States the node with the broker key that a later request of it names; it proved its log key with it.
-
-    Raises:
-        NodeRequestRefused: the request is older than the newest statement: it names an earlier key.
-    """
-    before = await own_predecessor(client, speaker.home, Node, str(stated.node))
-    if before is None or before.document.broker_key == asked.broker or before.document.log.key != asked.log:
-        return  # what does not fit at all is refused with the other documents
-    if parse_time(asked.issued) <= _named_at(speaker, asked.node, before.document):
-        raise NodeRequestRefused(
-            f"the request of {asked.issued} names another broker key than the newer statement of {stated.node}: "
-            "use the newest request of that node"
-        )
-    following = successor(before, {"broker_key": asked.broker})
-    fields = {name: getattr(following, name) for name in Node.__struct_fields__ if name not in COMMON_FIELDS}
-    await speaker.say(client, Node, following.subject, **fields)
-
-
-def _named_at(speaker: MemberSpeaker, code: str, document: Node) -> datetime:
-    """When the node asked for the broker key of a statement, or a later time: it may have been said again since."""
-    path = speaker.home.path / "nodes" / f"{code}.request"
-    if path.exists():
-        kept = read_request(path.read_bytes(), speaker.genesis, speaker.home.facts.member)
-        if kept.broker == document.broker_key:
-            return parse_time(kept.issued)
-    return document.issued_at
-
-
-def _keep(home: MemberHome, code: str, signed: bytes) -> None:
-    replace_file(home.path / "nodes" / f"{code}.request", signed, 0o644)
-
-
 def _write(
     speaker: MemberSpeaker, asked: NodeRequest, given: tuple[str, tuple[str, ...]], out: Path, *, services: bool
 ) -> None:
@@ -230,6 +184,21 @@ def _write(
         services={part.name: part.read_text(encoding="utf-8") for part in parts},
     )
     replace_file(out, seal_bundle(contents, asked, speaker.genesis, speaker.signer, speaker.chain))
+
+
+def _refuse_carried(asked: NodeRequest) -> None:
+    if asked.next_log:
+        raise NodeRequestRefused(
+            "a statement that is carried begins a node, and this request exchanges the log key of one that is there: "
+            "give this command where the registry answers, without --out and --accept"
+        )
+
+
+def _log_told(asked: NodeRequest, endorsed: Endorsed) -> dict[str, Any]:
+    """What became of a next log key: it counts later, or is in first place already."""
+    if not asked.next_log:
+        return {}
+    return {"log_key_usable_from": endorsed.usable_from, "log_key_replaced": endorsed.log == asked.next_log}
 
 
 def _told(stated: Stated, signed: bytes, bundle: Path) -> dict[str, Any]:

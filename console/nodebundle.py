@@ -1,8 +1,8 @@
 """What passes between a member's home and a further node of it: a request one way, a bundle the other way.
 
-A request is signed with the node's log and broker key: who asks holds them. A bundle is signed with the member key and
-sealed to a key that only this node has (HPKE base mode, RFC 9180, with the KEM of sealing keys): whoever carries it
-reads and changes nothing. Formats only: makes no keys, asks no registry, writes no file.
+A request is signed with each log and broker key that it names: who asks holds them. A bundle is signed with the member
+key and sealed to a key that only this node has (HPKE base mode, RFC 9180, with the KEM of sealing keys): whoever
+carries it reads and changes nothing. Formats only: makes no keys, asks no registry, writes no file.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from evidence.header import encode_time
 from evidence.signer import Signer
 from evidence.x509 import load_pem_chain, verify_chain
 from registry.client import verify_anchors
-from registry.documents import parse_time
+from registry.documents import LogHead, parse_time
 from registry.errors import RegistryError
 from registry.publickeys import decode_base64, key_id, spki_public
 
@@ -81,7 +81,7 @@ class AnswerKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     until: str
 
 
-class NodeRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class NodeRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """What a further node asks its member for.
 
     Attributes:
@@ -92,6 +92,8 @@ class NodeRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         broker: Raw Ed25519 public key (base64).
         bundle: What the bundle is sealed to.
         answers: Keys for answers, to be published.
+        next_log: Raw Ed25519 public key (base64) that is to follow `log`; empty where none is.
+        head: The newest tree of the node's log, for the directory to date.
     """
 
     member: str
@@ -101,6 +103,8 @@ class NodeRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     broker: str
     bundle: PublicKey
     answers: tuple[AnswerKey, ...]
+    next_log: str = ""
+    head: LogHead | None = None
 
 
 class SharedKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -158,10 +162,13 @@ class _Sealed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     sealed: str
 
 
-def sign_request(request: NodeRequest, genesis: str, log: Signer, broker: Signer) -> bytes:
-    """A request, signed with both keys."""
+def sign_request(request: NodeRequest, genesis: str, log: Signer, *further: Signer) -> bytes:
+    """A request, signed with every key that it names: log key, broker key, and next log key where there is one."""
     header = {"typ": _REQUEST, "genesis": genesis}
-    return jws.add_signature(jws.sign_flattened(msgspec.json.encode(request), header, log), header, broker)
+    signed = jws.sign_flattened(msgspec.json.encode(request), header, log)
+    for signer in further:
+        signed = jws.add_signature(signed, header, signer)
+    return signed
 
 
 def request_id(signed: bytes) -> str:
@@ -188,13 +195,18 @@ def read_request(signed: bytes, genesis: str, member: str) -> NodeRequest:
         raise NodeRequestRefused(
             f"the request is for a node of {request.member[:200]}, and this is the home of {member}"
         )
-    if len(parsed.signatures) != 2 or not 1 <= len(request.answers) <= MAX_ANSWER_KEYS:
-        raise NodeRequestRefused(f"a request has two signatures and 1 to {MAX_ANSWER_KEYS} keys for answers")
+    keys = (request.log, request.broker, *([request.next_log] if request.next_log else []))
+    if len(parsed.signatures) != len(keys) or not 1 <= len(request.answers) <= MAX_ANSWER_KEYS:
+        raise NodeRequestRefused(
+            f"a request has a signature of each of its {len(keys)} keys, and 1 to {MAX_ANSWER_KEYS} keys for answers"
+        )
+    if len(set(keys)) != len(keys):
+        raise NodeRequestRefused("the request names one key for two uses: each of them has a key of its own")
     try:
         parse_time(request.issued)
-        for signature, key in zip(parsed.signatures, (request.log, request.broker), strict=True):
+        for signature, key in zip(parsed.signatures, keys, strict=True):
             if signature.protected.get("genesis") != genesis:
-                raise NodeRequestRefused("one of the two signatures is for another instance")
+                raise NodeRequestRefused("one of the signatures is for another instance")
             jws.verify(signature, decode_base64(key))
         for one in request.answers:
             if parse_time(one.valid_from) >= parse_time(one.until):

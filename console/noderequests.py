@@ -18,6 +18,7 @@ import msgspec
 from bus.gateway.sealingkeys import load_keys, write_key
 from bus.sealing.keys import SealingKeyPair
 from bus.transport import nkeys
+from console.furtherlogkey import exchange, make_next, next_log_key, take, was_exchanged
 from console.homes import HomeInvalid, MemberFacts, MemberHome, read_facts, replace_file, write_new
 from console.joining import Invitation
 from console.membership import call_registry, parse_genesis
@@ -30,11 +31,12 @@ from console.nodebundle import (
     SharedKey,
     now_text,
     open_bundle,
+    read_request,
     request_id,
     sign_request,
 )
 from console.nodes import SEALING_DAYS, Place, finish, node_keys
-from console.rotation import reload_gateway
+from console.rotation import log_head, reload_gateway
 from console.statements import Stated
 from evidence.identifiers import MemberId, NodeId
 from evidence.signer import FileSigner, generate_key_file
@@ -102,7 +104,9 @@ def ask(home: MemberHome, member: str, genesis: str, code: str, passphrase: Path
     return _write(home, asked, out)
 
 
-def ask_again(home: MemberHome, days: int, out: Path, *, broker_key: bool = False) -> dict[str, Any]:
+def ask_again(
+    home: MemberHome, days: int, out: Path, *, broker_key: bool = False, log_key: bool = False
+) -> dict[str, Any]:
     """A request for the coming days: a further key for answers for each, beginning in a day.
 
     Args:
@@ -110,6 +114,7 @@ def ask_again(home: MemberHome, days: int, out: Path, *, broker_key: bool = Fals
         days: how many.
         out: where the request goes.
         broker_key: whether it names a new broker key; the next request does, too, until the bundle came.
+        log_key: whether it names a next log key; the next request does, too, until that key signs.
 
     Raises:
         HomeInvalid: this is not the home of a further node, or `out` exists.
@@ -119,11 +124,12 @@ def ask_again(home: MemberHome, days: int, out: Path, *, broker_key: bool = Fals
     asked = _asked(home)
     if asked is None:
         raise HomeInvalid(f"nothing was asked for from {home.path}; begin with lienthong node request CODE --member …")
+    passphrase = Path(asked.passphrase) if asked.passphrase else None
     if broker_key and not _next_broker_key(home).exists():
-        passphrase = Path(asked.passphrase) if asked.passphrase else None
         generate_key_file(_next_broker_key(home), "ed25519", passphrase_path=passphrase)
-        asked = msgspec.structs.replace(asked, settled=True)  # an unanswered one names the key before
-    if asked.settled:
+    if log_key:
+        make_next(home, passphrase)
+    if asked.settled or not _names_all(home, asked):
         start, day = datetime.now(UTC) + _LEAD, timedelta(days=1)
         windows = [(start + number * day, start + (number + 2) * day) for number in range(days)]
         asked = _compose(home, windows, asked.passphrase, asked.bundle)
@@ -133,7 +139,7 @@ def ask_again(home: MemberHome, days: int, out: Path, *, broker_key: bool = Fals
 def _compose(home: MemberHome, windows: list[tuple[datetime, datetime]], passphrase: str, bundle: str) -> Asked:
     facts = home.facts
     home.keys.mkdir(mode=0o700, exist_ok=True)
-    log, broker = _keys(home, passphrase)
+    log, broker, *following = _keys(home, passphrase)
     owner, folder = f"{facts.member}/@{facts.node}", home.keys / "sealing"
     keys = []
     for begin, end in windows:
@@ -148,8 +154,10 @@ def _compose(home: MemberHome, windows: list[tuple[datetime, datetime]], passphr
         broker=_b64(broker.public_bytes),
         bundle=PublicKey.of(_bundle_key(home)),
         answers=tuple(keys),
+        next_log=_b64(following[0].public_bytes) if following else "",
+        head=log_head(home) if following or was_exchanged(home) else None,
     )
-    signed = sign_request(request, facts.genesis, log, broker)
+    signed = sign_request(request, facts.genesis, log, broker, *following)
     asked = Asked(request=signed.decode(), passphrase=passphrase, bundle=bundle)
     replace_file(home.path / "node-request.json", msgspec.json.encode(asked), 0o644)
     return asked
@@ -160,12 +168,21 @@ def _next_broker_key(home: MemberHome) -> Path:
     return home.keys / "broker.next.pem"
 
 
-def _keys(home: MemberHome, passphrase: str) -> tuple[FileSigner, FileSigner]:
-    """Log key, and the broker key to be named: the next one, where there is one."""
+def _keys(home: MemberHome, passphrase: str) -> list[FileSigner]:
+    """Log key, the broker key to be named (the next one, where there is one), and the next log key, if there is one."""
     path = Path(passphrase) if passphrase else None
     log, broker = node_keys(home, path)
-    following = _next_broker_key(home)
-    return log, FileSigner.load(following, passphrase_path=path) if following.exists() else broker
+    if _next_broker_key(home).exists():
+        broker = FileSigner.load(_next_broker_key(home), passphrase_path=path)
+    return [log, broker, *([make_next(home, path)] if next_log_key(home).exists() else [])]
+
+
+def _names_all(home: MemberHome, asked: Asked) -> bool:
+    """Whether the stored request names the keys that lie here now; an unanswered one may name those before."""
+    facts = home.facts
+    stored = read_request(asked.request.encode(), facts.genesis, facts.member)
+    named = [stored.log, stored.broker, *([stored.next_log] if stored.next_log else [])]
+    return named == [_b64(one.public_bytes) for one in _keys(home, asked.passphrase)]
 
 
 def _b64(data: bytes) -> str:
@@ -228,6 +245,7 @@ def install(home: MemberHome, bundle: Path, place: Place) -> dict[str, Any]:
     if made:
         _make(home, asked, contents, place)
     exchanged = _take_broker_key(home, asked)
+    log = take(home, Path(asked.passphrase) if asked.passphrase else None, datetime.now(UTC))
     replace_file(
         home.path / "node-request.json",
         msgspec.json.encode(msgspec.structs.replace(asked, settled=True, bundle=contents.issued)),
@@ -238,6 +256,9 @@ def install(home: MemberHome, bundle: Path, place: Place) -> dict[str, Any]:
         "made": made,
         "sealing_keys": taken,
         "broker_key_exchanged": exchanged,
+        "log_key_exchanged": log.exchanged,
+        "log_key_waits": log.is_waiting,
+        "log_key_usable_from": log.usable_from,
         "registry_asked": told,
         "settings": home.settings,
         "reloaded": not made and reload_gateway(home),
@@ -291,7 +312,7 @@ def _take(home: MemberHome, contents: Contents) -> int:
             raise BundleRefused(f"the bundle has settings of an impossible name: {name[:80]!r}")
         if not (home.settings_parts / name).exists():  # what was changed for this machine stays
             replace_file(home.settings_parts / name, text.encode(), 0o644)
-    if home.settings.exists() and _is_younger(contents.credentials, home.keys / "broker.jwt"):
+    if home.settings.exists() and _is_no_older(contents.credentials, home.keys / "broker.jwt"):
         replace_file(home.keys / "broker.jwt", contents.credentials.encode())
     return taken
 
@@ -301,22 +322,33 @@ def _take_broker_key(home: MemberHome, asked: Asked) -> bool:
     following, credentials = _next_broker_key(home), home.keys / "broker.jwt"
     if not following.exists():
         return False
-    key = _keys(home, asked.passphrase)[1].public_bytes
+    broker = FileSigner.load(following, passphrase_path=Path(asked.passphrase) if asked.passphrase else None)
     try:
         holder = nkeys.decode_claims(credentials.read_text(encoding="ascii").strip()).get("sub")
     except (OSError, ValueError, IndexError, msgspec.MsgspecError):
         return False
-    if holder != nkeys.public_text("user", key):
+    if holder != nkeys.public_text("user", broker.public_bytes):
         return False
     following.replace(home.keys / "broker.pem")
     return True
 
 
-def _is_younger(jwt: str, path: Path) -> bool:
-    """Whether credentials were minted after those that are here: a running gateway renews its own."""
+def exchange_log_key(home: MemberHome, *, wait: bool) -> dict[str, Any]:
+    """Lets the next log key sign, as `furtherlogkey.exchange`.
+
+    Raises:
+        HomeInvalid: there is no next key, or it may not sign yet.
+    """
+    asked = _asked(home)
+    passphrase = Path(asked.passphrase) if asked is not None and asked.passphrase else None
+    return exchange(home, passphrase, wait=wait)
+
+
+def _is_no_older(jwt: str, path: Path) -> bool:
+    """Whether credentials were minted no earlier than those that are here: a running gateway renews its own."""
     try:
         there = nkeys.decode_claims(path.read_text(encoding="ascii").strip()).get("iat")
-        return int(str(nkeys.decode_claims(jwt).get("iat"))) > int(str(there))
+        return int(str(nkeys.decode_claims(jwt).get("iat"))) >= int(str(there))
     except (OSError, ValueError, IndexError, msgspec.MsgspecError):
         return True
 

@@ -160,7 +160,7 @@ async def check_own_keys(client: RegistryClient, home: MemberHome, document: Any
     named = named_keys(document)
     foreign = named.keys() - (keys_of_files(home) if named else frozenset())
     for keyid in sorted(foreign):
-        if not await _is_revoked(client, home, keyid):
+        if not await is_revoked(client, home, keyid):
             raise KeyNotOwn(
                 f"{document.subject} would name the {named[keyid]}, of which {home.keys} has no file: nothing was "
                 f"signed. If it is not yours, somebody signs as this member: lienthong key revoke {keyid} --home "
@@ -168,7 +168,12 @@ async def check_own_keys(client: RegistryClient, home: MemberHome, document: Any
             )
 
 
-async def _is_revoked(client: RegistryClient, home: MemberHome, keyid: str) -> bool:
+async def is_revoked(client: RegistryClient, home: MemberHome, keyid: str) -> bool:
+    """Whether this member or the operator withdrew trust in a key.
+
+    Raises:
+        RegistryError: the registry does not answer.
+    """
     subject = f"key:{keyid}"
     try:
         return await own_predecessor(client, home, Revocation, subject) is not None

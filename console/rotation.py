@@ -29,6 +29,7 @@ from evidence import note
 from evidence.checkpoint import key_name
 from evidence.errors import EvidenceError
 from evidence.header import encode_time
+from evidence.identifiers import NodeId, log_origin
 from evidence.log import LogReader
 from evidence.note import VerifierKey
 from evidence.signer import FileSigner, generate_key_file
@@ -39,7 +40,8 @@ _SKEW = timedelta(minutes=1)
 _LEAD_S, _CARRYING_S = 300.0, 86_400.0
 
 
-def _b64(data: bytes) -> str:
+def b64(data: bytes) -> str:
+    """A key as documents write it."""
     return base64.b64encode(data).decode()
 
 
@@ -118,9 +120,9 @@ def prepare_log_key(home: MemberHome, delay_s: float) -> dict[str, Any]:
         found = await statement(client, home, node)
         before = found.document
         named = {other.key: other for other in before.log.others}
-        if _b64(key.public_bytes) in named:
-            return parse_time(named[_b64(key.public_bytes)].from_)
-        window = LogKeyWindow(key=_b64(key.public_bytes), from_=encode_time(from_at))
+        if b64(key.public_bytes) in named:
+            return parse_time(named[b64(key.public_bytes)].from_)
+        window = LogKeyWindow(key=b64(key.public_bytes), from_=encode_time(from_at))
         log = msgspec.structs.replace(before.log, others=(*before.log.others, window), head=log_head(home))
         await client.submit(await speaker.amend(client, found, log=log))
         return from_at
@@ -147,7 +149,7 @@ def log_key_step(home: MemberHome) -> Literal["prepare", "activate", "reload"]:
     node, speaker = node_of(home), Speaker.member(home)
     before = call_registry(speaker.url, lambda client: statement(client, home, node)).document.log
     if following.exists():
-        key = _b64(_load_or_make(home, following).public_bytes)
+        key = b64(_load_or_make(home, following).public_bytes)
         return "activate" if key in {before.key, *(other.key for other in before.others)} else "prepare"
     return "reload" if _taken_and_unused(home, before) else "prepare"
 
@@ -155,16 +157,24 @@ def log_key_step(home: MemberHome) -> Literal["prepare", "activate", "reload"]:
 def _taken_and_unused(home: MemberHome, log: NodeLog) -> bool:
     """Whether the key in the file is the directory's newest, and the log's newest checkpoint still is under another."""
     settings = load_settings(home.settings)
+    present = FileSigner.load(settings.keys.log, passphrase_path=settings.keys.passphrase)
+    return b64(present.public_bytes) == log.key and is_unused(home)
+
+
+def is_unused(home: MemberHome) -> bool:
+    """Whether the log's newest checkpoint is under another key than the one in the file."""
+    settings = load_settings(home.settings)
     path = settings.data / "log.db"
     present = FileSigner.load(settings.keys.log, passphrase_path=settings.keys.passphrase)
-    if _b64(present.public_bytes) != log.key or not path.exists():
+    if not path.exists():
         return False
     try:
         with LogReader(path) as reader:
             newest = note.parse(reader.note())
     except EvidenceError:
         return False  # no checkpoint yet
-    own = VerifierKey(key_name(log.origin), present.public_bytes)
+    origin = log_origin(settings.genesis, NodeId.parse(settings.node), settings.incarnation)
+    own = VerifierKey(key_name(origin), present.public_bytes)
     return own.id not in {signature.key_id for signature in newest.signatures}
 
 
@@ -183,7 +193,7 @@ def activate_log_key(home: MemberHome, overlap_s: float) -> dict[str, Any]:
             return {"node": node, "reloaded": reload_gateway(home)}
         raise HomeInvalid(f"there is no {following}; prepare it with `lienthong node rotate log --prepare`")
     key, now = _load_or_make(home, following), datetime.now(UTC)
-    text = _b64(key.public_bytes)
+    text = b64(key.public_bytes)
 
     async def publish(client: RegistryClient) -> None:
         found = await statement(client, home, node)
@@ -250,8 +260,8 @@ def rotate_broker_key(home: MemberHome) -> dict[str, Any]:
 
     async def publish(client: RegistryClient) -> str:
         before = await statement(client, home, node)
-        if before.document.broker_key != _b64(key.public_bytes):
-            await client.submit(await speaker.amend(client, before, broker_key=_b64(key.public_bytes)))
+        if before.document.broker_key != b64(key.public_bytes):
+            await client.submit(await speaker.amend(client, before, broker_key=b64(key.public_bytes)))
         return (await client.credentials(node)).jwt
 
     jwt = call_registry(speaker.url, publish)
@@ -359,7 +369,7 @@ async def _say_key(
         Sealing,
         f"{owner}#{pair.keyid}",
         kem=pair.public_key.kem,
-        public=_b64(pair.public_key.public),
+        public=b64(pair.public_key.public),
         use=uses,
         valid_from=encode_time(from_at),
         until=encode_time(until_at),

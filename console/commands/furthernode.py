@@ -28,6 +28,7 @@ _OUT = click.Path(path_type=Path, dir_okay=False)
 @click.option(
     "--broker-key", is_flag=True, help="With --days: exchange the key that proves the node to the broker, too."
 )
+@click.option("--log-key", is_flag=True, help="With --days: make a next key that signs the log's checkpoints, too.")
 @click.option("--out", type=_OUT, required=True, help="File with the request, for the member's home.")
 @json_option
 @reports_errors
@@ -39,6 +40,7 @@ def request(
     passphrase_file: Path | None,
     days: int | None,
     broker_key: bool,
+    log_key: bool,
     out: Path,
     as_json: bool,
 ) -> None:
@@ -50,9 +52,9 @@ def request(
     from console.noderequests import ask, ask_again
 
     if days is not None:
-        made = ask_again(MemberHome(home), days, out, broker_key=broker_key)
-    elif broker_key:
-        raise click.UsageError("--broker-key goes with --days, at a node that there is already")
+        made = ask_again(MemberHome(home), days, out, broker_key=broker_key, log_key=log_key)
+    elif broker_key or log_key:
+        raise click.UsageError("--broker-key and --log-key go with --days, at a node that there is already")
     elif code is None or member is None or genesis is None:
         raise click.UsageError(
             "to ask for a node give CODE, --member and --genesis; for keys of the coming days --days"
@@ -90,6 +92,11 @@ def join(home: Path, bundle: Path, front: str, admin: str, hosts: tuple[str, ...
     done = install(MemberHome(home), bundle, Place(front, admin, ("127.0.0.1", "localhost", *hosts)))
     asked = "" if done["registry_asked"] else "\nregistry  not reached: whether the node was revoked is not known here"
     following = f"lienthong gateway --home {home}" if done["made"] else "nothing; the gateway takes it over"
+    if done["log_key_waits"]:
+        since = done["log_key_usable_from"] or "the instant that the member's home was told"
+        following = f"from {since} on: lienthong node rotate log --home {home}; --wait waits for it"
+    elif done["log_key_exchanged"]:
+        following = "nothing; the gateway signs with the next log key, and the next request ends the earlier one"
     emit(
         done,
         f"node      {done['node']}\nkeys      {done['sealing_keys']} new sealing keys of the member{asked}\n"

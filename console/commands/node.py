@@ -45,6 +45,20 @@ node.add_command(announce)
 @click.option("--request", "asked", type=_FILE, help="Endorse a node on another machine, by its request.")
 @click.option("--bundle", type=_OUT, help="With --request: where the bundle for that machine goes.")
 @click.option("--no-services", is_flag=True, help="With --request: leave the settings of back ends out of the bundle.")
+@click.option(
+    "--log-delay-s",
+    default=900.0,
+    show_default=True,
+    type=click.FloatRange(0),
+    help="With --request: how long everybody gets to learn of a next log key: the longest directory.max_age_s.",
+)
+@click.option(
+    "--log-overlap-s",
+    default=86_400.0,
+    show_default=True,
+    type=click.FloatRange(0),
+    help="With --request: how long an earlier log key is still accepted once the next one is in its place.",
+)
 @click.option("--out", type=_OUT, help="Write the signed statements to a file to carry, instead of sending them.")
 @click.option("--accept", "answer", type=_FILE, help="Take the registry's answer that was carried back.")
 @json_option
@@ -59,6 +73,8 @@ def add(
     asked: Path | None,
     bundle: Path | None,
     no_services: bool,
+    log_delay_s: float,
+    log_overlap_s: float,
     out: Path | None,
     answer: Path | None,
     as_json: bool,
@@ -75,7 +91,8 @@ def add(
     if asked is not None:
         if bundle is None and out is None:
             raise click.UsageError("with --request say where the bundle goes: --bundle FILE")
-        made = _endorsed(MemberHome(home), code, (asked, bundle, out, answer), services=not no_services)
+        timing = (log_delay_s, log_overlap_s)
+        made = _endorsed(MemberHome(home), code, (asked, bundle, out, answer), services=not no_services, timing=timing)
         _tell_endorsed(code, made, as_json)
         return
     place = Place(front, admin, ("127.0.0.1", "localhost", *hosts), passphrase_file)
@@ -91,8 +108,14 @@ def _made(home: Any, code: str, place: Any, out: Path | None, answer: Path | Non
 
 
 def _endorsed(
-    home: Any, code: str, files: tuple[Path, Path | None, Path | None, Path | None], *, services: bool
+    home: Any,
+    code: str,
+    files: tuple[Path, Path | None, Path | None, Path | None],
+    *,
+    services: bool,
+    timing: tuple[float, float],
 ) -> dict[str, Any]:
+    from console.carriedkeys import Timing
     from console.furthernodes import endorse, endorse_accepted, endorse_carried
 
     asked, bundle, out, answer = files
@@ -101,7 +124,7 @@ def _endorsed(
     assert bundle is not None
     if answer is not None:
         return endorse_accepted(home, code, asked, answer, bundle, services=services)
-    return endorse(home, code, asked, bundle, services=services)
+    return endorse(home, code, asked, bundle, services=services, timing=Timing(*timing))
 
 
 def _tell(home: Path, code: str, made: dict[str, Any], as_json: bool) -> None:
@@ -129,6 +152,10 @@ def _tell_endorsed(code: str, made: dict[str, Any], as_json: bool) -> None:
             "compare   the request's id with what the people at the new machine say\n"
             f"next      carry {made['bundle']} there: lienthong node join --bundle {made['bundle'].name} --home …"
         )
+    if made.get("log_key_replaced"):
+        told += "\nlog key   the present one was revoked, so the next one is in its place already"
+    elif made.get("log_key_usable_from"):
+        told += f"\nlog key   the next one signs from {made['log_key_usable_from']} on"
     emit(made, told, as_json)
 
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from console.output import emit, json_option, reports_errors
+
+if TYPE_CHECKING:
+    from console.homes import MemberHome
 
 _HOME = click.option("--home", type=click.Path(path_type=Path, exists=True), required=True, help="Home of the member.")
 
@@ -50,6 +54,9 @@ def log(home: Path, phase: str | None, delay_s: float, overlap_s: float, as_json
     from console.rotation import activate_log_key, log_key_step, prepare_log_key
 
     member_home = MemberHome(home)
+    if member_home.facts.node:
+        _further_log(member_home, phase, as_json)
+        return
     step = log_key_step(member_home) if phase in {None, "wait"} else phase
     if step == "prepare" or (phase == "wait" and step == "activate"):
         made = prepare_log_key(member_home, delay_s)
@@ -64,6 +71,20 @@ def log(home: Path, phase: str | None, delay_s: float, overlap_s: float, as_json
         time.sleep(max(0.0, (made["usable_from"] - datetime.now(UTC)).total_seconds()))
     done = activate_log_key(member_home, overlap_s)
     emit(done, f"activated the new log key of {done['node']}; {_told(done['reloaded'])}", as_json)
+
+
+def _further_log(home: MemberHome, phase: str | None, as_json: bool) -> None:
+    """At a further node only the last step is made: what comes before is asked for, and signed elsewhere."""
+    from console.noderequests import exchange_log_key
+
+    if phase == "prepare":
+        raise click.UsageError(
+            "at a further node the next log key is made with lienthong node request --days 30 --log-key, and published "
+            "by the member's home"
+        )
+    done = exchange_log_key(home, wait=phase == "wait")
+    ends = "\nnext      the next lienthong node request --days … ends the earlier key, once it is endorsed"
+    emit(done, f"activated the new log key of {done['node']}; {_told(done['reloaded'])}{ends}", as_json)
 
 
 @rotate.command()

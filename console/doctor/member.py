@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,6 +14,7 @@ from bus.transport import nkeys, subjects
 from console.doctor import files, gateway, reaching, revocation, wire
 from console.doctor.findings import Check, Finding, State
 from console.doctor.servers import SERVERS, check_servers
+from console.furtherlogkey import next_log_key, usable_from
 from console.homes import MemberHome
 from console.membership import call_registry
 from console.views import local_follower
@@ -24,7 +25,7 @@ from evidence.log import LogReader
 from evidence.note import VerifierKey
 from evidence.signer import FileSigner
 from registry.client import RegistryClient
-from registry.documents import Node
+from registry.documents import Node, parse_time
 from registry.fold import Directory
 from registry.publickeys import decode_base64, key_id
 from registry.view import RevocationKind
@@ -187,7 +188,7 @@ def check_node(context: MemberContext) -> Iterable[Finding]:
     wrong = [
         what
         for what, same in (
-            ("log key", stated[0] == log),
+            ("log key", log in stated[0]),
             ("broker key", stated[1] == broker),
             ("log origin", stated[2] == origin),
         )
@@ -196,14 +197,29 @@ def check_node(context: MemberContext) -> Iterable[Finding]:
     if wrong:
         return [Finding(name, "fail", f"the directory names another {' and '.join(wrong)} than this home has", _NODE)]
     named = Finding(name, "ok", "the directory names the log and broker keys of this home")
-    return [named, *wire.check_wire(context.home, settings, stated[3])]
+    return [named, *_next_log_key(context), *wire.check_wire(context.home, settings, stated[3])]
 
 
 _NODE = "put back the keys of this node, or make a new node: lienthong node add CODE in a new home of the same member"
 
 
-def _stated_node(context: MemberContext) -> tuple[bytes, bytes, str, int] | None:
-    """Log key, broker key, origin and announced wire, by the registry where it answers, otherwise by the own copy."""
+def _next_log_key(context: MemberContext) -> Iterator[Finding]:
+    """At a further node: a next log key that may sign, and does not yet."""
+    path, home = next_log_key(context.home), context.home
+    if home.facts.node and path.exists():
+        key = FileSigner.load(path, passphrase_path=context.settings.keys.passphrase).public_bytes
+        since = usable_from(home, key)
+        if since is not None and since <= datetime.now(UTC):
+            seen = f"the next log key may sign since {since:%Y-%m-%d %H:%M}Z, and is not in use"
+            yield Finding("node-statement", "warn", seen, f"lienthong node rotate log --home {home.path}")
+
+
+def _stated_node(context: MemberContext) -> tuple[frozenset[bytes], bytes, str, int] | None:
+    """Log keys that may sign, broker key, origin and announced wire.
+
+    By the registry where it answers, otherwise by the own copy. The log keys are the one in first place and what has
+    come to follow it; a key that is about to end is none of them.
+    """
     node = context.settings.node
     if context.seen is not None:
 
@@ -215,10 +231,16 @@ def _stated_node(context: MemberContext) -> tuple[bytes, bytes, str, int] | None
         found = call_registry(context.home.facts.registry, work)
         if found is None:
             return None
-        return decode_base64(found.log.key), decode_base64(found.broker_key), found.log.origin, found.wire
+        now = datetime.now(UTC)
+        begun = (one.key for one in found.log.others if one.until is None and parse_time(one.from_) <= now)
+        keys = frozenset(decode_base64(key) for key in (found.log.key, *begun))
+        return keys, decode_base64(found.broker_key), found.log.origin, found.wire
     with local_follower(context.home) as follower:
         entry = follower.directory.node(node)
-        return None if entry is None else (entry.log_key.public, entry.broker_key, entry.origin, entry.wire)
+        if entry is None:
+            return None
+        come = [one.key.public for one in entry.other_keys if one.until_at is None and one.usable(datetime.now(UTC))]
+        return frozenset((entry.log_key.public, *come)), entry.broker_key, entry.origin, entry.wire
 
 
 def check_trust(context: MemberContext) -> Iterable[Finding]:

@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import threading
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 import pytest
 from click.testing import CliRunner
+from commanding import fate, submit
 from next_wire import next_wire
+from test_keys import load
 from world import CommandFailed, Member, World, free_port, standard_world, wait_until
 
 from bus.transport import nkeys
 from console.cli import main as lienthong
+from console.heldkeys import key_id_of
 from console.homes import MemberHome
 from console.nodebundle import Contents, open_bundle
 from console.noderequests import _bundle_key
 from console.views import local_directory
+from evidence import note
+from evidence.__main__ import main as evidence_main
+from evidence.checkpoint import key_name
+from evidence.identifiers import NodeId, log_origin
+from evidence.log import LogReader
+from evidence.note import VerifierKey
 from evidence.signer import FileSigner
 
 SERVICE = "G01/desk/notes"
@@ -248,6 +260,123 @@ def test_keys_for_answers_are_asked_for_and_endorsed_as_the_node_was(world: Worl
     assert isinstance(node, FurtherNode)
     join(world, node, bundle)
     assert len(set((node.home / "keys" / "sealing").glob("answer-*"))) == 3
+
+
+@contextmanager
+def commands(world: World) -> Iterator[list[str]]:
+    """Commands all the time; at the end all of them were done."""
+    client, stop, sent = world.clients["H37/app"], threading.Event(), []
+
+    def send() -> None:
+        while not stop.wait(0.05):
+            sent.append(submit(world, client))
+
+    sending = threading.Thread(target=send)
+    sending.start()
+    try:
+        wait_until(lambda: len(sent) >= 3, "commands")
+        yield sent
+    finally:
+        stop.set()
+        sending.join(30)
+    assert Counter(fate(world, client, one)["state"] for one in sent) == {"completed": len(sent)}
+
+
+def carried(world: World, node: FurtherNode, name: str, *options: str) -> tuple[str, ...]:
+    """Asks at the node; the command that the member's home answers with."""
+    out = str(world.folder / f"{node.code}-{name}.request")
+    world.command("node", "request", "--home", str(node.home), "--days", "1", "--out", out, *options)
+    return (
+        "node", "add", node.name, "--home", str(world.member("G01").home), "--request", out,
+        "--bundle", str(world.folder / f"{node.code}.bundle"),
+    )  # fmt: skip
+
+
+def verified(world: World, node: FurtherNode, keys: int) -> list[dict[str, str]]:
+    """Both logs verify, every checkpoint of them, by what the asking member knows; the keys of the node's log."""
+    trust = world.folder / "trust.json"
+
+    def known() -> list[dict[str, str]]:
+        world.command("audit", "trust", "--home", str(world.member("H37").home), "--out", str(trust))
+        origins = json.loads(trust.read_bytes())["origins"]
+        (entry,) = [one for origin, one in origins.items() if f"/G01/@{node.name}/" in origin]
+        return list(entry.get("keys", [entry]))
+
+    found = wait_until(lambda: len(known()) == keys and known(), "the keys at the asking member")
+    for code in ("H37", node.code):
+        copy = world.folder / "copy.db"
+        copy.unlink(missing_ok=True)
+        with closing(sqlite3.connect(world.member(code).log_db)) as log, closing(sqlite3.connect(copy)) as db:
+            log.backup(db)  # one state of a log that grows
+        assert evidence_main(["verify", str(copy), "--trust", str(trust), "--every-checkpoint"]) == 0
+    return list(found)
+
+
+def signing(world: World, node: FurtherNode) -> set[bytes]:
+    """Ids of the keys under the node's newest checkpoint."""
+    with LogReader(node.log_db) as reader:
+        return {one.key_id for one in note.parse(reader.note()).signatures}
+
+
+def serves(world: World, node: FurtherNode) -> None:
+    """Queries come to the node, and its log grows by them."""
+    before, client = size(world, node.code), world.clients["H37/app"]
+    wait_until(
+        lambda: world.call(client, SERVICE, "/notes/1", purpose="residence") and size(world, node.code) > before + 2,
+        "queries at the node", 30,
+    )  # fmt: skip
+
+
+def test_its_log_key_is_exchanged_under_calls_and_commands_and_then_a_stolen_one(world: World) -> None:
+    """Before any node of this world is revoked: records of one that was do not verify for ever."""
+    node, changes = add_further(world, "n5"), '"log.key-changed"'
+    world.start_gateway(node.code)
+    first = node.signer("log").public_bytes
+    with load(world), commands(world):
+        serves(world, node)
+        verified(world, node, 1)
+        add = carried(world, node, "a", "--log-key")
+        assert world.command(*add, "--log-delay-s", "6")["log_key_usable_from"]
+        assert join(world, node)["log_key_exchanged"] is False, "everybody has to know first"
+        verified(world, node, 2)
+        assert node.signer("log").public_bytes == first
+        assert world.command("node", "rotate", "log", "--wait", "--home", str(node.home))["reloaded"] is True
+        wait_until(lambda: changes in world.log_path(node.code).read_text(), "the gateway, signing with the next key")
+        serves(world, node)
+        assert [one.get("until") for one in verified(world, node, 2)] == [None, None]
+        found = world.answer("doctor", "--home", str(node.home))
+        assert [one for one in found["checks"] if one["state"] == "fail"] == []
+        world.command(*carried(world, node, "b"), "--log-overlap-s", "1")
+        join(world, node)
+        wait_until(lambda: verified(world, node, 2)[0].get("until"), "the end of the earlier key")
+        ended = datetime.fromisoformat(verified(world, node, 2)[0]["until"])
+        wait_until(lambda: datetime.now(UTC) > ended, "the time after it")
+        serves(world, node)
+    second = node.signer("log").public_bytes
+    assert second != first
+    world.stop_gateway(node.code)
+    world.start_gateway(node.code)
+    serves(world, node)
+    # and one that is stolen: revoked, and replaced in one round without a delay
+    world.command("key", "revoke", key_id_of(second), "--home", str(world.member("G01").home), "--reason", "stolen")
+    wait_until(lambda: world.admin(node.code, "/readyz").status != 200, "the node, refused")
+    assert world.command(*carried(world, node, "c", "--log-key"))["log_key_replaced"] is True
+    if not join(world, node)["log_key_exchanged"]:
+        wait_until(lambda: taken(world, node), "the next key, named in the node's own directory", 40)
+    wait_until(lambda: world.admin(node.code, "/readyz").status == 200, "the node, ready", 40)
+    serves(world, node)
+    key = VerifierKey(key_name(log_origin(world.genesis, NodeId.parse(node.node), 1)), node.signer("log").public_bytes)
+    assert signing(world, node) == {key.id}
+    world.stop_gateway(node.code)
+    home = str(world.member("G01").home)
+    world.command("node", "revoke", "n5", "--home", home, "--reason", "it was here for its key only")
+
+
+def taken(world: World, node: FurtherNode) -> bool:
+    try:
+        return bool(world.command("node", "rotate", "log", "--home", str(node.home)))
+    except CommandFailed:
+        return False
 
 
 def test_its_broker_key_is_exchanged_by_a_request_and_a_bundle(world: World) -> None:
