@@ -126,7 +126,7 @@ class Outbox:
         self._pace = pace or Pace(clock)
         self._entries: dict[int, _Entry] = {}
         self._due: list[tuple[float, int]] = []
-        self._gates = Gates()
+        self._gates = Gates(self._entries.__contains__)
         self._wake = asyncio.Event()
         self._sending: set[asyncio.Task[None]] = set()
         self._in_doubt = False
@@ -308,8 +308,8 @@ class Outbox:
         if self._pace.pause_s():
             return 0
         now_s, most = self._clock.monotonic(), self._pace.at_once(_AT_ONCE) - len(self._sending)
-        released = frozenset(idx for idx in self._gates.release(now_s) if idx in self._entries)
-        for idx in sorted(released):
+        released = sorted(set(self._gates.release(now_s)))
+        for idx in released:
             self._begin(idx, released=True)
         begun = 0
         while begun < most and self._due and self._due[0][0] <= now_s:
