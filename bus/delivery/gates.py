@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.05, 2.0
 _FEW, _MANY = 4, 64
