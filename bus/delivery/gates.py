@@ -12,6 +12,7 @@ outage thousands of those may stand before the first that still waits.
 from __future__ import annotations
 
 import heapq
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -100,17 +101,24 @@ class Gates:
         if gate is not None:
             gate.taken = True
 
-    def release(self, now_s: float) -> list[int]:
-        """Those whose turn it is to try again; a gate without a line is open."""
+    def release(self, now_s: float, most: int = sys.maxsize) -> list[int]:
+        """Those whose turn it is to try again; a gate without a line is open.
+
+        Args:
+            now_s: the clock.
+            most: of all gates together; those that are due longest come first, the others stay due.
+        """
         found: list[int] = []
-        for subject, gate in list(self._shut.items()):
-            if now_s < gate.until_s:
-                continue
+        due = [(gate.until_s, subject) for subject, gate in self._shut.items() if now_s >= gate.until_s]
+        for _, subject in sorted(due):
+            if len(found) >= most:
+                break
+            gate = self._shut[subject]
             if not gate.line and not gate.again:
                 del self._shut[subject]
                 continue
             gate.wait_s = _FIRST_WAIT_S if gate.taken else min(2 * gate.wait_s, _LONGEST_WAIT_S)
-            turn = gate.turn(_MANY if gate.taken else _FEW)
+            turn = gate.turn(min(_MANY if gate.taken else _FEW, most - len(found)))
             found += turn
             # who only passed over those that are gone comes again soon
             gate.until_s, gate.taken = now_s + (gate.wait_s if turn else _FIRST_WAIT_S), False

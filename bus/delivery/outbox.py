@@ -134,6 +134,7 @@ class Outbox:
         self._gates = Gates(self._entries.__contains__)
         self._wake = asyncio.Event()
         self._sending: set[asyncio.Task[None]] = set()
+        self._retrying = 0  # of these, to receivers whose gates are shut: they take no places of others
         self._in_doubt = False
         self._withdrawn: set[int] = set()
         self._held_bytes = 0
@@ -339,8 +340,8 @@ class Outbox:
             return 0
         if self._pace.pause_s():
             return 0
-        now_s, most = self._clock.monotonic(), self._pace.at_once(_AT_ONCE) - len(self._sending)
-        released = sorted(set(self._gates.release(now_s)))
+        now_s, most = self._clock.monotonic(), self._pace.at_once(_AT_ONCE) - len(self._sending) + self._retrying
+        released = sorted(set(self._gates.release(now_s, _AT_ONCE - self._retrying)))
         for idx in released:
             self._begin(idx, released=True)
         begun = 0
@@ -361,10 +362,12 @@ class Outbox:
     def _begin(self, idx: int, *, released: bool) -> None:
         task = asyncio.create_task(self._send(idx, released=released))
         self._sending.add(task)
-        task.add_done_callback(partial(self._ended, idx))
+        self._retrying += released
+        task.add_done_callback(partial(self._ended, idx, released))
 
-    def _ended(self, idx: int, task: asyncio.Task[None]) -> None:
+    def _ended(self, idx: int, released: bool, task: asyncio.Task[None]) -> None:
         self._sending.discard(task)
+        self._retrying -= released
         self._wake.set()
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("outbox.failed", index=idx, error=type(error).__name__, exc_info=error)

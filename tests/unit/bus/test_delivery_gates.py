@@ -67,6 +67,20 @@ def test_those_who_expired_in_a_long_outage_take_no_turns_of_those_who_still_wai
     assert now_s < outage / _FEW * _LONGEST_WAIT_S / 1_000
 
 
+def test_of_very_many_shut_gates_a_bounded_number_tries_at_once_and_each_in_turn() -> None:
+    gates, now_s, tried = Gates(everybody), 0.0, set[int]()
+    for idx in range(1_000):
+        gates.refused(f"s{idx}", idx, now_s)
+    for _ in range(1_000 // 10):
+        now_s += 0.06
+        turn = gates.release(now_s, 10)
+        assert len(turn) == 10
+        tried.update(turn)
+        for idx in turn:
+            gates.refused(f"s{idx}", idx, now_s)
+    assert len(tried) > 500, "who just tried stands behind those who did not"
+
+
 def test_what_is_sent_and_cancelled_in_a_loop_makes_no_line_longer_and_longer() -> None:
     gates = Gates(lambda _idx: False)
     gates.refused("a", 0, 0.0)
@@ -125,3 +139,28 @@ async def test_cancelled_commands_do_not_hold_up_those_behind_them(line, monkeyp
     line.bus.clock.pass_time(101.0)
     await line.flow()
     assert await line.state(kept) == "completed", "the first turn of four is for the two that are left"
+
+
+async def test_receivers_that_take_nothing_leave_places_to_the_others_however_many_they_are(line):
+    outbox, trying, ends = line.h37.outbox, [], asyncio.Event()
+
+    async def send(idx, *, released=False):
+        trying.append((idx, released))
+        await ends.wait()
+
+    outbox._send = send
+    for idx in range(1, 400):
+        outbox.put(idx, 0)
+        outbox._entries[idx].subject = f"lt.c.GOV~X{idx}.GOV~H37"
+        outbox._gates.refused(outbox._entries[idx].subject, idx, line.bus.clock.monotonic())
+    outbox.put(1_000, 0)
+    line.bus.clock.pass_time(60.0)
+    for _ in range(3):
+        outbox._begin_due()
+        await asyncio.sleep(0)
+    assert (1_000, False) in trying
+    assert len(trying) <= 2 * 64
+    ends.set()
+    await asyncio.gather(*outbox._sending)
+    await asyncio.sleep(0)
+    assert outbox._retrying == 0
