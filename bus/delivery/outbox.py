@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import heapq
-import math
 import sys
 from collections import Counter
 from dataclasses import dataclass
@@ -25,6 +23,7 @@ import structlog
 from bus import envelope as wire
 from bus import errors
 from bus.delivery.depths import UNREAD, Depth, bounded
+from bus.delivery.due import DueTimes
 from bus.delivery.gates import Gates
 from bus.delivery.orders import OPEN, OrderBook
 from bus.delivery.pace import Pace
@@ -130,7 +129,7 @@ class Outbox:
         self._versions = versions
         self._pace = pace or Pace(clock)
         self._entries: dict[int, _Entry] = {}
-        self._due: list[tuple[float, int]] = []
+        self._due = DueTimes(self._planned)
         self._gates = Gates(self._entries.__contains__)
         self._wake = asyncio.Event()
         self._sending: set[asyncio.Task[None]] = set()
@@ -324,8 +323,7 @@ class Outbox:
         self._wake.clear()
 
     def _next_s(self) -> float:
-        gate_s = self._gates.next_s()
-        due_s = self._due[0][0] if self._due else math.inf
+        gate_s, due_s = self._gates.next_s(), self._due.next_s()
         return due_s if gate_s is None else min(due_s, gate_s)
 
     async def send_due(self) -> int:
@@ -342,14 +340,11 @@ class Outbox:
             return 0
         now_s, most = self._clock.monotonic(), self._pace.at_once(_AT_ONCE) - len(self._sending) + self._retrying
         released = sorted(set(self._gates.release(now_s, _AT_ONCE - self._retrying)))
-        for idx in released:
-            self._begin(idx, released=True)
+        for one in released:
+            self._begin(one, released=True)
         begun = 0
-        while begun < most and self._due and self._due[0][0] <= now_s:
-            due_s, idx = heapq.heappop(self._due)
-            entry = self._entries.get(idx)
-            if entry is None or entry.due_s != due_s:
-                continue
+        while begun < most and (idx := self._due.take(now_s)) is not None:
+            entry = self._entries[idx]
             if not self.orders.may_go(idx):
                 entry.due_s = None
             elif not self._waits(entry, idx):
@@ -432,11 +427,15 @@ class Outbox:
         if entry is not None and entry.due_s is None and self.orders.may_go(idx):
             self._plan(idx, 0.0)
 
+    def _planned(self, idx: int) -> float | None:
+        entry = self._entries.get(idx)
+        return None if entry is None else entry.due_s
+
     def _plan(self, idx: int, after_s: float) -> None:
         entry = self._entries.get(idx)
         if entry is not None:
             entry.due_s = self._clock.monotonic() + after_s
-            heapq.heappush(self._due, (entry.due_s, idx))
+            self._due.put(idx, entry.due_s)
             self._wake.set()
 
 

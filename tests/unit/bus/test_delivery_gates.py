@@ -9,6 +9,7 @@ from delivery_world import running_line
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bus.delivery.due import DueTimes
 from bus.delivery.gates import _FEW, _LONGEST_WAIT_S, Gates
 from bus.transport.queues import QueueRefused
 
@@ -103,6 +104,26 @@ def test_whoever_stands_in_line_gets_a_turn_and_only_one(found: list[tuple[str, 
     assert len(gates) == 0
 
 
+@given(st.lists(st.tuples(st.integers(0, 40), st.one_of(st.none(), st.integers(0, 100)))))
+def test_whatever_is_planned_anew_or_given_up_each_record_is_due_once_at_its_newest_time(steps) -> None:
+    planned: dict[int, float] = {}
+    due = DueTimes(planned.get)
+    due._clear_at = 8
+    for idx, at_s in steps:
+        planned.pop(idx, None)
+        if at_s is not None:
+            planned[idx] = float(at_s)
+            due.put(idx, float(at_s))
+    taken = {}
+    for now_s in range(101):
+        assert due.next_s() >= now_s - 1
+        while (idx := due.take(float(now_s))) is not None:
+            taken[idx] = float(now_s)
+            del planned[idx]
+    assert not planned
+    assert taken == {idx: at_s for idx, at_s in dict(steps).items() if at_s is not None}
+
+
 @pytest.fixture
 async def line(tmp_path):
     async with running_line(tmp_path) as made:
@@ -164,3 +185,14 @@ async def test_receivers_that_take_nothing_leave_places_to_the_others_however_ma
     await asyncio.gather(*outbox._sending)
     await asyncio.sleep(0)
     assert outbox._retrying == 0
+
+
+async def test_submitting_and_cancelling_while_there_is_no_broker_fills_no_memory(line):
+    line.queues.connected = False
+    outbox = line.h37.outbox
+    for idx in range(1, 10_000):
+        outbox.put(idx, 0)
+        outbox._begin_due()
+        assert outbox.withdraw(idx)
+        outbox.arrived(idx)
+    assert len(outbox._due) < 2_000
