@@ -151,8 +151,8 @@ def _read(data: bytes, max_bytes: int, versions: tuple[int, ...] | dict[int, Cod
         if version not in versions:
             raise VersionUnsupported(version)
         envelope = KNOWN.codecs[version].decode(data)
-    except (msgspec.ValidationError, msgspec.DecodeError) as error:
-        raise Dropped("envelope-malformed") from error
+    except (msgspec.ValidationError, msgspec.DecodeError, RecursionError) as error:
+        raise Dropped("envelope-malformed") from error  # what stands behind the version may be nested without end
     if (
         len(envelope.header) > MAX_HEADER_BYTES
         or len(envelope.path) > MAX_PATH_BYTES

@@ -61,7 +61,9 @@ def grant_access(home: MemberHome, client_id: str, code: str, terms: Terms) -> s
     speaker, own = Speaker.member(home), own_store(home)
 
     async def work(client: RegistryClient) -> None:
-        purposes, grounds = chosen_terms(await proven_catalogue(client, home), terms)
+        # what names no word needs no catalogue: a right can be withdrawn whatever the registry says of that
+        named = not terms.any_term or terms.purposes or terms.grounds
+        purposes, grounds = chosen_terms(await proven_catalogue(client, home) if named else None, terms)
         operations = await _operation_ids(client, home, own, service, terms.operations)
         said: dict[str, Any] = {
             "client": client_id,

@@ -2,11 +2,13 @@
 
 A newcomer is always taken. Room is made by whoever takes the most of it: of a network that has too many requests, or of
 the network with the most of them for a name or altogether, the oldest goes. So an honest applicant, alone in his
-network, is the last to go, and can ask again. What the operator began to approve stays. Pure; keeps nothing.
+network, is the last to go, and can ask again. Who has many networks has them side by side: the wider one around them
+counts first. What the operator began to approve stays. Pure; keeps nothing.
 """
 
 from __future__ import annotations
 
+import ipaddress
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -58,7 +60,18 @@ def to_drop(pending: Sequence[Pending], newcomer: Pending, most: int) -> list[st
 
 
 def _of_the_largest(crowd: Iterable[Pending], newcomer: Pending) -> Pending | None:
-    """The oldest that may go, of the network that has the most of them."""
+    """The oldest that may go, of the network that has the most of them, within the site that has."""
     free = [one for one in crowd if not one.held]
-    count = Counter(one.network for one in [*free, newcomer])
-    return max(free, key=lambda one: count[one.network], default=None)
+    networks = Counter(one.network for one in [*free, newcomer])
+    site = {network: _site(network) for network in networks}
+    sites = Counter(site[one.network] for one in [*free, newcomer])
+    return max(free, key=lambda one: (sites[site[one.network]], networks[one.network]), default=None)
+
+
+def _site(network: str) -> str:
+    """What one customer of a provider is given at once: a /48 of IPv6, a /24 of IPv4; other texts as they are."""
+    try:
+        known = ipaddress.ip_network(network)
+    except ValueError:
+        return network
+    return str(known.supernet(new_prefix=min(known.prefixlen, 48 if known.version == 6 else 24)))

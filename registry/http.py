@@ -60,6 +60,8 @@ CONTRACTS_PER_ADDRESS = QuotaLimit(per_second=20, per_day=1_000)
 """A contract comes before the service that names it, so it is not signed."""
 DOCUMENTS_PER_ADDRESS = QuotaLimit(per_second=100, per_day=50_000)
 """A document costs a verification before it is refused; a member with all its nodes sends far less."""
+DECISIONS_PER_ADDRESS = QuotaLimit(per_second=300, per_day=50_000)
+"""So do decisions and certificates, which nobody but operators sends: they refuse a whole list one by one."""
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _TILE = re.compile(r"(entries|[0-9]|[1-5][0-9]|6[0-3])/((?:x[0-9]{3}/){0,5}[0-9]{3})(?:\.p/([1-9][0-9]{0,2}))?")
 _STATUS: tuple[tuple[type[Exception], int], ...] = (
@@ -233,7 +235,11 @@ def _network(address: str) -> str:
         parsed = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
         return address
-    return str(ipaddress.ip_network((parsed, 64), strict=False)) if parsed.version == 6 else address
+    if parsed.version == 4:
+        return address
+    if parsed.ipv4_mapped is not None:  # a socket that hears both says IPv4 addresses so
+        return str(parsed.ipv4_mapped)
+    return str(ipaddress.ip_network((parsed, 64), strict=False))
 
 
 async def _post_request(request: web.Request) -> web.Response:
@@ -259,12 +265,16 @@ async def _get_request(request: web.Request) -> web.Response:
 
 
 async def _post_decision(request: web.Request) -> web.Response:
+    if (refused := _refuse_too_many(request, "decisions", DECISIONS_PER_ADDRESS)) is not None:
+        return refused
     envelope = await _body(request, MAX_DOCUMENT_BYTES)
     decided = await request.app[_AUTHORITY].admissions.decide(request.match_info["id"], envelope)
     return web.Response(body=_request_body(decided), content_type="application/json")
 
 
 async def _put_certificate(request: web.Request) -> web.Response:
+    if (refused := _refuse_too_many(request, "decisions", DECISIONS_PER_ADDRESS)) is not None:
+        return refused
     pem = await _body(request, MAX_CERTIFICATE_BYTES)
     request.app[_AUTHORITY].admissions.certify(request.match_info["id"], pem)
     return web.Response(status=204)

@@ -129,7 +129,7 @@ class CancelDesk:
             *self._store.forget_rows(since_s),
         ]
         (logged,) = await self._log.append([draft.leaf], rows)
-        self._outbox.put(logged.index, since_s, client=None)
+        self._outbox.put(logged.index, since_s)
 
     def _compose(self, command: Command, hashed: bytes) -> Draft:
         head, now = command.header, self._clock.now()

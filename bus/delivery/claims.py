@@ -401,5 +401,5 @@ class Claims:
 def _read(entry: BoardEntry) -> Claim | None:
     try:
         return _decode(entry.data)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None

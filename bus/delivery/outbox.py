@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import heapq
-import math
+import sys
+from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -23,6 +23,7 @@ import structlog
 from bus import envelope as wire
 from bus import errors
 from bus.delivery.depths import UNREAD, Depth, bounded
+from bus.delivery.due import DueTimes
 from bus.delivery.gates import Gates
 from bus.delivery.orders import OPEN, OrderBook
 from bus.delivery.pace import Pace
@@ -50,18 +51,21 @@ class OutboxLimits:
     Attributes:
         retry_s: wait for the receipt after the broker took it the first time; doubled each time.
         retry_max_s: longest wait.
-        waiting: most records in the outbox; wishes to cancel stand beside their commands and are not counted.
+        waiting: most commands in the outbox; wishes to cancel stand beside their commands and are not counted.
+        replies: for one member; while more of them wait, no further commands of that member are taken.
     """
 
     retry_s: float = 30.0
     retry_max_s: float = 900.0
     waiting: int = 150_000
+    replies: int = 37_500
 
 
 @dataclass(slots=True)
 class _Entry:
     since_s: int
-    holder: str | None  # whose share it takes: of a client subsystem, empty for a reply, None for a wish to cancel
+    holder: str | None  # client subsystem whose share it takes; None for a reply and for a wish to cancel
+    receiver: str = ""  # token of the member that a reply is for
     stored: int = 0
     failed: int = 0
     sent_at: datetime | None = None
@@ -125,14 +129,16 @@ class Outbox:
         self._versions = versions
         self._pace = pace or Pace(clock)
         self._entries: dict[int, _Entry] = {}
-        self._due: list[tuple[float, int]] = []
-        self._gates = Gates()
+        self._due = DueTimes(self._planned)
+        self._gates = Gates(self._entries.__contains__)
         self._wake = asyncio.Event()
         self._sending: set[asyncio.Task[None]] = set()
+        self._retrying = 0  # of these, to receivers whose gates are shut: they take no places of others
         self._in_doubt = False
         self._withdrawn: set[int] = set()
         self._held_bytes = 0
         self._shares = Shares(limits.waiting)
+        self._replies: Counter[str] = Counter()
         self.orders = OrderBook(limits.waiting)
 
     def __len__(self) -> int:
@@ -146,13 +152,24 @@ class Outbox:
         """
         if self._shares.full:
             raise errors.OutboxFull(
-                f"{self._limits.waiting} records wait for their receivers' receipts; try again later"
+                f"{self._limits.waiting} commands wait for their providers' receipts; try again later"
             )
         if self._shares.exhausted(client):
             raise errors.OutboxShareFull(
                 f"{self._shares.held(client)} commands of {client} wait for their providers' receipts, and the room"
                 " that is left is for others; go on when some have arrived or are cancelled"
             )
+
+    def owes_much(self, member: str) -> bool:
+        """Whether so many replies wait for a member that no further command of it should be taken.
+
+        Who sends and takes no reply would fill the memory of this node. Replies themselves are never held up, or two
+        members could wait for each other.
+
+        Args:
+            member: token of the member, as in subjects.
+        """
+        return self._replies[member] >= self._limits.replies
 
     def oldest_s(self) -> float:
         """Age of the oldest record that waits, seconds."""
@@ -175,7 +192,14 @@ class Outbox:
         return bounded(Depth(to or UNREAD, "command", *facts) for to, facts in found.items())
 
     def put(
-        self, idx: int, since_s: int, first: Message | None = None, *, fresh: bool = True, client: str | None = ""
+        self,
+        idx: int,
+        since_s: int,
+        first: Message | None = None,
+        *,
+        fresh: bool = True,
+        client: str | None = None,
+        reply: str = "",
     ) -> None:
         """The record at log index `idx` is durable, and its row is in the store: it goes out when it is its turn.
 
@@ -184,11 +208,15 @@ class Outbox:
             since_s: since when it waits.
             first: what goes out at the first attempt; kept while there is room, else it is read from the store.
             fresh: this process has made it, and it was never sent.
-            client: subsystem that sent the command; empty for a reply, None for a wish to cancel.
+            client: subsystem that sent the command; None for all else.
+            reply: subject of a reply; empty for all else.
         """
         if idx not in self._entries and idx not in self._withdrawn:
             holder = None if client is None else self._shares.add(client)
-            entry = self._entries[idx] = _Entry(since_s, holder, fresh=fresh, never_taken=fresh)
+            receiver = sys.intern(reply.split(".")[2]) if reply else ""
+            entry = self._entries[idx] = _Entry(since_s, holder, receiver, fresh=fresh, never_taken=fresh)
+            if receiver:
+                self._replies[receiver] += 1
             if first is not None:
                 entry.subject, entry.to = first.subject, first.to
                 if self._held_bytes + first.held_bytes <= _HELD_BYTES:
@@ -237,6 +265,10 @@ class Outbox:
             self._take_first(entry)
             if entry.holder is not None:
                 self._shares.remove(entry.holder)
+            if entry.receiver:
+                self._replies[entry.receiver] -= 1
+                if not self._replies[entry.receiver]:
+                    del self._replies[entry.receiver]
 
     def doubt(self) -> None:
         """A commit's outcome is unknown: what it may have put into the store is looked for."""
@@ -258,7 +290,7 @@ class Outbox:
         known = self.orders.begin_reading()
         turns = self.orders.take(known, await self._store.rows(OPEN))
         for one in await self._store.waiting():
-            self.put(one.idx, one.since_s, fresh=False, client=one.client)
+            self.put(one.idx, one.since_s, fresh=False, client=one.client, reply=one.reply)
         for idx in turns:
             self._unpark(idx)
 
@@ -291,8 +323,7 @@ class Outbox:
         self._wake.clear()
 
     def _next_s(self) -> float:
-        gate_s = self._gates.next_s()
-        due_s = self._due[0][0] if self._due else math.inf
+        gate_s, due_s = self._gates.next_s(), self._due.next_s()
         return due_s if gate_s is None else min(due_s, gate_s)
 
     async def send_due(self) -> int:
@@ -307,16 +338,13 @@ class Outbox:
             return 0
         if self._pace.pause_s():
             return 0
-        now_s, most = self._clock.monotonic(), self._pace.at_once(_AT_ONCE) - len(self._sending)
-        released = frozenset(idx for idx in self._gates.release(now_s) if idx in self._entries)
-        for idx in sorted(released):
-            self._begin(idx, released=True)
+        now_s, most = self._clock.monotonic(), self._pace.at_once(_AT_ONCE) - len(self._sending) + self._retrying
+        released = sorted(set(self._gates.release(now_s, _AT_ONCE - self._retrying)))
+        for one in released:
+            self._begin(one, released=True)
         begun = 0
-        while begun < most and self._due and self._due[0][0] <= now_s:
-            due_s, idx = heapq.heappop(self._due)
-            entry = self._entries.get(idx)
-            if entry is None or entry.due_s != due_s:
-                continue
+        while begun < most and (idx := self._due.take(now_s)) is not None:
+            entry = self._entries[idx]
             if not self.orders.may_go(idx):
                 entry.due_s = None
             elif not self._waits(entry, idx):
@@ -329,10 +357,12 @@ class Outbox:
     def _begin(self, idx: int, *, released: bool) -> None:
         task = asyncio.create_task(self._send(idx, released=released))
         self._sending.add(task)
-        task.add_done_callback(partial(self._ended, idx))
+        self._retrying += released
+        task.add_done_callback(partial(self._ended, idx, released))
 
-    def _ended(self, idx: int, task: asyncio.Task[None]) -> None:
+    def _ended(self, idx: int, released: bool, task: asyncio.Task[None]) -> None:
         self._sending.discard(task)
+        self._retrying -= released
         self._wake.set()
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("outbox.failed", index=idx, error=type(error).__name__, exc_info=error)
@@ -397,11 +427,15 @@ class Outbox:
         if entry is not None and entry.due_s is None and self.orders.may_go(idx):
             self._plan(idx, 0.0)
 
+    def _planned(self, idx: int) -> float | None:
+        entry = self._entries.get(idx)
+        return None if entry is None else entry.due_s
+
     def _plan(self, idx: int, after_s: float) -> None:
         entry = self._entries.get(idx)
         if entry is not None:
             entry.due_s = self._clock.monotonic() + after_s
-            heapq.heappush(self._due, (entry.due_s, idx))
+            self._due.put(idx, entry.due_s)
             self._wake.set()
 
 

@@ -2,7 +2,9 @@
 
 A sender's share of a receiver's stream is used up for moments whenever the receiver is the slower one. Each receipt
 that is lost then costs a repeat of what it is for, and its verification. Kept in memory only and bounded: what ends
-with the process, or finds no room, is asked for again by whoever misses it.
+with the process, or finds no room, is asked for again by whoever misses it. The longest line makes room for shorter
+ones, so that receivers that take nothing do not use up that of others; after a quarter of an hour nothing is kept for
+them.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from bus.ports import Queues
 _MOST, _MOST_BYTES = 1_024, 16 * 1024 * 1024
 _BEHIND, _STUCK_S = 256, 5.0
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.05, 2.0
+_GIVEN_UP_S = 900.0
 _BATCH = 64
 
 
@@ -26,6 +29,7 @@ class _Line:
 
     taken_s: float
     waiting: dict[str, tuple[bytes, str]] = field(default_factory=dict)
+    held_bytes: int = 0
 
 
 class Owed:
@@ -57,9 +61,10 @@ class Owed:
             member: token of the member, as in subjects.
         """
         return any(
-            len(line.waiting) >= _BEHIND and self._monotonic() - line.taken_s < _STUCK_S
+            len(line.waiting) >= _BEHIND
+            and subject.split(".")[2] == member
+            and self._monotonic() - line.taken_s < _STUCK_S
             for subject, line in self._lines.items()
-            if subject.split(".")[2] == member
         )
 
     def stand(self, subject: str, receipt_id: str, data: bytes, message_id: str) -> bool:
@@ -67,7 +72,9 @@ class Owed:
         line = self._lines.get(subject)
         if line is not None and receipt_id in line.waiting:
             return True
-        if (line is not None and len(line.waiting) >= _MOST) or self._bytes + len(data) > _MOST_BYTES:
+        if line is not None and len(line.waiting) >= _MOST:
+            return False
+        if not self._made_room(len(data), 0 if line is None else line.held_bytes):
             return False
         if line is None:
             line = self._lines[subject] = _Line(self._monotonic())
@@ -75,29 +82,48 @@ class Owed:
             self._drains.add(drain)
             drain.add_done_callback(self._drains.discard)
         line.waiting[receipt_id] = data, message_id
-        self._bytes += len(data)
+        self._count(line, len(data))
         return True
+
+    def _made_room(self, size_bytes: int, held_bytes: int) -> bool:
+        """Room for so many bytes in a line that holds so many: the newest of the longest line go."""
+        while self._bytes + size_bytes > _MOST_BYTES:
+            longest = max(self._lines.values(), key=lambda line: line.held_bytes, default=None)
+            if longest is None or longest.held_bytes <= held_bytes + size_bytes:
+                return False
+            _, (data, _) = longest.waiting.popitem()
+            self._count(longest, -len(data))
+        return True
+
+    def _count(self, line: _Line, size_bytes: int) -> None:
+        line.held_bytes += size_bytes
+        self._bytes += size_bytes
 
     async def _drain(self, subject: str, line: _Line) -> None:
         try:
             await self._give(subject, line)
         finally:  # whatever ended it, the next receipt tries anew
             del self._lines[subject]
-            self._bytes -= sum(len(data) for data, _ in line.waiting.values())
+            self._bytes -= line.held_bytes
 
     async def _give(self, subject: str, line: _Line) -> None:
-        wait_s = _FIRST_WAIT_S
-        while line.waiting:
+        wait_s, refused_s = _FIRST_WAIT_S, 0.0
+        while line.waiting and refused_s < _GIVEN_UP_S:
             await asyncio.sleep(wait_s)
+            if not self._queues.connected:
+                continue
+            refused_s += wait_s
             wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
             for receipt_id, (data, message_id) in list(line.waiting.items())[:_BATCH]:
+                if receipt_id not in line.waiting:  # it made room
+                    continue
                 try:
                     await self._queues.put(subject, data, message_id)
                 except errors.BusError:
                     break
-                del line.waiting[receipt_id]
-                self._bytes -= len(data)
-                line.taken_s, wait_s = self._monotonic(), _FIRST_WAIT_S
+                if line.waiting.pop(receipt_id, None) is not None:
+                    self._count(line, -len(data))
+                line.taken_s, wait_s, refused_s = self._monotonic(), _FIRST_WAIT_S, 0.0
 
     async def close(self) -> None:
         """Lets go of what stands in line."""

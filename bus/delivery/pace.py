@@ -39,8 +39,8 @@ class Pace:
         if self._accepting >= CROWD:
             now_s = self._clock.monotonic()
             passed_s = now_s - self._crowd_s
-            self._spent_s = self._spent_s + passed_s if passed_s < _LINGER_S else max(0.0, self._spent_s - passed_s)
-            self._spent_s = min(self._spent_s, BURST_S)
+            held_s = min(passed_s, _LINGER_S)  # so long after a crowd delivery steps back, whether or not one follows
+            self._spent_s = min(max(0.0, self._spent_s + held_s - (passed_s - held_s)), BURST_S)
             self._crowd_s = now_s
 
     def __exit__(

@@ -86,14 +86,18 @@ class CommandTaker:
 
     async def on_command(self, message: Pulled) -> None:
         """Handles one message of the command stream; never raises for what a stranger sent."""
-        if self._replier.is_behind(message.subject.rpartition(".")[2]):
+        sender = message.subject.rpartition(".")[2]
+        if self._outbox.owes_much(sender):
+            await message.later(_LONGEST_S)
+            return
+        if self._replier.is_behind(sender):
             await message.later(_BEHIND_S)
             return
         try:
             record, key = self._admit(message)  # 1-4
         except errors.Dropped as drop:
             self._observer.dropped(drop.code)
-            self._versions.unread(drop, message.subject.rpartition(".")[2])
+            self._versions.unread(drop, sender)
             put_back = drop.code == "log-unwritable" or self._versions.others_read(drop)
             await (message.later(_LATER_S) if put_back else message.done())
             return
@@ -304,7 +308,7 @@ class CommandTaker:
         rows = self._received_rows(record, None)
         rows += [self._keeper.particulars(1, draft.kept, now), row]
         _, refusal = await self._log.append([record.leaf, draft.leaf], rows)
-        self._outbox.put(refusal.index, since_s)
+        self._outbox.put(refusal.index, since_s, reply=self._replier.subject(record.header.node))
 
     def _outgoing(self, record: VerifiedRecord, draft: Draft, position: int) -> tuple[int, Row]:
         since_s = int(self._clock.now().timestamp())

@@ -182,12 +182,13 @@ class Taken(msgspec.Struct, frozen=True):
 class Waiting(msgspec.Struct, frozen=True):
     """What the outbox plans with: log index, since when it waits (seconds), and whose it is.
 
-    `client` is the subsystem of a command, empty for a reply, None for a wish to cancel.
+    `client` is the subsystem of a command, `reply` the subject of a reply; a wish to cancel has neither.
     """
 
     idx: int
     since_s: int
     client: str | None
+    reply: str
 
 
 # Rows ---------------------------------------------------------------------------------------------------------------
@@ -245,7 +246,7 @@ _COMMANDS = (
 )
 _OUTGOING = "SELECT outbox.idx, subject, leaf.data, wrapped, nonce, ciphertext FROM outbox JOIN leaf USING (idx) WHERE "
 _WAITING = (
-    "SELECT outbox.idx, since_s, coalesce(client, CASE WHEN subject LIKE 'lt.r.%' THEN '' END)"
+    "SELECT outbox.idx, since_s, client, CASE WHEN subject LIKE 'lt.r.%' THEN subject ELSE '' END"
     " FROM outbox LEFT JOIN command USING (idx) ORDER BY outbox.idx"
 )
 _TAKEN_OF = (

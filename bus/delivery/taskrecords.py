@@ -265,7 +265,7 @@ class TaskRecords:
         except LogUnwritable:
             self._outbox.doubt()
             raise
-        self._outbox.put(logged[at].index, now_s, first_message(draft, logged[at], subject))
+        self._outbox.put(logged[at].index, now_s, first_message(draft, logged[at], subject), reply=subject)
 
 
 def _text(at: datetime | None) -> str:

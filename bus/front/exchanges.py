@@ -161,8 +161,8 @@ def _is_number(text: str) -> bool:
 def _instant(text: str) -> datetime:
     try:
         at = datetime.fromisoformat(text.replace(" ", "+"))  # an unescaped + of a zone
-    except ValueError:
-        at = None
-    if at is None or at.tzinfo is None:
-        raise errors.RequestMalformed("since is a time with its zone, such as 2026-11-23T05:29:00Z")
-    return at.astimezone(UTC)
+        if at.tzinfo is not None:
+            return at.astimezone(UTC)
+    except (ValueError, OverflowError):  # the first and the last day have no UTC in every zone
+        pass
+    raise errors.RequestMalformed("since is a time with its zone, such as 2026-11-23T05:29:00Z")

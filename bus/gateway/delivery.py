@@ -84,7 +84,9 @@ class Delivery:
         self._store = DeliveryReader(settings.data / "log.db", self._believed)
         queues = MemberQueues(parts.connection)
         self._pace = Pace(clock)
-        outbox_limits = OutboxLimits(commands.retry_s, commands.retry_max_s, commands.waiting)
+        outbox_limits = OutboxLimits(
+            commands.retry_s, commands.retry_max_s, commands.waiting, max(1, commands.waiting // 4)
+        )
         self._outbox = Outbox(clock, log, self._store, queues, outbox_limits, parts.versions, self._pace)
         self._watchers = Watchers()
         self._poster = WebhookPoster()

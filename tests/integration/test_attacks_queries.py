@@ -182,6 +182,12 @@ async def test_an_envelope_out_of_shape_is_dropped(
         await send(evil_nats, stand.evil, message(draft, stand.evil.log(draft.leaf), **changes))
 
 
+@pytest.mark.parametrize("start", [b"\x99\x01", b"\x99\x02"])
+async def test_a_message_that_is_nested_without_end_is_dropped(stand: Stand, evil_nats: Client, start: bytes) -> None:
+    async with stand.dropped("envelope-malformed"):
+        await send(evil_nats, stand.evil, start + b"\x91" * 8_000)
+
+
 @pytest.mark.parametrize("field", ["index", "path", "size"])
 async def test_a_bent_proof_is_dropped(stand: Stand, evil_nats: Client, field: str) -> None:
     filler = stand.evil.query()

@@ -336,11 +336,13 @@ async def test_poison_in_the_stream_holds_up_nothing(world, client) -> None:
     for size in (0, 1, 400, 20_000):
         subject = "lt.c.GOV~G01.GOV~H37" if size < 16_000 else "lt.c.large.GOV~G01.GOV~H37"
         await sender.publish(subject, b"\x95" * size)
+    for nested in (b"\x99\x01", b"\x99\x02"):  # what stands behind the version is skipped, at any depth
+        await sender.publish("lt.c.GOV~G01.GOV~H37", nested + b"\x91" * 8_000)
     await sender.flush()
     await sender.close()
     record_id = submit(world, client)
     assert fate(world, client, record_id)["state"] == "completed"
-    wait_until(lambda: world.dropped("G01").get("envelope-malformed", 0) == before + 4, "four drops")
+    wait_until(lambda: world.dropped("G01").get("envelope-malformed", 0) == before + 6, "six drops")
     quiet(world)
 
 

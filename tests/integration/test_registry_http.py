@@ -25,7 +25,7 @@ from registry.contract import trial_async
 from registry.envelope import genesis_of
 from registry.errors import NotFound, RegistryUnavailable, WrongGenesis
 from registry.feed import decode_bundle
-from registry.http import create_app
+from registry.http import _network, create_app
 from registry.requests import Refusal, sign_refusal
 from registry.view import MemberEntry, NodeEntry, QuotaLimit
 
@@ -287,3 +287,25 @@ async def test_one_address_cannot_have_documents_verified_without_end(
     assert statuses[2] == 429
     assert 429 not in statuses[:2]
     assert (await begun.ask("GET", "/anchor"))[0] == 200
+
+
+async def test_one_address_cannot_have_decisions_verified_without_end(
+    begun: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("registry.http.DECISIONS_PER_ADDRESS", QuotaLimit(per_day=2))
+    asked = (("POST", "decision"), ("PUT", "certificate"), ("POST", "decision"), ("PUT", "certificate"))
+    statuses = [(await begun.ask(method, f"/requests/{'0' * 64}/{what}", b"nonsense"))[0] for method, what in asked]
+    assert statuses == [404, 404, 429, 429]
+
+
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("2001:db8::1%eth0", "2001:db8::/64"),
+        ("a-socket", "a-socket"),
+    ],
+)
+def test_hosts_are_counted_by_their_network_however_a_socket_says_it(address: str, network: str) -> None:
+    assert _network(address) == network

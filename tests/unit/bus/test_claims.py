@@ -10,7 +10,7 @@ import pytest
 
 from bus import errors
 from bus.delivery.claimrows import EARLIER, MADE, TASKS
-from bus.delivery.claims import Claim, Claims
+from bus.delivery.claims import Claim, Claims, _read
 from bus.delivery.leases import Leases
 from bus.ports import BoardEntry
 from bus.transport import subjects
@@ -271,3 +271,8 @@ async def test_a_member_that_gets_a_second_node_claims_what_its_first_one_took_a
     assert (await second.take(X)).node == NODES[0]
     assert (await second.take(Y)).state == "done"
     assert first.claims.holds(X)
+
+
+@pytest.mark.parametrize("data", [b"", b"\x81\xa2zz" + b"\x91" * 8_000, b"\x81\xa4node\xa1\xff"])
+def test_what_is_no_claim_is_none_whatever_it_is(data: bytes) -> None:
+    assert _read(BoardEntry("lt.w.GOV~G01.c.00", 1, 0.0, data)) is None

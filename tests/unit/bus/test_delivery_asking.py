@@ -638,7 +638,8 @@ async def test_own_commands_are_listed_newest_first_page_by_page(line):
 @pytest.mark.parametrize(
     "query",
     ["state=gone", "limit=0", "limit=201", "limit=x", "since=yesterday", "since=2026-11-23T05:29:00", "cursor=-1",
-     "other=1", "state=dead&state=dead", "since=" + "9" * 400],
+     "other=1", "state=dead&state=dead", "since=" + "9" * 400, "since=0001-01-01T00:00:00%2B23:59",
+     "since=9999-12-31T23:59:00-23:59"],
 )  # fmt: skip
 def test_a_list_is_asked_for_in_words_that_there_are(query):
     with pytest.raises(errors.RequestMalformed):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 
+import pytest
+
 from bus.delivery.pace import BURST_S, CROWD, Pace
 from tests.unit.bus.bus_world import Clock
 
@@ -72,3 +74,16 @@ def test_a_flood_that_lasts_gets_no_precedence_until_it_paused_as_long():
     clock.pass_time(2 * BURST_S)
     flood(pace, clock, BURST_S - 1.0)
     assert pace.at_once(MOST) == 1, "all of it was regained"
+
+
+@pytest.mark.parametrize("apart_s", [0.09, 0.1001, 0.11, 0.15, 0.19])
+def test_crowds_just_so_far_apart_that_each_seems_a_new_burst_do_not_hold_delivery_back_for_ever(apart_s):
+    clock = Clock()
+    pace, looks, stepped_back = Pace(clock), 0, 0
+    for _ in range(round(30 * BURST_S / apart_s)):
+        crowd(pace).close()
+        for _ in range(20):
+            looks += 1
+            stepped_back += pace.at_once(MOST) == 1
+            clock.pass_time(apart_s / 20)
+    assert stepped_back < 0.6 * looks, "as long without a crowd gives the same again"

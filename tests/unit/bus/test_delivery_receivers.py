@@ -30,7 +30,7 @@ class Queues:
 
     async def put(self, subject, _data, message_id):
         self.tried += 1
-        if self.full and ".n1." in subject:
+        if self.full and ".n1" in subject:
             raise QueueRefused("full")
         self.stored.append(message_id)
         return True
@@ -113,6 +113,38 @@ async def test_lines_are_bounded(queues, owed, send, monkeypatch):
     for number in range(9):
         await send(STUCK, f"s{number}")
     assert len(owed) == 7
+
+
+async def test_receivers_that_take_nothing_leave_room_to_one_more(queues, owed, send, monkeypatch):
+    monkeypatch.setattr(owing, "_MOST_BYTES", 100 * len(b"receipt"))
+    for node in range(6):
+        for number in range(200):
+            await send(f"{H37}/@n1{node}", f"r{node}.{number}")
+    for number in range(10):
+        await send(STUCK, f"r{number}")
+    held = {subject: len(line.waiting) for subject, line in owed._lines.items()}
+    assert held.pop(subjects.result(STUCK, G01)) == 10
+    assert max(held.values()) - min(held.values()) <= 1
+    assert owed._bytes == 100 * len(b"receipt")
+    queues.full = False
+    await until(lambda: not len(owed))
+    assert owed._bytes == 0
+
+
+async def test_for_a_receiver_that_never_takes_anything_receipts_are_not_kept_for_ever(queues, owed, send, monkeypatch):
+    monkeypatch.setattr(owing, "_GIVEN_UP_S", 0.03)
+    queues.connected = False
+    await send(STUCK, "r1")
+    tried = queues.tried
+    await asyncio.sleep(0.05)
+    assert owed.is_owed(subjects.result(STUCK, G01)), "without a broker nobody is to blame"
+    assert queues.tried == tried
+    queues.connected = True
+    await until(lambda: not owed.is_owed(subjects.result(STUCK, G01)))
+    assert owed._bytes == 0
+    queues.full = False
+    await send(STUCK, "r2")
+    assert queues.stored == ["r2"]
 
 
 async def test_a_member_is_behind_while_it_takes_and_not_when_it_takes_nothing(queues, owed, send, monkeypatch):

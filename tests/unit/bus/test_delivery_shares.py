@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 from bus_world import CLIENT, G01, GENESIS, H37, NOW, SERVICE, access_entry, call, posted
-from delivery_world import LONGEST_S, RETRY_S, Line, running_line
+from delivery_world import LONGEST_S, RETRY_S, Line, Station, running_line
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -43,12 +43,13 @@ async def fill(line: Line) -> list[str]:
     return found
 
 
-def restarted(line: Line) -> Outbox:
-    """The asking node's memory is gone; its store is not."""
-    side = line.h37
-    limits = OutboxLimits(RETRY_S, 4 * RETRY_S, ALL)
+def restarted(line: Line, side: Station | None = None, replies: int = 100) -> Outbox:
+    """A node's memory, the asking one's as a rule, is gone; its store is not."""
+    side = side or line.h37
+    limits = OutboxLimits(RETRY_S, 4 * RETRY_S, ALL, replies)
     outbox = Outbox(line.bus.clock, side.side.log, side.store, line.queues, limits, side.side.versions)
-    for part in (side.desk, side.replies, side.changes, side.cancel_desk, side.expiry, side.statuses):
+    using = (side.desk, side.replies, side.changes, side.cancel_desk, side.expiry, side.statuses)
+    for part in (*using, side.commands, side.records):
         part._outbox = outbox
     side.outbox = outbox
     return outbox
@@ -67,6 +68,45 @@ async def test_one_client_that_pours_commands_to_a_dead_provider_leaves_room_for
     assert await line.submit(client=OTHER)
     with pytest.raises(errors.OutboxFull):
         await line.submit(client=OTHER)
+
+
+async def test_a_member_that_takes_no_replies_uses_up_no_room_of_the_providers_own_clients(line):
+    """Each command without a right is refused, and each refusal waits for a receipt: whoever is a member could do it."""
+    line.bus.directory.access.clear()
+    for _ in range(3 * ALL):
+        await line.submit()
+        await line.h37.outbox.send_due()
+        subject, data, _ = line.queues.stored.pop()
+        await line.carry(subject, data)
+        line.h37.outbox._shares = Shares(ALL)  # a hostile gateway counts nothing
+    assert len(line.g01.outbox) == 3 * ALL
+    line.g01.outbox.require_room(f"{G01}/desk")
+
+
+async def test_from_a_member_that_takes_no_replies_no_more_commands_are_taken_until_it_does(line):
+    line.bus.directory.access.clear()
+    provider = restarted(line, line.g01, replies=3)
+    fates = []
+    for _ in range(5):
+        await line.submit()
+        await line.h37.outbox.send_due()
+        subject, data, _ = line.queues.stored.pop()
+        fates.append(await line.carry(subject, data))
+    assert fates == ["done"] * 3 + ["later"] * 2
+    assert not provider.owes_much("GOV~G05")
+    size = line.g01.side.log.size
+    assert await line.carry(subject, data) == "later"
+    assert line.g01.side.log.size == size
+    provider = restarted(line, line.g01, replies=3)
+    await provider.load()
+    assert provider.owes_much("GOV~H37"), "also after a restart"
+    line.queues.stored.clear()
+    line.bus.clock.pass_time(2 * RETRY_S)
+    await line.flow()
+    line.bus.clock.pass_time(4 * RETRY_S)
+    await line.flow()
+    assert not provider.owes_much("GOV~H37")
+    assert (len(provider), len(line.h37.outbox)) == (0, 0), "what was put back came, too"
 
 
 async def test_whose_share_is_full_hears_whose_and_what_to_do(line):

@@ -72,6 +72,12 @@ def test_a_member_of_another_type_is_malformed(at, value):
         assert dropped(msgspec.msgpack.encode(values)) == "envelope-malformed"
 
 
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("nested", [b"\x91", b"\x81\x01"])
+def test_a_message_that_is_nested_without_end_is_malformed(version, nested):
+    assert dropped(b"\x99" + bytes([version]) + nested * 8_000) == "envelope-malformed"
+
+
 @pytest.mark.parametrize("version", [0, 2, 255, -1])
 def test_an_unsupported_version_is_told(version):
     assert dropped(msgspec.msgpack.encode(msgspec.structs.replace(GOOD, version=version))) == "version-unsupported"

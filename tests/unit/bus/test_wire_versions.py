@@ -364,6 +364,11 @@ async def test_a_command_in_a_version_that_is_not_read_goes_back_only_if_another
     assert len(line.effects) == 1
 
 
+@pytest.mark.parametrize("subject", ["lt.c.GOV~G01.GOV~H37", "lt.r.GOV~G01.n1.GOV~H37"])
+async def test_what_is_nested_without_end_is_dropped_and_does_not_come_again_and_again(line: Line, subject: str):
+    assert await line.carry(subject, b"\x99\x01" + b"\x91" * 8_000) == "done"
+
+
 async def test_a_command_for_whom_no_version_fits_waits_and_a_query_is_refused_unlogged(line: Line):
     announced(line.bus, NODE_G01, 4)
     size = line.h37.side.log.size

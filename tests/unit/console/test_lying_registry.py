@@ -286,6 +286,8 @@ def test_a_catalogue_of_the_registrys_own_gives_no_words(office: Office, tmp_pat
             assert fails(*grant, *spying) == "predecessor-unproven"
             assert fails(*grant, *honest) == "predecessor-unproven"
     run(*grant, *honest)
+    with lying("catalogue", change, bare=True):
+        run("access", "revoke", f"{INSTANCE}/GOV/H37/x", "desk/citizens", "--home", home)
     catalogue("residence", "audit")
     run(*grant, "--purpose", "audit")  # newer than the copy here
     (tmp_path / "words.toml").write_text("[purposes]\n[grounds]\n")

@@ -55,6 +55,17 @@ def test_a_name_cannot_be_blocked_by_those_who_asked_first(store):
     assert len(asking.pending()) <= MOST_PER_NAME
 
 
+@pytest.mark.parametrize("network", ["2001:db8:66:{:x}::/64", "203.0.113.{}"])
+def test_who_has_a_whole_range_of_networks_pushes_nobody_else_out(store, network):
+    asking = Asking(store)
+    honest = asking.ask("VN/GOV/H37", "2001:db8:1:1::/64"), asking.ask("VN/GOV/H37", HONEST)
+    for at in range(3 * MOST_PER_NAME):
+        asking.ask("VN/GOV/H37", network.format(at))
+    for at in range(150):
+        asking.ask(f"VN/GOV/X{at}", network.format(at))
+    assert set(honest) <= asking.pending()
+
+
 def test_the_list_cannot_be_filled_from_a_few_places(store):
     asking = Asking(store)
     honest = asking.ask("VN/GOV/H37", HONEST)
