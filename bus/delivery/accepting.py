@@ -15,8 +15,9 @@ import msgspec
 from bus import errors
 from bus.delivery.forgetting import Forgetting
 from bus.delivery.idempotency import KeyBook, Use, key_row, use_of
+from bus.delivery.messages import first_message
 from bus.delivery.orders import order_row, order_scope
-from bus.delivery.outbox import Outbox, first_message
+from bus.delivery.outbox import Outbox
 from bus.delivery.pace import Pace
 from bus.delivery.store import command_row, outbox_row
 from bus.exchange.calls import ClientCall, request_particulars

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 
-import msgspec
 import structlog
 
 from bus import envelope as wire
@@ -25,16 +24,15 @@ from bus import errors
 from bus.delivery.depths import UNREAD, Depth, bounded
 from bus.delivery.due import DueTimes
 from bus.delivery.gates import Gates
+from bus.delivery.messages import Message, envelope_of
 from bus.delivery.orders import OPEN, OrderBook
 from bus.delivery.pace import Pace
 from bus.delivery.shares import Shares
-from bus.delivery.store import DeliveryReader, Outgoing
-from bus.exchange.composing import Draft
+from bus.delivery.store import DeliveryReader
 from bus.exchange.versions import Versions
 from bus.ports import Clock, Queues
-from evidence import leaf
 from evidence.errors import EvidenceError
-from evidence.log import ExchangeLog, Logged
+from evidence.log import ExchangeLog
 
 _log = structlog.get_logger("lienthong.delivery")
 _AT_ONCE = 64
@@ -75,24 +73,6 @@ class _Entry:
     subject: str = ""
     to: str = ""  # like the subject, of an earlier run's record known when it is first read
     first: Message | None = None  # kept for the first attempt, while there is room
-
-
-class Message(msgspec.Struct, frozen=True):
-    """What is published for a record: subject, record id, whom it is for, and the record with its proof, sealed.
-
-    In which version it is written is decided when it goes out.
-    """
-
-    subject: str
-    record_id: str
-    to: str
-    envelope: wire.Envelope
-
-    @property
-    def held_bytes(self) -> int:
-        """About what it takes in memory."""
-        envelope = self.envelope
-        return sum(map(len, (envelope.header, envelope.path, envelope.note, envelope.wrapped, envelope.ciphertext)))
 
 
 class Outbox:
@@ -437,35 +417,3 @@ class Outbox:
             entry.due_s = self._clock.monotonic() + after_s
             self._due.put(idx, entry.due_s)
             self._wake.set()
-
-
-def first_message(draft: Draft, logged: Logged, subject: str) -> Message:
-    """A record that was logged just now, with the proof that came of its commit."""
-    envelope = wire.Envelope(
-        wire.KNOWN.newest,
-        draft.header_bytes,
-        logged.index,
-        logged.size,
-        logged.path,
-        logged.note,
-        draft.wrapped,
-        draft.nonce,
-        draft.ciphertext,
-    )
-    return Message(subject, draft.header.id, draft.header.to, envelope)
-
-
-async def envelope_of(log: ExchangeLog, row: Outgoing) -> wire.Envelope:
-    """A logged record with a proof against a new checkpoint."""
-    logged = await log.prove_late(row.idx)
-    return wire.Envelope(
-        wire.KNOWN.newest,
-        leaf.unwrap(row.leaf)[1],
-        logged.index,
-        logged.size,
-        logged.path,
-        logged.note,
-        row.wrapped,
-        row.nonce,
-        row.ciphertext,
-    )

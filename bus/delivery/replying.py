@@ -13,7 +13,7 @@ import structlog
 
 from bus import envelope as wire
 from bus import errors
-from bus.delivery.outbox import envelope_of, first_message
+from bus.delivery.messages import envelope_of, first_message
 from bus.delivery.owing import Owed
 from bus.delivery.store import Outgoing
 from bus.exchange.composing import Composer, Draft

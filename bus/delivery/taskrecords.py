@@ -22,7 +22,8 @@ import msgspec
 
 from bus import errors
 from bus.delivery.claims import Claims
-from bus.delivery.outbox import Outbox, first_message
+from bus.delivery.messages import first_message
+from bus.delivery.outbox import Outbox
 from bus.delivery.replying import Replier
 from bus.delivery.store import outbox_row
 from bus.delivery.tasks import (
