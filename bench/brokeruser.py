@@ -58,6 +58,7 @@ class BrokerUser:
         await client.connect(
             servers=[url],
             tls=client_tls(str(ca)),
+            tls_handshake_first=True,
             user_jwt_cb=jwt.encode,
             signature_cb=lambda nonce: base64.b64encode(signer.sign(nonce.encode())),
             inbox_prefix=f"_I.bench.{self.name}",

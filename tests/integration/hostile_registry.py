@@ -66,6 +66,7 @@ class HostileRegistry:
         await client.connect(
             servers=[f"tls://127.0.0.1:{self.world.broker_port}"],
             tls=ssl.create_default_context(cafile=str(self.world.home / "ca" / "ca.crt")),
+            tls_handshake_first=True,
             user_jwt_cb=jwt.encode,
             signature_cb=lambda nonce: base64.b64encode(key.sign(nonce.encode())),
             allow_reconnect=False,

@@ -25,10 +25,10 @@ from registry.documents import Operation, Service
 
 # The registry of an operator who is careless, bribed or broken into: it takes every contract untried.
 LAX = """
-import registry.authority as authority
+from registry import authority, trialruns
 async def untried(_document): pass
 authority.Authority.open.__func__.__kwdefaults__["try_contract"] = untried
-authority.try_service = authority.try_access = lambda *_: None
+trialruns.try_service = trialruns.try_access = lambda *_: None
 from console.cli import main
 main()
 """

@@ -159,7 +159,7 @@ async def test_broker_credentials_of_one_do_not_open_the_others_broker(pair: Pai
     with pytest.raises(Exception, match=r"(?i)authorization violation"):
         await asyncio.wait_for(
             connection.connect(
-                servers=[f"tls://127.0.0.1:{pair.real.broker_port}"], tls=context, user_jwt_cb=jwt.encode,
+                servers=[f"tls://127.0.0.1:{pair.real.broker_port}"], tls=context, tls_handshake_first=True, user_jwt_cb=jwt.encode,
                 signature_cb=lambda nonce: base64.b64encode(signer.sign(nonce.encode())), error_cb=quiet,
                 allow_reconnect=False, max_reconnect_attempts=0,
             ),

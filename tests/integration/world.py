@@ -729,6 +729,7 @@ class World:
         await connection.connect(
             servers=[f"tls://127.0.0.1:{self.broker_port}"],
             tls=context,
+            tls_handshake_first=True,
             user_jwt_cb=jwt.encode,
             signature_cb=lambda nonce: base64.b64encode(signer.sign(nonce.encode())),
             error_cb=quiet,
