@@ -93,7 +93,8 @@ def test_what_a_killed_node_had_begun_is_done_by_the_other_and_not_again_when_it
     had = taken(world, victim) & set(ids)
     world.kill_gateway(victim)
     wait_until(lambda: had <= taken(world, other), "the take-over", 20)
-    assert world.metric(other, "lienthong_commands_taken_over_total", service=world.service_id(SERVICE)) == len(had)
+    name, service = "lienthong_commands_taken_over_total", world.service_id(SERVICE)
+    wait_until(lambda: world.metric(other, name, service=service) == len(had), "all of them counted", 10)
     world.backend.release.set()
     assert {fate(world, client, one)["state"] for one in ids} == {"completed"}
     assert {effects(world)[one] for one in had} == {2}, "the documented case: no result was there when it died"
